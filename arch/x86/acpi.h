@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ACPI tables of the machine: RSDP, XSDT, hardware-reduced FADT, MADT, and a DSDT whose byte code
+// iasl made at build time from arch/x86/dsdt.asl.
+#ifndef VN_X86_ACPI_H
+#define VN_X86_ACPI_H
+
+#include "arch/x86/machine.h"
+
+// Write the tables into [VN_MAP_ACPI, VN_MAP_ACPI_END) and say where the RSDP is. -ENOSPC when
+// they do not fit.
+int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_error *error);
+
+#endif

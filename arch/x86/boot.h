@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Loading a kernel: what file it is, where its pieces go in guest memory, and the state in which
+// the boot CPU enters it. Two protocols: PVH (an ELF with the Xen PHYS32_ENTRY note; the CPU starts
+// in 32-bit protected mode) and the 64-bit Linux boot protocol (other ELF kernels, and bzImage,
+// whose payload is decompressed here).
+#ifndef VN_X86_BOOT_H
+#define VN_X86_BOOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "arch/x86/machine.h"
+#include "vmm/memory.h"
+
+enum vn_boot_protocol { VN_BOOT_PVH, VN_BOOT_LINUX64 };
+
+// Result of loading.
+struct vn_boot {
+	enum vn_boot_protocol protocol;
+	vn_gpa entry;
+	// From the file's setup header, for boot_params; zeroes for an ELF.
+	uint8_t setup_header[0x100];
+	size_t setup_header_size;
+	uint64_t kernel_start, kernel_end; // guest-physical extent of all segments
+	uint64_t initrd_start, initrd_end; // both 0 without an initrd
+};
+
+// Load `kernel_path`, or the image at `builtin` when the path is NULL, and the initrd if there is
+// one (placed as high as the kernel allows, below the hole, page aligned). -ENOENT..., or -ENOEXEC
+// with one clear line for every kind of malformed file; guest memory is then undefined.
+int vn_boot_load(struct vn_boot *boot, const struct vn_memory *memory, const char *kernel_path,
+	const void *builtin, size_t builtin_size, const char *initrd_path,
+	struct veneer_error *error);
+
+// Put the command line, memory map, and the protocol's structures into guest memory: boot_params
+// with SETUP_RNG_SEED and SETUP_DTB, or start_info with module 0 the initrd (or an empty entry) and
+// module 1, whose command line is "dtb", the device tree; page tables and GDT. `rsdp` 0: no ACPI.
+int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine, vn_gpa rsdp,
+	const void *dtb, size_t dtb_size, struct veneer_error *error);
+
+// Give vCPU 0 the registers with which the protocol enters the kernel. Other vCPUs wait for
+// INIT and SIPI, as KVM creates them.
+int vn_boot_enter(const struct vn_boot *boot, int vcpu_fd, struct veneer_error *error);
+
+#endif

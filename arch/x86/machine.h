@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the guest is told about its machine: the one description that ACPI tables, the device tree,
+// the E820 map and CPUID are all made from, so that they agree.
+#ifndef VN_X86_MACHINE_H
+#define VN_X86_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arch/x86/map.h"
+#include "vmm/memory.h"
+
+// A virtio-mmio slot that holds a device.
+struct vn_machine_virtio {
+	uint64_t base;
+	uint64_t size;
+	uint32_t gsi;
+};
+
+// Filled by the vm while it is built; the memory it points to is the vm's.
+struct vn_machine {
+	unsigned cpus; // APIC ids are 0 to cpus - 1
+	uint64_t tsc_hz; // 0 when KVM does not say
+	const struct vn_memory *memory;
+	struct vn_machine_virtio virtio[VN_VIRTIO_SLOTS]; // slot i, absent where size is 0
+	const char *cmdline; // as the guest receives it
+	uint64_t initrd_start, initrd_end; // guest-physical; both 0 without one
+};
+
+#endif

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// virtio-blk (virtio 1.2 section 5.2): requests from queues to a backend and back.
+#ifndef VN_BLK_H
+#define VN_BLK_H
+
+#include "virtio/device.h"
+#include "vmm/memory.h"
+
+// A device named `name` ("blk0") on `disk`, with a loop of its own for its queue. On success
+// *device is given back with vn_blk_destroy().
+int vn_blk_create(struct vn_virtio_device **device, const char *name,
+	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
+	struct veneer_error *error);
+void vn_blk_destroy(struct vn_virtio_device *device);
+
+#endif

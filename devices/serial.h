@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A 16550A UART at COM1, interrupt driven. Output goes through a buffer to the loop, which writes
+// it to a file descriptor: a terminal that blocks stops neither vCPUs nor other devices, it only
+// leaves the transmitter full. Input is read by the loop as the receive FIFO has room.
+#ifndef VN_SERIAL_H
+#define VN_SERIAL_H
+
+#include "vmm/bus.h"
+#include "vmm/ioloop.h"
+#include "vmm/irq.h"
+
+struct vn_serial;
+
+extern const struct vn_bus_ops vn_serial_ops; // 8 byte-wide registers; opaque: the serial
+
+// `irq` is opened by the caller and closed after vn_serial_destroy(); `in` and `out` are the
+// caller's descriptors, or -1. The loop must outlive the serial.
+int vn_serial_create(struct vn_serial **serial, struct vn_ioloop *loop, const struct vn_irq *irq,
+	int in, int out, struct veneer_error *error);
+
+// Wait until all output is written, or until it makes no progress for a second. After the vCPUs
+// have stopped; from any thread but the loop's.
+void vn_serial_drain(struct vn_serial *serial);
+
+void vn_serial_destroy(struct vn_serial *serial);
+
+#endif

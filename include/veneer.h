@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Veneer's embedding interface: describe a guest in a plain structure, create it, start it, wait
+// for its end. This header needs nothing but libc and is all that the `veneer` program itself uses.
+//
+//     struct veneer_config config = VENEER_CONFIG_INIT;
+//     struct veneer_error error;
+//     struct veneer *vm;
+//     config.kernel = "vmlinuz";
+//     if (veneer_create(&vm, &config, &error) < 0)
+//             ...error.message says why, in one line...
+//     veneer_start(vm, &error);
+//     veneer_wait(vm, &result);
+//     veneer_destroy(vm);
+//
+// The library prints nothing, installs no signal handler, never exits and has no global state: any
+// number of guests may live in one process. Functions return 0 or a negative errno, and those that
+// take a `struct veneer_error` have filled it whenever they fail.
+#ifndef VENEER_H
+#define VENEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VENEER_API __attribute__((visibility("default")))
+
+#define VENEER_CPUS_MAX 64
+
+// A person-readable line, without a newline, that says what is wrong and what mends it.
+struct veneer_error {
+	char message[512];
+};
+
+enum veneer_cache {
+	VENEER_CACHE_WRITEBACK, // host page cache; the guest's flush reaches the disk
+	VENEER_CACHE_NONE, // O_DIRECT; the guest's flush reaches the disk
+	VENEER_CACHE_WRITETHROUGH, // host page cache; every write is on the disk when it completes
+};
+
+// One virtio-blk device on a raw file or block device.
+struct veneer_disk {
+	const char *path;
+	const char *serial; // at most 20 bytes, or NULL
+	enum veneer_cache cache;
+	bool readonly;
+};
+
+struct veneer_memory {
+	uint64_t size; // bytes; a multiple of the page size in use
+	uint64_t hugepage_size; // 0: transparent huge pages; else 2 MiB or 1 GiB from hugetlbfs
+	int node; // NUMA node to bind strictly to, or -1
+	bool prealloc; // touch every page before the guest starts
+	bool lock; // mlock
+};
+
+enum veneer_severity { VENEER_INFO, VENEER_WARNING };
+
+// Called from any of the library's threads; must not call back into the library.
+typedef void (*veneer_message_fn)(void *opaque, enum veneer_severity severity, const char *text);
+
+// Everything that describes a guest. Strings and arrays are copied by veneer_create(). Fields are
+// only ever added at the end; `struct_size` tells the library which ones the caller knows.
+struct veneer_config {
+	size_t struct_size;
+	const char *kernel; // ELF or bzImage; NULL: the guest that is built in
+	const char *initrd; // or NULL
+	const char *cmdline; // or NULL
+	unsigned cpus; // 1 to VENEER_CPUS_MAX
+	bool pit; // an i8254 timer, for kernels that cannot do without
+	struct veneer_memory memory;
+	const struct veneer_disk *disks;
+	size_t disk_count;
+	int serial_in; // file descriptor that feeds the serial port, or -1
+	int serial_out; // file descriptor that the serial port writes to, or -1: discarded
+	veneer_message_fn message; // or NULL
+	void *message_opaque;
+};
+
+#define VENEER_CONFIG_INIT                                                                         \
+	{                                                                                          \
+		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
+		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1    \
+	}
+
+enum veneer_end {
+	VENEER_END_POWEROFF, // the guest switched itself off
+	VENEER_END_RESET, // the guest asked for a reset
+	VENEER_END_EXIT, // the guest wrote to the debug-exit port: `value`
+	VENEER_END_CRASH, // triple fault or KVM internal error: `message`
+	VENEER_END_STOPPED, // veneer_stop()
+	VENEER_END_FAILED, // the host could not go on: `message`
+};
+
+struct veneer_result {
+	enum veneer_end end;
+	uint32_t value; // what the guest wrote to the debug-exit port
+	char message[2048]; // lines, for a person; empty for ordinary ends
+};
+
+struct veneer;
+
+// The library's version, such as "0.1.0"; static.
+VENEER_API const char *veneer_version(void);
+
+// Build a guest: memory, vCPUs, devices, loaded kernel. Nothing runs yet. On success *vm belongs
+// to the caller, who gives it back with veneer_destroy(). On failure nothing is left behind.
+VENEER_API int veneer_create(
+	struct veneer **vm, const struct veneer_config *config, struct veneer_error *error);
+
+// Start the vCPU and I/O threads, once for each guest. After a failure only veneer_destroy() may
+// follow.
+VENEER_API int veneer_start(struct veneer *vm, struct veneer_error *error);
+
+// A file descriptor that becomes readable when the guest has ended, for poll(2). It belongs to
+// the guest: the caller neither reads nor closes it.
+VENEER_API int veneer_fd(const struct veneer *vm);
+
+// Wait for the guest's end, and for its vCPU threads to have left it and its serial output to be
+// written. Any number of threads may wait.
+VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
+
+// Ask a running guest to stop at once, as if its power were cut. From any thread, any number of
+// times; the first end of a guest is the one that counts.
+VENEER_API void veneer_stop(struct veneer *vm);
+
+// Write the guest's flattened device tree to a file descriptor. After veneer_create().
+VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
+
+// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed.
+VENEER_API void veneer_destroy(struct veneer *vm);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

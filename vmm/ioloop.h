@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An I/O thread around one io_uring: everything it waits for (notifications, disk completions,
+// work from other threads) is a completion of that ring, so it waits in one place, and each turn is
+// one system call that submits all that the last turn prepared.
+//
+//     turn: io_uring_submit_and_wait -> every completion's `complete` -> every attached `flush`
+//
+// The flush is where a queue publishes all that completed in this turn and raises at most one
+// interrupt. A loop uses its ring from its own thread only; other threads reach it through
+// vn_ioloop_call().
+#ifndef VN_IOLOOP_H
+#define VN_IOLOOP_H
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/error.h"
+
+struct vn_ioloop;
+
+// Something the ring will complete; embedded in its owner's structure, alive and unmoved until
+// `complete` has run. `result` is the completion's res, `flags` its flags (IORING_CQE_F_MORE: more
+// completions of the same operation follow).
+struct vn_ioloop_op {
+	void (*complete)(struct vn_ioloop_op *op, int result, uint32_t flags);
+};
+
+// Called once at the end of each turn in which the loop ran completions.
+struct vn_ioloop_hook {
+	void (*flush)(struct vn_ioloop_hook *hook);
+	struct vn_ioloop_hook *next; // the loop's
+};
+
+// Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
+// 15 bytes). All signals are blocked in it.
+int vn_ioloop_create(struct vn_ioloop **loop, const char *name, unsigned entries,
+	struct veneer_error *error);
+
+// Stop the thread and free the loop. Every operation must have completed and every hook be gone.
+void vn_ioloop_destroy(struct vn_ioloop *loop);
+
+// Run `fn(arg)` on the loop's thread and return when it has returned. From any thread but the
+// loop's own. This is how queues are handed to the loop and taken back.
+void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg);
+
+// On the loop's thread only, from here on:
+
+// A submission entry whose completion goes to `op`; prepare it with one io_uring_prep_*() function
+// and nothing more. Never NULL: a full submission queue is submitted first.
+struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
+
+// An eventfd that the loop reads again and again: `fire` runs once for each read that found it
+// signalled. Owned by whoever is notified; fields other than `fire` and `fd` are the loop's.
+struct vn_ioloop_event {
+	struct vn_ioloop_op op;
+	void (*fire)(struct vn_ioloop_event *event);
+	struct vn_ioloop *loop;
+	int fd;
+	uint64_t count;
+	bool armed;
+	bool stopping;
+};
+
+// Begin and end watching. Ending returns when no read of `fd` is in flight any more; it may run
+// turns of the loop meanwhile, and so other owners' completions.
+void vn_ioloop_watch(struct vn_ioloop *loop, struct vn_ioloop_event *event);
+void vn_ioloop_unwatch(struct vn_ioloop_event *event);
+
+void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
+void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
+
+// Run turns of the loop, within a call made by vn_ioloop_call(), until `done(arg)` says true:
+// how a reset waits for requests in flight.
+void vn_ioloop_run_until(struct vn_ioloop *loop, bool (*done)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Thin wrappers over the KVM system and VM file descriptors (Linux Documentation/virt/kvm/api.rst).
+// Nothing here knows a device.
+#ifndef VN_KVM_H
+#define VN_KVM_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/error.h"
+#include "vmm/memory.h"
+
+// Owned by the vm. The descriptors may be used from any thread.
+struct vn_kvm {
+	int system_fd; // /dev/kvm
+	int vm_fd;
+	size_t run_size; // bytes to map of a vCPU descriptor
+};
+
+// Open /dev/kvm, create a VM with in-kernel interrupt chips, and with an i8254 if `pit`.
+// -ENOENT, -EACCES, -ENOSYS with the remedy in words.
+int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error);
+void vn_kvm_destroy(struct vn_kvm *kvm);
+
+// The value of a capability, 0 when KVM does not have it.
+int vn_kvm_capability(const struct vn_kvm *kvm, int capability);
+
+int vn_kvm_map_memory(
+	const struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error);
+
+// ioctl() on any KVM descriptor, restarted on EINTR; 0 or the result, or a negative errno.
+int vn_kvm_ioctl(int fd, unsigned long request, void *argument);
+
+#endif

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A virtual CPU and its thread: the run loop, the dispatch of exits to the buses, and the kick that
+// makes it leave the guest. The kick is a signal that is blocked in the thread except while KVM_RUN
+// executes (KVM_SET_SIGNAL_MASK), together with `immediate_exit`: no handler runs, none is
+// installed, and a kick that comes between two runs is not lost.
+#ifndef VN_VCPU_H
+#define VN_VCPU_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "vmm/bus.h"
+#include "vmm/end.h"
+#include "vmm/kvm.h"
+
+// Owned by the vm, used by its own thread once started; `stop` and `run->immediate_exit` are what
+// others touch.
+struct vn_vcpu {
+	unsigned index; // and APIC id
+	int fd;
+	struct kvm_run *run;
+	const struct vn_kvm *kvm;
+	const struct vn_memory *memory;
+	const struct vn_bus *mmio;
+	const struct vn_bus *pio;
+	struct vn_end_hook end;
+	pthread_t thread;
+	bool started;
+	atomic_bool stop;
+};
+
+int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index,
+	struct veneer_error *error);
+int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error);
+
+// Make the vCPU leave the guest for good, from any thread, also its own. Does not wait.
+void vn_vcpu_kick(struct vn_vcpu *vcpu);
+
+void vn_vcpu_join(struct vn_vcpu *vcpu);
+void vn_vcpu_destroy(struct vn_vcpu *vcpu);
+
+#endif
