@@ -35,8 +35,8 @@ struct vn_ioloop_hook {
 
 // Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
 // 15 bytes). All signals are blocked in it.
-int vn_ioloop_create(struct vn_ioloop **loop, const char *name, unsigned entries,
-	struct veneer_error *error);
+int vn_ioloop_create(
+	struct vn_ioloop **loop, const char *name, unsigned entries, struct veneer_error *error);
 
 // Stop the thread and free the loop. Every operation must have completed and every hook be gone.
 void vn_ioloop_destroy(struct vn_ioloop *loop);
@@ -51,7 +51,7 @@ void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg);
 // and nothing more. Never NULL: a full submission queue is submitted first.
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
 
-// An eventfd that the loop reads again and again: `fire` runs once for each read that found it
+// A blocking eventfd that the loop reads again and again: `fire` runs once for each read that found it
 // signalled. Owned by whoever is notified; fields other than `fire` and `fd` are the loop's.
 struct vn_ioloop_event {
 	struct vn_ioloop_op op;

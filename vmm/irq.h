@@ -24,8 +24,8 @@ void vn_irq_raise(const struct vn_irq *irq);
 
 // Have KVM signal `fd` when the guest writes `value` with 4 bytes at MMIO address `gpa`, in place
 // of an exit to user space. `kvm` NULL: does nothing (tests without KVM).
-int vn_ioeventfd_add(const struct vn_kvm *kvm, vn_gpa gpa, uint32_t value, int fd,
-	struct veneer_error *error);
+int vn_ioeventfd_add(
+	const struct vn_kvm *kvm, vn_gpa gpa, uint32_t value, int fd, struct veneer_error *error);
 void vn_ioeventfd_remove(const struct vn_kvm *kvm, vn_gpa gpa, uint32_t value, int fd);
 
 #endif

@@ -31,8 +31,8 @@ struct vn_vcpu {
 	atomic_bool stop;
 };
 
-int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index,
-	struct veneer_error *error);
+int vn_vcpu_create(
+	struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, struct veneer_error *error);
 int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error);
 
 // Make the vCPU leave the guest for good, from any thread, also its own. Does not wait.

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Opening KVM and making the empty machine: interrupt chips, the pages that Intel hosts need, and
+// the memory slots.
+#include "vmm/kvm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "arch/x86/map.h"
+
+int vn_kvm_ioctl(int fd, unsigned long request, void *argument)
+{
+	int result;
+	do {
+		result = ioctl(fd, request, argument);
+	} while (result < 0 && errno == EINTR);
+	return result < 0 ? -errno : result;
+}
+
+int vn_kvm_capability(const struct vn_kvm *kvm, int capability)
+{
+	int value = ioctl(kvm->vm_fd, KVM_CHECK_EXTENSION, capability);
+	return value < 0 ? 0 : value;
+}
+
+static int open_system(struct veneer_error *error)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		int code = -errno;
+		if (code == -ENOENT)
+			return vn_fail(error, code,
+				"/dev/kvm does not exist: load the kvm module (modprobe kvm-intel "
+				"or "
+				"kvm-amd) and enable virtualization in the firmware");
+		if (code == -EACCES)
+			return vn_fail(error, code,
+				"no permission to open /dev/kvm: add this user to its group "
+				"(usermod -aG kvm USER) and log in again");
+		return vn_fail(error, code, "cannot open /dev/kvm: %s", strerror(-code));
+	}
+	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	if (version != KVM_API_VERSION) {
+		close(fd);
+		return vn_fail(error, -ENOSYS, "/dev/kvm speaks API version %d, not %d", version,
+			KVM_API_VERSION);
+	}
+	return fd;
+}
+
+// Everything that the run loop takes for granted.
+static int check_capabilities(const struct vn_kvm *kvm, struct veneer_error *error)
+{
+	static const struct {
+		int capability;
+		const char *name;
+	} needed[] = {
+		{KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+		{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+		{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+		{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+		{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+	};
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++)
+		if (!vn_kvm_capability(kvm, needed[i].capability))
+			return vn_fail(error, -ENOSYS,
+				"this host's KVM lacks %s: Linux 4.13 or later is needed",
+				needed[i].name);
+	return 0;
+}
+
+static int create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error *error)
+{
+	// Three pages for Intel's real-mode emulation, and one for its identity map; both lie in
+	// the hole. Other hosts ignore them.
+	uint64_t identity = VN_MAP_IDENTITY;
+	int code = vn_kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(-code));
+	code = vn_kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)VN_MAP_TSS);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_SET_TSS_ADDR: %s", strerror(-code));
+	code = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_CREATE_IRQCHIP: %s", strerror(-code));
+	if (pit) {
+		struct kvm_pit_config config = {.flags = KVM_PIT_SPEAKER_DUMMY};
+		code = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &config);
+		if (code < 0)
+			return vn_fail(error, code, "KVM_CREATE_PIT2: %s", strerror(-code));
+	}
+	return 0;
+}
+
+int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error)
+{
+	*kvm = (struct vn_kvm){.system_fd = -1, .vm_fd = -1};
+	kvm->system_fd = open_system(error);
+	if (kvm->system_fd < 0)
+		return kvm->system_fd;
+
+	int code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
+	if (code < 0) {
+		vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
+		goto fail;
+	}
+	kvm->vm_fd = code;
+	code = vn_kvm_ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (code < (int)sizeof(struct kvm_run)) {
+		code = vn_fail(error, -ENOSYS, "KVM_GET_VCPU_MMAP_SIZE gives %d", code);
+		goto fail;
+	}
+	kvm->run_size = (size_t)code;
+	code = check_capabilities(kvm, error);
+	if (code < 0)
+		goto fail;
+	code = create_chips(kvm, pit, error);
+	if (code < 0)
+		goto fail;
+	return 0;
+fail:
+	vn_kvm_destroy(kvm);
+	return code;
+}
+
+void vn_kvm_destroy(struct vn_kvm *kvm)
+{
+	if (kvm->vm_fd >= 0)
+		close(kvm->vm_fd);
+	if (kvm->system_fd >= 0)
+		close(kvm->system_fd);
+	*kvm = (struct vn_kvm){.system_fd = -1, .vm_fd = -1};
+}
+
+int vn_kvm_map_memory(
+	const struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error)
+{
+	for (unsigned slot = 0; slot < memory->ram_count; slot++) {
+		const struct vn_ram *ram = &memory->ram[slot];
+		struct kvm_userspace_memory_region region = {
+			.slot = slot,
+			.guest_phys_addr = ram->start.addr,
+			.memory_size = ram->size,
+			.userspace_addr = (uintptr_t)ram->host,
+		};
+		int code = vn_kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+		if (code < 0)
+			return vn_fail(error, code, "KVM refuses guest memory at 0x%llx: %s",
+				(unsigned long long)ram->start.addr, strerror(-code));
+	}
+	return 0;
+}
