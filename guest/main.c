@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Ring 3's entry: reads the machine, does what the words of the command line ask for, in their
+ * order, and leaves with a status.
+ */
+#include "machine.h"
+#include "print.h"
+#include "report.h"
+#include "ring0.h"
+
+struct start_info;
+void guest_main(const struct start_info *info);
+void on_exception(uint64_t vector, uint64_t error, uint64_t rip, uint64_t cr2);
+
+/* What a word does; returns the exit status it calls for, 0 if all is well. */
+struct action {
+	const char *word;
+	int (*run)(const char *value);
+};
+
+static __attribute__((noreturn)) void leave(uint32_t status)
+{
+	print_flush();
+	out32(PORT_DEBUG_EXIT, status);
+	print("no debug exit; status %u\n", status);
+	out16(PORT_SLEEP, 0x2034); /* SLP_TYP 5, SLP_EN */
+	out8(PORT_KEYBOARD, 0xfe);
+	for (;;)
+		ring0_call(RING0_HALT);
+}
+
+void on_exception(uint64_t vector, uint64_t error, uint64_t rip, uint64_t cr2)
+{
+	print("FAIL: exception %lu, error %lx, rip %lx, cr2 %lx\n", vector, error, rip, cr2);
+	leave(1);
+}
+
+static int act_exit(const char *value)
+{
+	uint64_t status = 0;
+
+	parse_number(&value, &status);
+	leave((uint32_t)status);
+}
+
+static int act_cpu(const char *value)
+{
+	(void)value;
+	return report_cpu();
+}
+
+static int act_mem(const char *value)
+{
+	(void)value;
+	return report_memory();
+}
+
+static const struct action actions[] = {
+	{"cpu", act_cpu},
+	{"mem", act_mem},
+};
+
+static const struct action *find_action(const char *word, const char **value)
+{
+	for (unsigned i = 0; i < sizeof(actions) / sizeof(actions[0]); i++) {
+		const char *a = actions[i].word, *w = word;
+
+		while (*a && *w == *a) {
+			a++;
+			w++;
+		}
+		if (!*a && (!*w || *w == '=')) {
+			*value = *w ? w + 1 : w;
+			return &actions[i];
+		}
+	}
+	return NULL;
+}
+
+static int report_all(void)
+{
+	char ghz[DECIMAL_BYTES];
+
+	print("Veneer guest: %u CPUs, %lu MiB RAM, TSC %s GHz (%s)\n", machine.cpu_count,
+		machine_ram_bytes() >> 20, format_decimal(ghz, machine.tsc_hz / 1000000, 3),
+		machine.tsc_source);
+	return report_cpu() | report_memory();
+}
+
+void guest_main(const struct start_info *info)
+{
+	const struct action *action;
+	const char *value;
+	bool acted = false;
+	int status = 0;
+
+	machine_read(info);
+	value = machine_word("exit");
+	if (value)
+		act_exit(value);
+	for (unsigned i = 0; i < machine.word_count; i++) {
+		int result;
+
+		action = find_action(machine.words[i], &value);
+		if (!action)
+			continue;
+		acted = true;
+		result = action->run(value);
+		if (result > status)
+			status = result;
+	}
+	if (!acted)
+		status = report_all() ? 1 : 0;
+	leave((uint32_t)status);
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The measuring kernels: what is timed, without the clock. The guest and the host's program
+ * compile the same file, so that a figure of the one can stand beside a figure of the other.
+ *
+ * The loops are assembly: the same machine code comes from every compiler, at every optimisation,
+ * under every sanitizer. No libc, no privileged instruction; SSE2 only.
+ */
+#ifndef GUEST_MEASURE_H
+#define GUEST_MEASURE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MEASURE_LINE 64 /* bytes between two nodes of a chase */
+
+#define MEASURE_CPU_ITERATIONS  200000000u
+#define MEASURE_CHASE_STEPS     2000000u /* through the large buffer */
+#define MEASURE_CACHED_STEPS    50000000u
+#define MEASURE_CACHED_BYTES    (16u << 10) /* a chase that stays in the first-level cache */
+#define MEASURE_BANDWIDTH_TOTAL (2ull << 30) /* bytes moved for one bandwidth figure */
+
+/*
+ * How large the buffer is for a machine with `available` bytes to spare: half of it, rounded down
+ * to a power of two, at most 256 MiB. Bandwidth is taken over the same buffer (copy: its first
+ * half onto its second).
+ */
+size_t measure_buffer_bytes(uint64_t available);
+
+/* `iterations` (not 0) of a dependent decrement and jump. */
+void measure_cpu_loop(uint64_t iterations);
+
+/* Reads, writes or copies `bytes`, a multiple of 128, at 16-byte aligned addresses. */
+void measure_read(const void *buffer, size_t bytes);
+void measure_write(void *buffer, size_t bytes);
+void measure_copy(void *to, const void *from, size_t bytes);
+
+/*
+ * Links the lines of `bytes` (a power of two, at least 4 lines) at `buffer` into one cycle through
+ * all of them, in an order that no prefetcher follows. A node is the address of the next.
+ */
+void measure_chase_link(void *buffer, size_t bytes);
+
+/* Follows `steps` (not 0, a multiple of 8) links from `node` and returns where that led. */
+void *measure_chase(void *node, uint64_t steps);
+
+#endif
