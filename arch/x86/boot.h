@@ -7,6 +7,7 @@
 #ifndef VN_X86_BOOT_H
 #define VN_X86_BOOT_H
 
+#include <asm/bootparam.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,13 +16,11 @@
 
 enum vn_boot_protocol { VN_BOOT_PVH, VN_BOOT_LINUX64 };
 
-// Result of loading.
+// Result of loading. A plain value: nothing in it needs to be given back.
 struct vn_boot {
 	enum vn_boot_protocol protocol;
 	vn_gpa entry;
-	// From the file's setup header, for boot_params; zeroes for an ELF.
-	uint8_t setup_header[0x100];
-	size_t setup_header_size;
+	struct setup_header setup_header; // the bzImage's own, or one made for an ELF
 	uint64_t kernel_start, kernel_end; // guest-physical extent of all segments
 	uint64_t initrd_start, initrd_end; // both 0 without an initrd
 };
@@ -34,10 +33,15 @@ int vn_boot_load(struct vn_boot *boot, const struct vn_memory *memory, const cha
 	struct veneer_error *error);
 
 // Put the command line, memory map, and the protocol's structures into guest memory: boot_params
-// with SETUP_RNG_SEED and SETUP_DTB, or start_info with module 0 the initrd (or an empty entry) and
-// module 1, whose command line is "dtb", the device tree; page tables and GDT. `rsdp` 0: no ACPI.
+// with SETUP_RNG_SEED and SETUP_DTB, page tables and GDT; or start_info with module 0 the initrd
+// (or an empty entry) and module 1, whose command line is "dtb", the device tree. `rsdp` 0: no
+// ACPI. -E2BIG when the command line or the device tree is too long.
 int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine, vn_gpa rsdp,
 	const void *dtb, size_t dtb_size, struct veneer_error *error);
+
+// Do to any vCPU what firmware does before a kernel runs: memory is cached unless the kernel says
+// otherwise, and string instructions are fast. For every vCPU, once CPUID is set.
+int vn_boot_prepare_vcpu(int vcpu_fd, struct veneer_error *error);
 
 // Give vCPU 0 the registers with which the protocol enters the kernel. Other vCPUs wait for
 // INIT and SIPI, as KVM creates them.

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a kernel's file to a vCPU about to run it.
+#include "arch/x86/boot.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/x86/bzimage.h"
+#include "arch/x86/elf.h"
+#include "arch/x86/entry.h"
+#include "arch/x86/image.h"
+#include "arch/x86/linux.h"
+#include "arch/x86/pvh.h"
+#include "vmm/kvm.h"
+
+#define CHUNK     (256u << 10)
+#define PAGE_SIZE 4096ull
+
+static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
+{
+	uint8_t *chunk = malloc(CHUNK);
+	if (!chunk)
+		return vn_fail(elf->error, -ENOMEM, "%s: out of memory", image->name);
+	uint64_t offset = 0;
+	int code = 0;
+	while (code == 0 && offset < image->size && !vn_elf_complete(elf)) {
+		uint64_t left = image->size - offset;
+		size_t size = left < CHUNK ? (size_t)left : CHUNK;
+		code = vn_image_read(image, offset, chunk, size, elf->error);
+		if (code == 0)
+			code = vn_elf_write(elf, chunk, size);
+		offset += size;
+	}
+	free(chunk);
+	return code;
+}
+
+static int load_elf(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+{
+	// What is in memory already needs no pieces.
+	int code = image->fd < 0 ? vn_elf_write(elf, image->data, image->size)
+				 : load_elf_file(image, elf);
+	if (code == 0)
+		code = vn_elf_finish(elf);
+	if (code < 0)
+		return code;
+	vn_linux_default_header(&boot->setup_header);
+	if (elf->pvh_entry) {
+		boot->protocol = VN_BOOT_PVH;
+		boot->entry = VN_GPA(elf->pvh_entry);
+	} else {
+		boot->protocol = VN_BOOT_LINUX64;
+		boot->entry = VN_GPA(elf->entry);
+	}
+	return 0;
+}
+
+static int load_bzimage(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+{
+	int code = vn_bzimage_load(image, &boot->setup_header, elf);
+	if (code < 0)
+		return code;
+	boot->protocol = VN_BOOT_LINUX64;
+	boot->entry = VN_GPA(elf->entry);
+	return 0;
+}
+
+static int load_image(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+{
+	if (vn_bzimage_recognise(image))
+		return load_bzimage(boot, image, elf);
+	char magic[SELFMAG] = "";
+	size_t size = image->size < SELFMAG ? (size_t)image->size : SELFMAG;
+	int code = vn_image_read(image, 0, magic, size, elf->error);
+	if (code < 0)
+		return code;
+	if (memcmp(magic, ELFMAG, SELFMAG) != 0)
+		return vn_fail(elf->error, -ENOEXEC,
+			"%s: neither an ELF kernel nor a Linux bzImage", image->name);
+	return load_elf(boot, image, elf);
+}
+
+static int load_kernel(struct vn_boot *boot, const struct vn_image *image,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	struct vn_elf elf;
+	vn_elf_begin(&elf, image->name, memory, error);
+	int code = load_image(boot, image, &elf);
+	if (code < 0)
+		return code;
+	if (!vn_elf_contains(&elf, boot->entry.addr))
+		return vn_fail(error, -ENOEXEC,
+			"%s: the entry point 0x%" PRIx64 " lies outside all segments", image->name,
+			boot->entry.addr);
+	boot->kernel_start = elf.kernel_start;
+	boot->kernel_end = elf.kernel_end;
+	return 0;
+}
+
+// The first address that an initrd may have: past all that the kernel uses before it looks where
+// the initrd is.
+static uint64_t initrd_floor(const struct vn_boot *boot)
+{
+	uint64_t early_end = boot->kernel_start + boot->setup_header.init_size;
+	return early_end > boot->kernel_end ? early_end : boot->kernel_end;
+}
+
+// The end of the memory below the hole, or of what the kernel allows.
+static uint64_t initrd_ceiling(const struct vn_boot *boot, const struct vn_memory *memory)
+{
+	uint64_t end = memory->ram[0].size < VN_MAP_HOLE ? memory->ram[0].size : VN_MAP_HOLE;
+	if (boot->setup_header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G)
+		return end; // initrd_addr_max speaks of the 32-bit entry point then
+	uint64_t allowed = (uint64_t)boot->setup_header.initrd_addr_max + 1;
+	return end < allowed ? end : allowed;
+}
+
+static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
+	const struct vn_image *image, struct veneer_error *error)
+{
+	uint64_t floor = initrd_floor(boot);
+	uint64_t ceiling = initrd_ceiling(boot, memory);
+	uint64_t start = 0; // nothing is loaded there, so it stands for "no room"
+	if (image->size <= ceiling)
+		start = (ceiling - image->size) & ~(PAGE_SIZE - 1);
+	if (start < floor)
+		return vn_fail(error, -E2BIG,
+			"%s: an initrd of %" PRIu64
+			" KiB does not fit between the kernel's end at %" PRIu64 " KiB and %" PRIu64
+			" KiB; give the guest more memory",
+			image->name, image->size / 1024, floor / 1024, ceiling / 1024);
+	void *host = vn_memory_at(memory, VN_GPA(start), image->size);
+	if (!host)
+		return vn_fail(error, -EFAULT, "%s: no memory for an initrd", image->name);
+	boot->initrd_start = start;
+	boot->initrd_end = start + image->size;
+	return vn_image_read(image, 0, host, image->size, error);
+}
+
+static int open_kernel(struct vn_image *image, const char *path, const void *builtin,
+	size_t builtin_size, struct veneer_error *error)
+{
+	if (path)
+		return vn_image_open(image, path, error);
+	vn_image_from_memory(image, "the built-in guest", builtin, builtin_size);
+	return 0;
+}
+
+int vn_boot_load(struct vn_boot *boot, const struct vn_memory *memory, const char *kernel_path,
+	const void *builtin, size_t builtin_size, const char *initrd_path,
+	struct veneer_error *error)
+{
+	*boot = (struct vn_boot){0};
+	struct vn_image image;
+	int code = open_kernel(&image, kernel_path, builtin, builtin_size, error);
+	if (code < 0)
+		return code;
+	code = load_kernel(boot, &image, memory, error);
+	vn_image_close(&image);
+	if (code < 0 || !initrd_path)
+		return code;
+
+	code = vn_image_open(&image, initrd_path, error);
+	if (code < 0)
+		return code;
+	code = load_initrd(boot, memory, &image, error);
+	vn_image_close(&image);
+	return code;
+}
+
+static int write_cmdline(
+	uint8_t *low, const struct vn_boot *boot, const char *cmdline, struct veneer_error *error)
+{
+	uint64_t max = VN_MAP_CMDLINE_MAX - 1;
+	if (boot->setup_header.cmdline_size < max)
+		max = boot->setup_header.cmdline_size;
+	size_t length = strlen(cmdline);
+	if (length > max)
+		return vn_fail(error, -E2BIG,
+			"the kernel command line has %zu bytes; this kernel takes %" PRIu64, length,
+			max);
+	memcpy(low + VN_MAP_CMDLINE, cmdline, length + 1);
+	return 0;
+}
+
+int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine, vn_gpa rsdp,
+	const void *dtb, size_t dtb_size, struct veneer_error *error)
+{
+	// A kernel above 1 MiB has been loaded, so this is RAM.
+	uint8_t *low = vn_memory_at(machine->memory, VN_GPA(0), VN_MAP_KERNEL_MIN);
+	if (!low)
+		return vn_fail(error, -EFAULT, "the guest has less than 1 MiB of memory");
+	int code = write_cmdline(low, boot, machine->cmdline, error);
+	if (code < 0)
+		return code;
+	return boot->protocol == VN_BOOT_PVH
+		       ? vn_pvh_write(low, boot, machine, rsdp, dtb, dtb_size, error)
+		       : vn_linux_write(low, boot, machine, rsdp, dtb, dtb_size, error);
+}
+
+// After a reset, MTRRs are off, which makes all memory uncached and makes Linux give up PAT too;
+// and Linux believes a cleared FAST_STRING bit, and avoids `rep movsb`.
+int vn_boot_prepare_vcpu(int vcpu_fd, struct veneer_error *error)
+{
+	enum { MSR_MISC_ENABLE = 0x1a0, MSR_MTRR_DEF_TYPE = 0x2ff };
+	enum { MISC_ENABLE_FAST_STRING = 1, MTRR_ENABLE = 1 << 11, MTRR_WRITE_BACK = 6 };
+	union {
+		struct kvm_msrs list;
+		uint8_t room[sizeof(struct kvm_msrs) + 2 * sizeof(struct kvm_msr_entry)];
+	} msrs = {.list.nmsrs = 2};
+	struct kvm_msr_entry *entries = msrs.list.entries;
+	entries[0].index = MSR_MISC_ENABLE;
+	entries[1].index = MSR_MTRR_DEF_TYPE;
+	int count = vn_kvm_ioctl(vcpu_fd, KVM_GET_MSRS, &msrs);
+	if (count == 2) {
+		entries[0].data |= MISC_ENABLE_FAST_STRING;
+		entries[1].data = MTRR_ENABLE | MTRR_WRITE_BACK;
+		count = vn_kvm_ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
+	}
+	if (count < 0)
+		return vn_fail(error, count, "KVM_SET_MSRS: %s", strerror(-count));
+	if (count < 2)
+		return vn_fail(error, -EIO, "KVM refuses MSR 0x%x", entries[count].index);
+	return 0;
+}
+
+int vn_boot_enter(const struct vn_boot *boot, int vcpu_fd, struct veneer_error *error)
+{
+	struct kvm_sregs sregs;
+	int code = vn_kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_GET_SREGS: %s", strerror(-code));
+	struct kvm_regs regs;
+	vn_entry_state(boot, &regs, &sregs);
+	code = vn_kvm_ioctl(vcpu_fd, KVM_SET_SREGS, &sregs);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_SET_SREGS: %s", strerror(-code));
+	code = vn_kvm_ioctl(vcpu_fd, KVM_SET_REGS, &regs);
+	if (code < 0)
+		return vn_fail(error, code, "KVM_SET_REGS: %s", strerror(-code));
+	return 0;
+}
