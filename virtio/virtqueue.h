@@ -58,7 +58,6 @@ struct vn_virtqueue {
 	uint16_t avail_index; // the driver's index when last read
 	uint16_t used_next; // the next used entry to fill
 	uint16_t used_published; // the used index that the driver can see
-	uint16_t in_flight_count;
 	uint64_t in_flight[VN_VIRTQUEUE_SIZE_MAX / 64]; // heads taken and not yet pushed
 	char broken[120]; // why the queue stopped; empty while it works
 };
@@ -100,6 +99,11 @@ bool vn_virtqueue_publish(struct vn_virtqueue *vq);
 // for which no notification will come: then pop again.
 void vn_virtqueue_disable_notify(struct vn_virtqueue *vq);
 bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq);
+
+// Break the queue, for a reason that only the device can see, and return -EPROTO. What is in flight
+// can still be pushed.
+int vn_virtqueue_break(struct vn_virtqueue *vq, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static inline bool vn_virtqueue_is_broken(const struct vn_virtqueue *vq)
 {
