@@ -3,6 +3,7 @@
  * Ring 3's entry: reads the machine, does what the words of the command line ask for, in their
  * order, and leaves with a status.
  */
+#include "blk.h"
 #include "machine.h"
 #include "print.h"
 #include "report.h"
@@ -23,7 +24,7 @@ static __attribute__((noreturn)) void leave(uint32_t status)
 	print_flush();
 	out32(PORT_DEBUG_EXIT, status);
 	print("no debug exit; status %u\n", status);
-	out16(PORT_SLEEP, 0x2034); /* SLP_TYP 5, SLP_EN */
+	out8(PORT_SLEEP, 0x34); /* SLP_TYP 5, SLP_EN */
 	out8(PORT_KEYBOARD, 0xfe);
 	for (;;)
 		ring0_call(RING0_HALT);
@@ -55,9 +56,23 @@ static int act_mem(const char *value)
 	return report_memory();
 }
 
+static int act_blk(const char *value)
+{
+	(void)value;
+	return report_blk();
+}
+
 static const struct action actions[] = {
 	{"cpu", act_cpu},
 	{"mem", act_mem},
+	{"blk", act_blk},
+	{"blk-fill", blk_command_fill},
+	{"blk-check", blk_command_check},
+	{"blk-io-error", blk_command_errors},
+	{"blk-read", blk_command_read},
+	{"blk-write", blk_command_write},
+	{"blk-id", blk_command_id},
+	{"blk-flush", blk_command_flush},
 };
 
 static const struct action *find_action(const char *word, const char **value)
@@ -84,7 +99,7 @@ static int report_all(void)
 	print("Veneer guest: %u CPUs, %lu MiB RAM, TSC %s GHz (%s)\n", machine.cpu_count,
 		machine_ram_bytes() >> 20, format_decimal(ghz, machine.tsc_hz / 1000000, 3),
 		machine.tsc_source);
-	return report_cpu() | report_memory();
+	return report_cpu() | report_memory() | report_blk();
 }
 
 void guest_main(const struct start_info *info)

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-blk (virtio 1.2, section 5.2): one device, one queue, up to BLK_SLOTS requests in flight.
+ */
+#ifndef GUEST_BLK_H
+#define GUEST_BLK_H
+
+#include "virtio_mmio.h"
+
+#define BLK_SECTOR   512
+#define BLK_SLOTS    32
+#define BLK_SEGMENTS 16 /* data descriptors in one request */
+
+#define BLK_READ   0
+#define BLK_WRITE  1
+#define BLK_FLUSH  4
+#define BLK_GET_ID 8
+
+#define BLK_STATUS_OK     0
+#define BLK_STATUS_IOERR  1
+#define BLK_STATUS_UNSUPP 2
+#define BLK_STATUS_NONE   0xff /* what the driver puts there: the device has not answered */
+
+#define BLK_FEATURE_SIZE_MAX (1ull << 1)
+#define BLK_FEATURE_SEG_MAX  (1ull << 2)
+#define BLK_FEATURE_RO       (1ull << 5)
+#define BLK_FEATURE_BLK_SIZE (1ull << 6)
+#define BLK_FEATURE_FLUSH    (1ull << 9)
+
+#define BLK_ID_BYTES 20
+
+struct blk_header {
+	uint32_t type, reserved;
+	uint64_t sector;
+};
+
+/* What the device reads and writes beside the data; one for each slot. */
+struct blk_slot {
+	struct blk_header header;
+	volatile uint8_t status;
+	struct virtio_desc table[BLK_SEGMENTS + 2] __attribute__((aligned(16)));
+};
+
+struct blk {
+	struct virtio_device device;
+	struct virtio_queue queue;
+	struct blk_slot *slots;
+	uint64_t started[BLK_SLOTS]; /* rdtsc at submission */
+	uint32_t free; /* a bit a slot */
+	uint64_t sectors;
+	uint32_t block_bytes;
+	uint32_t request_bytes; /* the most that one request may carry */
+	uint32_t segment_bytes;
+	uint16_t segments;
+	bool read_only, interrupts;
+	int irq; /* index in irq_counts[], -1 before the first use of interrupts */
+	uint32_t irq_seen; /* the count up to which interrupts are acknowledged */
+};
+
+/*
+ * Finds the disk that `disk=N` names (the first one by default) and starts it. blk_find() returns
+ * false if the machine has none; blk_start() may be called again at any time, resets the device,
+ * and returns 0, or prints a FAIL line and returns 1.
+ */
+bool blk_find(struct blk *blk);
+int blk_start(struct blk *blk);
+
+/* Waiting by interrupt (asleep) or by looking at the ring. */
+int blk_use_interrupts(struct blk *blk, bool interrupts);
+
+/*
+ * Puts a request into a free slot; `bytes` is at most request_bytes. Returns the slot, or -1 when
+ * none is free. The device need not look before blk_kick().
+ */
+int blk_submit(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint32_t bytes);
+void blk_kick(struct blk *blk);
+
+/*
+ * Waits for one request to complete and frees its slot; its status is still in
+ * blk->slots[slot].status. Returns the slot, or -1, with a FAIL line, after ten seconds or with an
+ * answer that makes no sense.
+ */
+int blk_complete(struct blk *blk);
+
+/* One request, from start to end, in as many parts as it takes: a virtio-blk status, NONE if lost. */
+uint8_t blk_do(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint64_t bytes);
+
+/* The commands of the same names in README.md, each returning the exit status it calls for. */
+int report_blk(void);
+int blk_command_fill(const char *value);
+int blk_command_check(const char *value);
+int blk_command_errors(const char *value);
+int blk_command_read(const char *value);
+int blk_command_write(const char *value);
+int blk_command_id(const char *value);
+int blk_command_flush(const char *value);
+
+#endif
