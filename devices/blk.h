@@ -7,8 +7,9 @@
 #include "virtio/device.h"
 #include "vmm/memory.h"
 
-// A device named `name` ("blk0") on `disk`, with a loop of its own for its queue. On success
-// *device is given back with vn_blk_destroy().
+// A device named `name` ("blk0") on `disk`, with a loop of its own for its queue. The strings are
+// copied or not needed afterwards; `memory` and `log` must outlive it. On success *device is given
+// back with vn_blk_destroy(), after its transport.
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
 	struct veneer_error *error);

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a block device does its I/O on. The device prepares an operation inside its own request and
+// submits it; the backend carries it out on the given loop and reports its end. Neither allocates
+// for that, but for the case that devices/blk_file.h names.
+#ifndef VN_BLK_BACKEND_H
+#define VN_BLK_BACKEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/error.h"
+#include "vmm/ioloop.h"
+
+enum vn_blk_kind { VN_BLK_READ, VN_BLK_WRITE, VN_BLK_FLUSH };
+
+struct vn_blk_backend;
+
+// One operation, embedded in the device's request: its own until submitted, the backend's until
+// `done` is called, on the loop's thread only.
+struct vn_blk_io {
+	enum vn_blk_kind kind;
+	bool stable; // a write that ends on stable storage
+	// A read or write. The backend moves them along as it proceeds, so that after a failure
+	// `offset` is where it happened.
+	struct iovec *iov;
+	unsigned iov_count;
+	uint64_t offset; // bytes; the range lies within the capacity
+	uint64_t size; // bytes in `iov`, above 0
+	// 0, or a negative errno with a reason in words, or NULL where the errno says it all.
+	// Also called from within `submit`.
+	void (*done)(struct vn_blk_io *io, int code, const char *reason);
+
+	// The backend's.
+	struct vn_ioloop_op op;
+	struct vn_blk_backend *backend;
+	struct vn_ioloop *loop;
+	struct iovec bounce;
+};
+
+// `submit` is called on the loop's thread; different loops may call it at once.
+struct vn_blk_backend_ops {
+	void (*submit)(
+		struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io);
+	void (*destroy)(struct vn_blk_backend *backend); // nothing is in flight
+};
+
+// Embedded in a backend of some kind. Immutable once opened.
+struct vn_blk_backend {
+	const struct vn_blk_backend_ops *ops;
+	uint64_t capacity; // bytes, a multiple of block_size
+	uint32_t block_size; // logical, bytes: 512 or more, a power of two
+	bool readonly;
+	bool write_cache; // writes that are not `stable` need a flush to be so
+};
+
+#endif
