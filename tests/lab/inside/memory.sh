@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Guest memory in huge pages on one of two NUMA nodes, seen from outside while
+# the guest runs, and refused where the node has too few of them.
+
+set -u
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. /host/lab/inside/lib.sh
+
+# pages NODE KIB: how many huge pages of that size are free on the node.
+pages() {
+	cat "/sys/devices/system/node/node$1/hugepages/hugepages-$2kB/free_hugepages"
+}
+
+# watch FILE: what numa_maps says of the monitor's huge pages, once the guest
+# is in user space.
+watch() {
+	local pid
+	until has GUEST-UP; do
+		sleep 0.2
+	done
+	for pid in $(pgrep -f "^[^ ]*(${MONITOR##*/}|veneer|qemu-system-x86_64) .*guest.test=linger"); do
+		grep huge "/proc/$pid/numa_maps"
+	done >"$1" 2>/dev/null
+}
+
+# judge MEMORY PAGE_KIB
+judge() {
+	local name="-m $1" watcher bound
+	: >"$work/maps"
+	: >"$work/console"
+	watch "$work/maps" &
+	watcher=$!
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 2 -m "$1" \
+		-a "$cmdline guest.test=linger guest.seconds=3"
+	kill "$watcher" 2>/dev/null
+	wait "$watcher" 2>/dev/null
+	bound=$(grep "kernelpagesize_kB=$2\$" "$work/maps" | grep 'bind:1 ' | grep ' N1=' | grep -v ' N0=')
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show "$work/console"
+	elif [ -z "$bound" ]; then
+		not_ok "$name" "no pages of $2 KiB bound to node 1; numa_maps says:"
+		show "$work/maps"
+	else
+		ok "$name"
+		quote <<<"$bound"
+	fi
+}
+
+# refused MEMORY PAGE_KIB PAGES: there are fewer than PAGES on node 1.
+refused() {
+	local name="-m $1 is refused" missing
+	missing=$(($3 - $(pages 1 "$2")))
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 1 -m "$1" -a "$cmdline"
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "QEMU has words of its own for it (exit status $status)"
+	elif [ "$status" -ne 125 ]; then
+		not_ok "$name" "exit status $status"
+		show "$work/console"
+	elif ! grep -qw "$missing" "$work/console"; then
+		not_ok "$name" "the message does not say that $missing pages are missing"
+		show "$work/console"
+	elif ! grep -q "node1/hugepages/hugepages-$2kB/nr_hugepages" "$work/console"; then
+		not_ok "$name" "the message has no command that reserves them"
+		show "$work/console"
+	else
+		ok "$name"
+		quote <"$work/console"
+	fi
+}
+
+plan 4
+judge 1G,hugepages=1G,node=1 1048576
+judge 256M,hugepages=2M,node=1 2048
+refused 3G,hugepages=1G,node=1 1048576 3
+refused 1G,hugepages=2M,node=1 2048 512
+finish
