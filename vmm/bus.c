@@ -49,7 +49,7 @@ int vn_bus_add(struct vn_bus *bus, uint64_t base, uint64_t size, const struct vn
 static const struct vn_bus_range *find(const struct vn_bus *bus, uint64_t address, unsigned size)
 {
 	unsigned at = ranges_upto(bus, address);
-	if (at == 0)
+	if (at == 0 || (size & (size - 1)) != 0)
 		return NULL;
 	const struct vn_bus_range *range = &bus->ranges[at - 1];
 	uint64_t offset = address - range->base;

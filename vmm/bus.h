@@ -39,7 +39,8 @@ int vn_bus_add(struct vn_bus *bus, uint64_t base, uint64_t size, const struct vn
 	void *opaque, struct veneer_error *error);
 
 // Carry out one access of a vCPU. Where nothing answers, reads give all ones and writes vanish, as
-// on a PC. An access that straddles the end of a range counts as unanswered.
+// on a PC. An access that straddles the end of a range, or whose size is no power of two (KVM
+// splits one that crosses a page), counts as unanswered.
 void vn_bus_read(const struct vn_bus *bus, uint64_t address, void *data, unsigned size);
 void vn_bus_write(const struct vn_bus *bus, uint64_t address, const void *data, unsigned size);
 

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The report of a crash. The usual one on hosts without hardware virtualization is an instruction
+// that KVM's software emulator does not know, so that is said in words that help.
+#include "arch/x86/crash.h"
+
+#include <cpuid.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define INSTRUCTION_MAX 15
+
+// Text that grows to the end of its buffer and is cut there.
+struct text {
+	char *at;
+	size_t left;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	int length = vsnprintf(text->at, text->left, format, args);
+	va_end(args);
+	size_t used = length < 0 ? 0 : (size_t)length;
+	if (used >= text->left)
+		used = text->left ? text->left - 1 : 0;
+	text->at += used;
+	text->left -= used;
+}
+
+static bool host_has_hardware_virtualization(void)
+{
+	unsigned eax, ebx, ecx, edx;
+	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 5))) // VMX
+		return true;
+	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 2)); // SVM
+}
+
+// The bytes at the instruction pointer: from KVM where it gives them, else from guest memory.
+static unsigned instruction_bytes(uint8_t bytes[INSTRUCTION_MAX], int vcpu_fd,
+	const struct kvm_run *run, const struct vn_memory *memory, uint64_t linear)
+{
+	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+		run->emulation_failure.suberror == KVM_INTERNAL_ERROR_EMULATION &&
+		run->emulation_failure.ndata >= 3 &&
+		(run->emulation_failure.flags &
+			KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES)) {
+		unsigned count = run->emulation_failure.insn_size;
+		count = count > INSTRUCTION_MAX ? INSTRUCTION_MAX : count;
+		memcpy(bytes, run->emulation_failure.insn_bytes, count);
+		return count;
+	}
+	struct kvm_translation translation = {.linear_address = linear};
+	if (vn_kvm_ioctl(vcpu_fd, KVM_TRANSLATE, &translation) < 0 || !translation.valid)
+		return 0;
+	for (unsigned count = INSTRUCTION_MAX; count > 0; count--)
+		if (vn_memory_read(memory, VN_GPA(translation.physical_address), bytes, count) == 0)
+			return count;
+	return 0;
+}
+
+static void add_cause(struct text *text, const struct kvm_run *run, unsigned vcpu, uint64_t rip)
+{
+	add(text, "vCPU %u ", vcpu);
+	switch (run->exit_reason) {
+	case KVM_EXIT_SHUTDOWN:
+		add(text, "had a triple fault at 0x%" PRIx64, rip);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		add(text, "could not enter the guest at 0x%" PRIx64 ": hardware reason 0x%" PRIx64,
+			rip, (uint64_t)run->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
+			add(text,
+				"stopped at 0x%" PRIx64 ": KVM cannot execute the instruction "
+							"there (internal error, suberror 1)",
+				rip);
+		else
+			add(text, "stopped at 0x%" PRIx64 ": KVM internal error, suberror %u", rip,
+				run->internal.suberror);
+		break;
+	default:
+		add(text, "stopped at 0x%" PRIx64 ": KVM exit reason %u is not known here", rip,
+			run->exit_reason);
+	}
+}
+
+static void add_remedy(struct text *text, const struct kvm_run *run)
+{
+	if (run->exit_reason != KVM_EXIT_INTERNAL_ERROR ||
+		run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
+		return;
+	if (host_has_hardware_virtualization())
+		add(text, "\nKVM emulates some instructions in software, accesses to devices among "
+			  "them, "
+			  "and its emulator does not know this one.");
+	else
+		add(text,
+			"\nThis host's CPU offers neither VT-x nor AMD-V: its KVM emulates kernel "
+			"code "
+			"in software and does not know this instruction. Run this guest on a host "
+			"with hardware virtualization.");
+}
+
+static void add_segment(struct text *text, const char *name, const struct kvm_segment *segment)
+{
+	add(text, "%s %04x base 0x%llx limit 0x%x type %u%s dpl %u\n", name, segment->selector,
+		segment->base, segment->limit, segment->type, segment->l ? " long" : "",
+		segment->dpl);
+}
+
+static void add_registers(
+	struct text *text, const struct kvm_regs *regs, const struct kvm_sregs *sregs)
+{
+	add(text,
+		"rip %016llx rflags %016llx\n"
+		"rax %016llx rbx %016llx rcx %016llx rdx %016llx\n"
+		"rsi %016llx rdi %016llx rbp %016llx rsp %016llx\n"
+		"r8  %016llx r9  %016llx r10 %016llx r11 %016llx\n"
+		"r12 %016llx r13 %016llx r14 %016llx r15 %016llx\n",
+		regs->rip, regs->rflags, regs->rax, regs->rbx, regs->rcx, regs->rdx, regs->rsi,
+		regs->rdi, regs->rbp, regs->rsp, regs->r8, regs->r9, regs->r10, regs->r11,
+		regs->r12, regs->r13, regs->r14, regs->r15);
+	add(text, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx\n", sregs->cr0, sregs->cr2,
+		sregs->cr3, sregs->cr4, sregs->efer);
+	add_segment(text, "cs", &sregs->cs);
+	add_segment(text, "ss", &sregs->ss);
+	add(text, "gdt 0x%llx limit 0x%x idt 0x%llx limit 0x%x", sregs->gdt.base, sregs->gdt.limit,
+		sregs->idt.base, sregs->idt.limit);
+}
+
+void vn_crash_describe(char *buffer, size_t size, unsigned vcpu, int vcpu_fd,
+	const struct kvm_run *run, const struct vn_memory *memory)
+{
+	struct text text = {buffer, size};
+	struct kvm_regs regs = {0};
+	struct kvm_sregs sregs = {0};
+	bool known = vn_kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) == 0 &&
+		     vn_kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) == 0;
+
+	add_cause(&text, run, vcpu, regs.rip);
+	if (!known) {
+		add(&text, "\nKVM does not give its registers");
+		return;
+	}
+	uint8_t bytes[INSTRUCTION_MAX];
+	uint64_t linear = regs.rip + (sregs.cs.l ? 0 : sregs.cs.base);
+	unsigned count = instruction_bytes(bytes, vcpu_fd, run, memory, linear);
+	if (count > 0) {
+		add(&text, "\ninstruction bytes:");
+		for (unsigned i = 0; i < count; i++)
+			add(&text, " %02x", bytes[i]);
+	}
+	add_remedy(&text, run);
+	add(&text, "\n");
+	add_registers(&text, &regs, &sregs);
+}

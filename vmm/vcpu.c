@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The run loop.
+#include "vmm/vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "arch/x86/crash.h"
+
+#define KICK_SIGNAL SIGRTMIN
+
+// The kernel's signal set has 64 bits, libc's more.
+#define KERNEL_SIGSET_SIZE 8
+
+// Only the kick may interrupt KVM_RUN; it stays blocked, and so pending, everywhere else.
+static int set_signal_mask(const struct vn_vcpu *vcpu)
+{
+	sigset_t set;
+	sigfillset(&set);
+	sigdelset(&set, KICK_SIGNAL);
+	_Alignas(struct kvm_signal_mask)
+		uint8_t mask[sizeof(struct kvm_signal_mask) + KERNEL_SIGSET_SIZE] = {0};
+	((struct kvm_signal_mask *)mask)->len = KERNEL_SIGSET_SIZE;
+	memcpy(mask + sizeof(struct kvm_signal_mask), &set, KERNEL_SIGSET_SIZE);
+	return vn_kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, mask);
+}
+
+int vn_vcpu_create(
+	struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, struct veneer_error *error)
+{
+	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm};
+	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
+	if (vcpu->fd < 0)
+		return vn_fail(error, vcpu->fd, "KVM cannot create vCPU %u: %s", index,
+			strerror(-vcpu->fd));
+	vcpu->run = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (vcpu->run == MAP_FAILED) {
+		int code = -errno;
+		close(vcpu->fd);
+		return vn_fail(error, code, "cannot map vCPU %u: %s", index, strerror(-code));
+	}
+	int code = set_signal_mask(vcpu);
+	if (code < 0) {
+		vn_vcpu_destroy(vcpu);
+		return vn_fail(error, code, "KVM_SET_SIGNAL_MASK: %s", strerror(-code));
+	}
+	return 0;
+}
+
+void vn_vcpu_destroy(struct vn_vcpu *vcpu)
+{
+	munmap(vcpu->run, vcpu->kvm->run_size);
+	close(vcpu->fd);
+}
+
+static void handle_io(struct vn_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	for (uint32_t i = 0; i < run->io.count; i++, data += run->io.size) {
+		if (run->io.direction == KVM_EXIT_IO_OUT)
+			vn_bus_write(vcpu->pio, run->io.port, data, run->io.size);
+		else
+			vn_bus_read(vcpu->pio, run->io.port, data, run->io.size);
+	}
+}
+
+static void handle_mmio(struct vn_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	if (run->mmio.is_write)
+		vn_bus_write(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	else
+		vn_bus_read(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+}
+
+static void crashed(struct vn_vcpu *vcpu)
+{
+	char text[sizeof(((struct veneer_result *)0)->message)];
+	vn_crash_describe(text, sizeof(text), vcpu->index, vcpu->fd, vcpu->run, vcpu->memory);
+	vcpu->end.ended(vcpu->end.opaque, VENEER_END_CRASH, 0, text);
+}
+
+static void run_failed(struct vn_vcpu *vcpu, int code)
+{
+	char text[256];
+	snprintf(text, sizeof(text), "vCPU %u cannot run: %s%s", vcpu->index, strerror(code),
+		code == EFAULT ? " (the host could not provide a page of guest memory)" : "");
+	vcpu->end.ended(vcpu->end.opaque, VENEER_END_FAILED, 0, text);
+}
+
+static void dispatch(struct vn_vcpu *vcpu)
+{
+	switch (vcpu->run->exit_reason) {
+	case KVM_EXIT_IO:
+		handle_io(vcpu);
+		break;
+	case KVM_EXIT_MMIO:
+		handle_mmio(vcpu);
+		break;
+	default:
+		crashed(vcpu);
+	}
+}
+
+static void *run(void *arg)
+{
+	struct vn_vcpu *vcpu = arg;
+	char name[16];
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	pthread_setname_np(pthread_self(), name);
+	while (!atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
+		if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
+			dispatch(vcpu);
+		else if (errno != EINTR && errno != EAGAIN)
+			run_failed(vcpu, errno);
+	}
+	return NULL;
+}
+
+int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int code = -pthread_create(&vcpu->thread, NULL, run, vcpu);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code < 0)
+		return vn_fail(error, code, "cannot start the thread of vCPU %u: %s", vcpu->index,
+			strerror(-code));
+	vcpu->started = true;
+	return 0;
+}
+
+void vn_vcpu_kick(struct vn_vcpu *vcpu)
+{
+	// Before KVM_RUN looks at it, `immediate_exit` makes it return; after, the signal does, which
+	// KVM_RUN finds pending if it came between. `stop` ends the loop, so neither is ever undone.
+	atomic_store_explicit(&vcpu->stop, true, memory_order_release);
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
+	pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+void vn_vcpu_join(struct vn_vcpu *vcpu)
+{
+	pthread_join(vcpu->thread, NULL);
+	vcpu->started = false;
+}

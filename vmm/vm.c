@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The vm: every part made in order, wired, started, and taken down in reverse. The only file that
+// knows all the others, and the implementation of include/veneer.h.
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "arch/x86/acpi.h"
+#include "arch/x86/boot.h"
+#include "arch/x86/cpuid.h"
+#include "arch/x86/fdt.h"
+#include "arch/x86/map.h"
+#include "devices/blk.h"
+#include "devices/power.h"
+#include "devices/serial.h"
+#include "virtio/mmio.h"
+#include "vmm/builtin.h"
+#include "vmm/bus.h"
+#include "vmm/ioloop.h"
+#include "vmm/irq.h"
+#include "vmm/kvm.h"
+#include "vmm/memory.h"
+#include "vmm/vcpu.h"
+
+// A virtio device in its slot; owned by the vm.
+struct slot {
+	char name[16];
+	struct vn_virtio_device *device;
+	struct vn_virtio_mmio *transport;
+};
+
+// A guest. Its parts are immutable once it runs; what follows a lock is shared under it.
+struct veneer {
+	struct vn_log log;
+	struct vn_kvm kvm;
+	struct vn_memory memory;
+	struct vn_bus pio, mmio;
+	struct vn_end_hook end;
+	struct vn_ioloop *loop; // the serial port's
+	struct vn_irq serial_irq;
+	struct vn_serial *serial;
+	struct slot slots[VN_VIRTIO_SLOTS];
+	unsigned slot_count;
+	struct vn_vcpu vcpus[VENEER_CPUS_MAX];
+	unsigned vcpu_count; // those created
+	struct vn_machine machine;
+	char cmdline[VN_MAP_CMDLINE_MAX];
+	struct vn_boot boot;
+	void *dtb;
+	size_t dtb_size;
+	int ended_fd;
+
+	pthread_mutex_t lock;
+	bool started, ended;
+	struct veneer_result result;
+
+	pthread_mutex_t finish_lock; // taken first; never by a vCPU
+	bool finished;
+};
+
+const char *veneer_version(void)
+{
+	return VENEER_VERSION;
+}
+
+// The first end counts: it keeps the result, makes every vCPU leave and wakes whoever waits.
+static void ended(void *opaque, enum veneer_end end, uint32_t value, const char *message)
+{
+	struct veneer *vm = opaque;
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->ended) {
+		vm->ended = true;
+		vm->result.end = end;
+		vm->result.value = value;
+		snprintf(vm->result.message, sizeof(vm->result.message), "%s",
+			message ? message : "");
+		for (unsigned i = 0; i < vm->vcpu_count; i++)
+			if (vm->vcpus[i].started)
+				vn_vcpu_kick(&vm->vcpus[i]);
+		eventfd_write(vm->ended_fd, 1);
+	}
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static int read_config(
+	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
+{
+	if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(*config))
+		return vn_fail(error, -EINVAL,
+			"the configuration has %zu bytes, this library knows %zu: the program was "
+			"built for another version, or VENEER_CONFIG_INIT is missing",
+			given->struct_size, sizeof(*config));
+	*config = (struct veneer_config)VENEER_CONFIG_INIT;
+	memcpy(config, given, given->struct_size);
+	if (config->cpus < 1 || config->cpus > VENEER_CPUS_MAX)
+		return vn_fail(
+			error, -EINVAL, "%u CPUs: must be 1 to %d", config->cpus, VENEER_CPUS_MAX);
+	if (config->disk_count > VN_VIRTIO_SLOTS)
+		return vn_fail(error, -EINVAL, "%zu disks: there are %d virtio-mmio slots",
+			config->disk_count, VN_VIRTIO_SLOTS);
+	return 0;
+}
+
+static int create_machine(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_memory_create(&vm->memory, &config->memory, VN_MAP_HOLE, error);
+	if (code < 0)
+		return code;
+	vm->machine.memory = &vm->memory;
+	vm->machine.cpus = config->cpus;
+	code = vn_kvm_create(&vm->kvm, config->pit, error);
+	if (code < 0)
+		return code;
+	int most = vn_kvm_capability(&vm->kvm, KVM_CAP_MAX_VCPUS);
+	if (most > 0 && config->cpus > (unsigned)most)
+		return vn_fail(
+			error, -EINVAL, "%u CPUs: this host's KVM allows %d", config->cpus, most);
+	return vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
+}
+
+static int create_vcpus(struct veneer *vm, struct veneer_error *error)
+{
+	struct vn_cpuid *supported = malloc(2 * sizeof(*supported));
+	if (!supported)
+		return vn_fail(error, -ENOMEM, "no memory for CPUID tables");
+	struct vn_cpuid *cpuid = supported + 1;
+	struct vn_cpuid_guest guest = {
+		.cpus = vm->machine.cpus,
+		.tsc_deadline = vn_kvm_capability(&vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+	};
+	int code = vn_cpuid_supported(&vm->kvm, supported, error);
+	for (unsigned i = 0; code == 0 && i < vm->machine.cpus; i++) {
+		struct vn_vcpu *vcpu = &vm->vcpus[i];
+		code = vn_vcpu_create(vcpu, &vm->kvm, i, error);
+		if (code < 0)
+			break;
+		vcpu->memory = &vm->memory;
+		vcpu->mmio = &vm->mmio;
+		vcpu->pio = &vm->pio;
+		vcpu->end = vm->end;
+		vm->vcpu_count++;
+		if (i == 0) {
+			int khz = vn_kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+			guest.tsc_khz = khz > 0 ? (uint32_t)khz : 0;
+			vm->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
+		}
+		*cpuid = *supported;
+		code = vn_cpuid_for_vcpu(cpuid, &guest, i, error);
+		if (code == 0) {
+			code = vn_kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid);
+			if (code < 0)
+				vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i,
+					strerror(-code));
+		}
+	}
+	free(supported);
+	return code;
+}
+
+static int create_platform(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_power_add(&vm->pio, &vm->end, error);
+	if (code < 0)
+		return code;
+	code = vn_ioloop_create(&vm->loop, "serial", 16, error);
+	if (code < 0)
+		return code;
+	code = vn_irq_open(&vm->serial_irq, &vm->kvm, VN_GSI_SERIAL, error);
+	if (code < 0)
+		return code;
+	code = vn_serial_create(&vm->serial, vm->loop, &vm->serial_irq, config->serial_in,
+		config->serial_out, error);
+	if (code < 0)
+		return code;
+	return vn_bus_add(&vm->pio, VN_PORT_SERIAL, 8, &vn_serial_ops, vm->serial, error);
+}
+
+static int create_disk(
+	struct veneer *vm, const struct veneer_disk *disk, struct veneer_error *error)
+{
+	unsigned i = vm->slot_count++;
+	struct slot *slot = &vm->slots[i];
+	snprintf(slot->name, sizeof(slot->name), "blk%u", i);
+	int code = vn_blk_create(&slot->device, slot->name, disk, &vm->memory, &vm->log, error);
+	if (code < 0)
+		return code;
+	uint64_t base = VN_MAP_VIRTIO + i * VN_MAP_VIRTIO_STEP;
+	uint32_t gsi = VN_GSI_VIRTIO + i;
+	vm->machine.virtio[i] = (struct vn_machine_virtio){base, VN_VIRTIO_MMIO_SIZE, gsi};
+	return vn_virtio_mmio_create(
+		&slot->transport, slot->device, &vm->kvm, &vm->mmio, base, gsi, error);
+}
+
+// The user's words, then a word for each device that kernels without ACPI find it by.
+static int make_cmdline(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	size_t size = sizeof(vm->cmdline);
+	size_t used =
+		(size_t)snprintf(vm->cmdline, size, "%s", config->cmdline ? config->cmdline : "");
+	for (unsigned i = 0; used < size && i < VN_VIRTIO_SLOTS; i++) {
+		const struct vn_machine_virtio *virtio = &vm->machine.virtio[i];
+		if (virtio->size)
+			used += (size_t)snprintf(vm->cmdline + used, size - used,
+				"%svirtio_mmio.device=%lluK@0x%llx:%u", used ? " " : "",
+				(unsigned long long)virtio->size / 1024,
+				(unsigned long long)virtio->base, virtio->gsi);
+	}
+	if (used >= size)
+		return vn_fail(error, -E2BIG,
+			"the kernel's command line has %zu bytes with the words that list the "
+			"virtio "
+			"devices: at most %zu fit",
+			used, size - 1);
+	vm->machine.cmdline = vm->cmdline;
+	return 0;
+}
+
+static int load(struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_boot_load(&vm->boot, &vm->memory, config->kernel, vn_builtin_guest,
+		(size_t)(vn_builtin_guest_end - vn_builtin_guest), config->initrd, error);
+	if (code < 0)
+		return code;
+	vm->machine.initrd_start = vm->boot.initrd_start;
+	vm->machine.initrd_end = vm->boot.initrd_end;
+	code = make_cmdline(vm, config, error);
+	if (code < 0)
+		return code;
+	code = vn_fdt_build(&vm->machine, &vm->dtb, &vm->dtb_size, error);
+	if (code < 0)
+		return code;
+	vn_gpa rsdp;
+	code = vn_acpi_write(&vm->machine, &rsdp, error);
+	if (code < 0)
+		return code;
+	code = vn_boot_finish(&vm->boot, &vm->machine, rsdp, vm->dtb, vm->dtb_size, error);
+	if (code < 0)
+		return code;
+	return vn_boot_enter(&vm->boot, vm->vcpus[0].fd, error);
+}
+
+static int create_all(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = create_machine(vm, config, error);
+	if (code == 0)
+		code = create_vcpus(vm, error);
+	if (code == 0)
+		code = create_platform(vm, config, error);
+	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
+		code = create_disk(vm, &config->disks[i], error);
+	return code == 0 ? load(vm, config, error) : code;
+}
+
+int veneer_create(
+	struct veneer **result, const struct veneer_config *given, struct veneer_error *error)
+{
+	struct veneer_config config;
+	int code = read_config(&config, given, error);
+	if (code < 0)
+		return code;
+	struct veneer *vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return vn_fail(error, -ENOMEM, "no memory for a guest's description");
+	vm->log = (struct vn_log){config.message, config.message_opaque};
+	vm->end = (struct vn_end_hook){ended, vm};
+	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = vm->serial_irq.fd = -1;
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->finish_lock, NULL);
+	vm->ended_fd = eventfd(0, EFD_CLOEXEC);
+	code = vm->ended_fd < 0 ? vn_fail(error, -errno, "no eventfd: %s", strerror(errno))
+				: create_all(vm, &config, error);
+	if (code < 0) {
+		veneer_destroy(vm);
+		return code;
+	}
+	*result = vm;
+	return 0;
+}
+
+int veneer_start(struct veneer *vm, struct veneer_error *error)
+{
+	int code = 0;
+	pthread_mutex_lock(&vm->lock);
+	if (vm->started)
+		code = vn_fail(error, -EALREADY, "this guest was started before");
+	vm->started = true;
+	// Under the lock, so that an end that comes meanwhile finds every vCPU to kick.
+	for (unsigned i = 0; code == 0 && !vm->ended && i < vm->vcpu_count; i++)
+		code = vn_vcpu_start(&vm->vcpus[i], error);
+	pthread_mutex_unlock(&vm->lock);
+	return code;
+}
+
+int veneer_fd(const struct veneer *vm)
+{
+	return vm->ended_fd;
+}
+
+void veneer_stop(struct veneer *vm)
+{
+	ended(vm, VENEER_END_STOPPED, 0, NULL);
+}
+
+// Once only, by the first that waits: the vCPUs have been kicked and are about to leave.
+static void finish(struct veneer *vm)
+{
+	for (unsigned i = 0; i < vm->vcpu_count; i++)
+		if (vm->vcpus[i].started)
+			vn_vcpu_join(&vm->vcpus[i]);
+	if (vm->serial)
+		vn_serial_drain(vm->serial);
+}
+
+void veneer_wait(struct veneer *vm, struct veneer_result *result)
+{
+	struct pollfd wait = {.fd = vm->ended_fd, .events = POLLIN};
+	while (poll(&wait, 1, -1) < 0 && errno == EINTR)
+		;
+	pthread_mutex_lock(&vm->finish_lock);
+	if (!vm->finished)
+		finish(vm);
+	vm->finished = true;
+	pthread_mutex_unlock(&vm->finish_lock);
+	pthread_mutex_lock(&vm->lock);
+	*result = vm->result;
+	pthread_mutex_unlock(&vm->lock);
+}
+
+int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error)
+{
+	const char *at = vm->dtb;
+	size_t left = vm->dtb_size;
+	while (left > 0) {
+		ssize_t written = write(fd, at, left);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written <= 0)
+			return vn_fail(error, written < 0 ? -errno : -EIO,
+				"cannot write the device tree: %s",
+				strerror(written < 0 ? errno : EIO));
+		at += written;
+		left -= (size_t)written;
+	}
+	return 0;
+}
+
+void veneer_destroy(struct veneer *vm)
+{
+	if (!vm)
+		return;
+	if (vm->started) {
+		struct veneer_result result;
+		veneer_stop(vm);
+		veneer_wait(vm, &result);
+	}
+	free(vm->dtb);
+	for (unsigned i = vm->slot_count; i-- > 0;) {
+		if (vm->slots[i].transport)
+			vn_virtio_mmio_destroy(vm->slots[i].transport);
+		if (vm->slots[i].device)
+			vn_blk_destroy(vm->slots[i].device);
+	}
+	if (vm->serial)
+		vn_serial_destroy(vm->serial);
+	vn_irq_close(&vm->serial_irq);
+	if (vm->loop)
+		vn_ioloop_destroy(vm->loop);
+	for (unsigned i = vm->vcpu_count; i-- > 0;)
+		vn_vcpu_destroy(&vm->vcpus[i]);
+	vn_kvm_destroy(&vm->kvm);
+	vn_memory_destroy(&vm->memory);
+	if (vm->ended_fd >= 0)
+		close(vm->ended_fd);
+	pthread_mutex_destroy(&vm->finish_lock);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
