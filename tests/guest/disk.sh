@@ -1,0 +1,143 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Disks, with the built-in guest on /dev/kvm: what it writes is what the file holds, errors of the
+# host reach it as I/O errors, and rings full of garbage stop the device and nothing else.
+set -uo pipefail
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+pattern=$build/tests/guest/pattern
+mounted=
+
+cleanup() {
+	[ -z "$mounted" ] || umount "$mounted"
+	rm -rf "$work"
+}
+
+# The scratch directory must be on a file system with O_DIRECT for cache=none.
+disk=$work/disk
+for cache in writeback none writethrough; do
+	truncate -s 32M "$disk"
+	run -d "$disk,cache=$cache" -a blk-fill=7
+	if [ "$status" -eq 125 ] && grep -q 'cache=writeback' "$work/err"; then
+		skip "cache=$cache" "the file system of $work has no O_DIRECT"
+		continue
+	fi
+	expect "cache=$cache: the guest fills the disk" 0
+	"$pattern" check "$disk" 7 >"$work/out" 2>&1
+	status=$?
+	expect "cache=$cache: the file holds what the guest wrote" 0
+	"$pattern" fill "$disk" 9 >"$work/out" 2>&1
+	run -d "$disk,cache=$cache" -a blk-check=9
+	expect "cache=$cache: the guest reads what the host wrote" 0
+	run -d "$disk,cache=$cache" -a blk-check=10
+	expect "cache=$cache: the comparison can fail" 1
+	rm "$disk"
+done
+
+truncate -s 8M "$disk"
+"$pattern" fill "$disk" 3
+run -d "$disk,serial=veneer-disk-0001" -a blk-id
+expect "the guest reads the serial number" 0 'veneer-disk-0001'
+run -d "$disk,serial=123456789012345678901" -a blk-id
+expect "a serial number of 21 bytes is refused" 125 'serial'
+run -d "$disk" -a blk-flush
+expect "flush" 0
+run -d "$disk" -a blk-read=0,8
+expect "read" 0
+run -d "$disk" -a blk-read=16383,1
+expect "the last sector can be read" 0
+run -d "$disk" -a blk-read=16384,1
+expect "the one after it cannot" 11
+run -d "$disk" -a blk-write=16380,8
+expect "a write across the end is an I/O error" 11
+run -d "$disk" -a blk
+expect "the report writes, verifies" 0
+"$pattern" check "$disk" 3 >"$work/out" 2>&1
+status=$?
+expect "and restores: the disk is as it was" 0
+
+# Errors of the host.
+run -d "$disk,readonly" -a blk-write=0,8
+expect "a write to a read-only disk is an I/O error" 11
+run -d "$disk,readonly" -a blk-read=0,8
+expect "which can be read" 0
+chmod 400 "$disk"
+if [ "$(id -u)" -eq 0 ]; then
+	skip "a file without write permission is refused with the remedy" "root may write to it"
+else
+	run -d "$disk" -a exit=0
+	expect "a file without write permission is refused with the remedy" 125 'readonly'
+fi
+chmod 600 "$disk"
+
+# A file that shrinks under the guest: `echo` waits while it is cut.
+mkfifo "$work/in"
+timeout --signal=KILL 120 "$veneer" run -d "$disk" -a "echo blk-read=8192,8" <"$work/in" \
+	>"$work/out" 2>"$work/err" &
+pid=$!
+exec 9>"$work/in"
+for _ in $(seq 100); do
+	grep -q ready "$work/out" && break
+	sleep 0.1
+done
+truncate -s 1M "$disk"
+echo quit >&9
+exec 9>&-
+wait "$pid"
+status=$?
+expect "a file cut short under the guest is an I/O error, said with device and offset" 11 \
+	'blk0.*(4194304|0x400000)'
+
+if [ "$(id -u)" -eq 0 ] && mkdir "$work/full" && mount -t tmpfs -o size=1M none "$work/full"; then
+	mounted=$work/full
+	truncate -s 8M "$work/full/disk"
+	run -d "$work/full/disk" -a blk-write=0,8
+	expect "a file system with room takes a write" 0
+	run -d "$work/full/disk" -a blk-fill=7
+	expect "a full one is an I/O error, said with the reason" 1 'blk0.*No space left'
+	run -d "$work/full/disk" -a blk-read=0,8
+	expect "and what was there can still be read" 0
+	run -d "$work/full/disk,cache=none" -a exit=0
+	if [ "$status" -eq 125 ]; then
+		expect "no O_DIRECT: refused with the remedy" 125 'cache=writeback'
+	else
+		expect "O_DIRECT on tmpfs (Linux 6.6 and later)" 0
+	fi
+else
+	skip "a full file system is an I/O error" "only root can mount one"
+fi
+
+# Disks that cannot be.
+run -d "$work/missing" -a exit=0
+expect "a missing disk is named" 125 "$work/missing"
+run -d "$work" -a exit=0
+expect "a directory is no disk" 125 "$work"
+printf x >"$work/odd"
+run -d "$work/odd" -a exit=0
+expect "a file of one byte is no disk" 125 "$work/odd"
+truncate -s 8M "$disk"
+"$veneer" run -d "$disk" -a spin --serial none </dev/null >/dev/null 2>&1 &
+pid=$!
+sleep 0.5
+run -d "$disk" -a exit=0
+expect "a disk in use by another guest is refused" 125 "$disk"
+kill "$pid"
+wait "$pid"
+disks=()
+for i in 0 1 2 3 4 5 6 7; do
+	truncate -s 1M "$work/disk$i"
+	disks+=(-d "$work/disk$i,serial=number-$i")
+done
+run "${disks[@]}" -a "disk=7 blk-id"
+expect "eight disks" 0 'number-7'
+run "${disks[@]}" -d "$disk" -a exit=0
+expect "nine are refused" 125 '9 disks'
+
+# A hostile guest.
+truncate -s 8M "$disk"
+run -d "$disk" -a hostile=all
+expect "a hostile guest breaks its own device only, which is named" 0 'hostile .*: ok' 'warning: blk0'
+
+finish

@@ -1,0 +1,183 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# What the program does with the built-in guest on /dev/kvm: exit statuses, time limits, resets,
+# CPUs, memory, the device tree.
+set -uo pipefail
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+
+# Exit statuses.
+for value in 0 1 42 119; do
+	run -a "exit=$value"
+	expect "exit=$value is the exit status" "$value"
+done
+for value in 120 125 300 4294967295; do
+	run -a "exit=$value"
+	expect "exit=$value is out of range and named" 119 "$value"
+done
+run -a poweroff
+expect "power off ends with 0" 0
+run -a reset
+expect "a reset ends with 0" 0
+run -a reset --reboot --timeout 2
+expect "with --reboot a reset starts the guest again" 124
+run -a spin --timeout 0.5
+expect "the time limit ends a spinning guest" 124 "time limit|0\.5"
+run -a hlt --timeout 0.5 -c 2
+expect "the time limit ends a sleeping guest" 124
+run -a spin -c 4 --timeout 0.5
+expect "the time limit ends four CPUs" 124
+
+# Crashes.
+run -a triple
+expect "a triple fault is a crash with registers" 120 "triple fault at 0x" "rip [0-9a-f]{16}" "cr3"
+run -a ill0
+if grep -qE '^flags.*\b(vmx|svm)\b' /proc/cpuinfo; then
+	expect "KVM with hardware support executes popcnt" 0
+else
+	expect "an instruction that KVM's emulator lacks is explained" 120 "suberror 1" \
+		"instruction bytes:( [0-9a-f]{2})+" "emulates kernel code in software" "at 0x[0-9a-f]+"
+fi
+
+# CPUs.
+for cpus in 1 2 4 16 64; do
+	run -c "$cpus" -a smp
+	expect "$cpus CPUs come up" 0 "smp: $cpus of $cpus CPUs up"
+done
+
+# Memory.
+for size in 64M 1G 3G 3073M 5G; do
+	mib=${size%[MG]}
+	[ "$size" = "${size%G}" ] || mib=$((mib * 1024))
+	run -m "$size" -a dump
+	expect "$size of memory is in the map" 0
+	bytes=$(grep -aiE 'ram' "$work/out" | grep -aoE '[0-9]+ (KiB|MiB)' | head -n 1)
+	[ -n "$bytes" ] || fail "$size: the guest prints no RAM size ($mib MiB)"
+done
+run -m 64M,prealloc -a exit=3
+expect "preallocated memory" 3
+run -m 64M,lock -a exit=3
+if [ "$(id -u)" -eq 0 ]; then
+	expect "locked memory" 3
+else
+	expect "locked memory" 3
+fi
+run -m 64M,node=0 -a exit=3
+expect "memory bound to node 0" 3
+run -m 64M,node=77 -a exit=3
+expect "a node that is not there is refused" 125 "node=77"
+
+# Huge pages: reserved here when nobody has, and given back.
+hugepages() {
+	local size=$1 kib=$2 mib=$3 file free before count
+	file=/sys/kernel/mm/hugepages/hugepages-${kib}kB
+	if [ ! -d "$file" ]; then
+		skip "$size pages" "this kernel has none"
+		return
+	fi
+	free=$(cat "$file/free_hugepages")
+	count=$((mib * 1024 / kib))
+	run -m "$((mib * (free + 1)))M,hugepages=$size" -a exit=3
+	if [ "$count" -eq 1 ]; then
+		expect "$size pages: one too many is refused with the remedy" 125 \
+			"1 missing" "echo [0-9]+ > $file/nr_hugepages"
+	else
+		run -m "$((free * kib / 1024 + mib))M,hugepages=$size" -a exit=3
+		expect "$size pages: too many are refused with the remedy" 125 \
+			"$count missing" "echo [0-9]+ > $file/nr_hugepages"
+	fi
+	if [ "$(id -u)" -ne 0 ]; then
+		skip "$size pages back the guest" "only root can reserve pages"
+		return
+	fi
+	before=$(cat "$file/nr_hugepages")
+	echo $((before + count)) >"$file/nr_hugepages"
+	if [ "$(cat "$file/free_hugepages")" -lt "$count" ]; then
+		skip "$size pages back the guest" "this host could not free $mib MiB in one piece"
+	else
+		"$veneer" run -m "${mib}M,hugepages=$size,prealloc" -a spin --serial none \
+			>"$work/out" 2>"$work/err" </dev/null &
+		local pid=$! tries=0 backed=
+		while [ -z "$backed" ] && [ "$tries" -lt 100 ] && kill -0 "$pid" 2>/dev/null; do
+			sleep 0.1
+			tries=$((tries + 1))
+			backed=$(grep -E "veneer-ram.*kernelpagesize_kB=$kib" "/proc/$pid/numa_maps")
+		done
+		kill "$pid" 2>/dev/null
+		wait "$pid"
+		if [ -n "$backed" ]; then
+			pass "$size pages back the guest"
+		else
+			fail "$size pages back the guest"
+		fi
+	fi
+	echo "$before" >"$file/nr_hugepages"
+}
+hugepages 2M 2048 64
+hugepages 1G 1048576 1024
+
+# The device tree.
+truncate -s 1M "$work/disk"
+run -c 3 -m 5G -d "$work/disk" --dump-dtb "$work/tree.dtb"
+expect "--dump-dtb writes a file" 0
+if command -v dtc >/dev/null; then
+	dtc -q -I dtb -O dts "$work/tree.dtb" >"$work/out" 2>"$work/err"
+	status=$?
+	expect "the device tree has what the machine has" 0 'cpu@2' 'virtio_mmio@d0000000' \
+		'ns16550a' 'memory@100000000'
+else
+	skip "the device tree has what the machine has" "no dtc"
+fi
+
+# Bad kernels: one line, status 125.
+one_line() {
+	if [ "$(wc -l <"$work/err")" -eq 1 ]; then
+		expect "$@"
+	else
+		fail "$1: not one line"
+	fi
+}
+echo "not a kernel" >"$work/bad"
+run -k "$work/bad"
+one_line "a text file is no kernel" 125 "$work/bad"
+: >"$work/bad"
+run -k "$work/bad"
+one_line "an empty file is no kernel" 125 "$work/bad"
+run -k "$work"
+one_line "a directory is no kernel" 125 "$work"
+run -k "$work/missing"
+one_line "a missing kernel is named" 125 "$work/missing"
+head -c 3000 "$build/guest/veneer-guest.elf" >"$work/bad"
+run -k "$work/bad"
+one_line "a truncated ELF is refused" 125 "$work/bad"
+run -k "$build/guest/veneer-guest.elf" -a exit=9
+expect "the guest's own file boots as a kernel" 9
+run -m 64M -i "$work/missing"
+one_line "a missing initrd is named" 125 "$work/missing"
+truncate -s 100M "$work/big"
+run -m 64M -i "$work/big"
+one_line "an initrd larger than memory is refused" 125 "$work/big"
+run -a "$(head -c 3000 /dev/zero | tr '\0' x)"
+one_line "a command line that is too long is refused" 125 "command line"
+
+# The serial port.
+run --serial "file:$work/log" -a dump
+[ -s "$work/log" ] && [ ! -s "$work/out" ]
+status=$?
+expect "--serial file: takes the output" 0
+status=0
+printf 'hello\nquit\n' | timeout --signal=KILL 120 "$veneer" run -a echo >"$work/out" 2>"$work/err" ||
+	status=$?
+expect "what is typed reaches the guest" 0 HELLO
+status=0
+"$veneer" run -a flood 2>"$work/err" | cksum >"$work/sum1"
+"$veneer" run -a flood 2>"$work/err" | cksum >"$work/sum2"
+cmp "$work/sum1" "$work/sum2" >"$work/out" || status=1
+expect "a flood of output arrives whole, twice the same" 0
+status=0
+"$veneer" run -a flood 2>"$work/err" | head -c 100 >/dev/null
+expect "a reader that goes away does not stop the guest" 0
+
+finish

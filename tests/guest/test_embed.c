@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The library as embedders use it, on /dev/kvm with the built-in guest: many guests in one process,
+// ends from every side, failures that leave nothing behind.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "veneer.h"
+
+static void need_kvm(void)
+{
+	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		print_message("no /dev/kvm: skipped\n");
+		skip();
+	}
+	close(fd);
+}
+
+static int entries(const char *path)
+{
+	DIR *directory = opendir(path);
+	int count = 0;
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+// Open descriptors and threads: what a guest must not leave behind. A thread that has been joined
+// may still be listed for a moment.
+static void expect_nothing_left(int descriptors, int threads)
+{
+	assert_int_equal(entries("/proc/self/fd"), descriptors);
+	for (int tries = 0; tries < 1000 && entries("/proc/self/task") != threads; tries++)
+		usleep(1000);
+	assert_int_equal(entries("/proc/self/task"), threads);
+}
+
+static struct veneer *make(struct veneer_config *config)
+{
+	struct veneer *vm;
+	struct veneer_error error = {""};
+	if (veneer_create(&vm, config, &error) < 0)
+		fail_msg("%s", error.message);
+	return vm;
+}
+
+static struct veneer_result run(struct veneer_config *config)
+{
+	struct veneer *vm = make(config);
+	struct veneer_error error = {""};
+	struct veneer_result result;
+	if (veneer_start(vm, &error) < 0)
+		fail_msg("%s", error.message);
+	veneer_wait(vm, &result);
+	veneer_destroy(vm);
+	return result;
+}
+
+static void a_guest_hands_back_its_value(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "exit=0";
+	run(&config); // whatever libraries keep for good, they have now
+	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+	config.cmdline = "exit=77";
+	struct veneer_result result = run(&config);
+	assert_int_equal(result.end, VENEER_END_EXIT);
+	assert_int_equal(result.value, 77);
+	expect_nothing_left(descriptors, threads);
+}
+
+static void the_descriptor_becomes_readable_at_the_end(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "spin";
+	struct veneer *vm = make(&config);
+	struct pollfd wait = {.fd = veneer_fd(vm), .events = POLLIN};
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	assert_int_equal(poll(&wait, 1, 100), 0);
+	veneer_stop(vm);
+	assert_int_equal(poll(&wait, 1, 10000), 1);
+	struct veneer_result result;
+	veneer_wait(vm, &result);
+	assert_int_equal(result.end, VENEER_END_STOPPED);
+	veneer_destroy(vm);
+}
+
+static void *stop_and_wait(void *arg)
+{
+	struct veneer *vm = arg;
+	struct veneer_result result;
+	veneer_stop(vm);
+	veneer_wait(vm, &result);
+	return (void *)(uintptr_t)(result.end + 1);
+}
+
+static void any_thread_may_stop_and_wait(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "spin";
+	config.cpus = 3;
+	for (int round = 0; round < 10; round++) {
+		struct veneer *vm = make(&config);
+		assert_int_equal(veneer_start(vm, NULL), 0);
+		usleep((useconds_t)(round * 500));
+		pthread_t threads[4];
+		for (int i = 0; i < 4; i++)
+			assert_int_equal(pthread_create(&threads[i], NULL, stop_and_wait, vm), 0);
+		for (int i = 0; i < 4; i++) {
+			void *end;
+			pthread_join(threads[i], &end);
+			assert_int_equal((uintptr_t)end, VENEER_END_STOPPED + 1);
+		}
+		veneer_destroy(vm);
+	}
+}
+
+static void the_first_end_counts(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "exit=5";
+	struct veneer *vm = make(&config);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	struct veneer_result result;
+	veneer_wait(vm, &result);
+	veneer_stop(vm);
+	veneer_wait(vm, &result);
+	assert_int_equal(result.end, VENEER_END_EXIT);
+	assert_int_equal(result.value, 5);
+	struct veneer_error error = {""};
+	assert_true(veneer_start(vm, &error) < 0);
+	assert_non_null(strstr(error.message, "started before"));
+	veneer_destroy(vm);
+}
+
+static void a_stop_before_the_start_holds(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "exit=5";
+	struct veneer *vm = make(&config);
+	veneer_stop(vm);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	struct veneer_result result;
+	veneer_wait(vm, &result);
+	assert_int_equal(result.end, VENEER_END_STOPPED);
+	veneer_destroy(vm);
+}
+
+static void a_running_guest_can_be_destroyed(void **state)
+{
+	(void)state;
+	need_kvm();
+	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "spin";
+	config.cpus = 2;
+	struct veneer *vm = make(&config);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	veneer_destroy(vm);
+	vm = make(&config);
+	veneer_destroy(vm); // one that never ran
+	veneer_destroy(NULL);
+	expect_nothing_left(descriptors, threads);
+}
+
+static void guests_live_side_by_side(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer *vms[5];
+	char words[5][16];
+	for (unsigned i = 0; i < 5; i++) {
+		struct veneer_config config = VENEER_CONFIG_INIT;
+		snprintf(words[i], sizeof(words[i]), "exit=%u", 10 + i);
+		config.cmdline = words[i];
+		vms[i] = make(&config);
+		memset(words[i], 'x', sizeof(words[i])); // the library keeps its own copy
+	}
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(veneer_start(vms[i], NULL), 0);
+	for (unsigned i = 5; i-- > 0;) {
+		struct veneer_result result;
+		veneer_wait(vms[i], &result);
+		assert_int_equal(result.value, 10 + i);
+		veneer_destroy(vms[i]);
+	}
+}
+
+static void serial_output_is_whole_when_wait_returns(void **state)
+{
+	(void)state;
+	need_kvm();
+	FILE *file = tmpfile();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "flood";
+	config.serial_out = fileno(file);
+	struct veneer_result result = run(&config);
+	assert_int_equal(result.end, VENEER_END_EXIT);
+	assert_int_equal(result.value, 0);
+	assert_true(lseek(fileno(file), 0, SEEK_END) >= 1 << 20);
+	fclose(file);
+}
+
+static void failures_leave_nothing(void **state)
+{
+	(void)state;
+	need_kvm();
+	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+	const struct veneer_disk good = {.path = "/proc/self/exe", .readonly = true};
+	const struct veneer_disk disks[2] = {good, {.path = "/nonexistent/disk"}};
+	const struct veneer_disk many[9] = {good};
+	struct veneer_config configs[6];
+	for (int i = 0; i < 6; i++)
+		configs[i] = (struct veneer_config)VENEER_CONFIG_INIT;
+	configs[0].kernel = "/nonexistent/kernel";
+	configs[1].cpus = 0;
+	configs[2].cpus = VENEER_CPUS_MAX + 1;
+	configs[3].disks = disks;
+	configs[3].disk_count = 2;
+	configs[4].struct_size = 4096;
+	configs[5].disks = many;
+	configs[5].disk_count = 9;
+	const char *words[6] = {"/nonexistent/kernel", "0 CPUs", "65 CPUs", "/nonexistent/disk",
+		"4096 bytes", "9 disks"};
+	for (int i = 0; i < 6; i++) {
+		struct veneer *vm = NULL;
+		struct veneer_error error = {""};
+		assert_true(veneer_create(&vm, &configs[i], &error) < 0);
+		assert_null(vm);
+		if (!strstr(error.message, words[i]) || strchr(error.message, '\n'))
+			fail_msg("case %d: \"%s\"", i, error.message);
+	}
+	expect_nothing_left(descriptors, threads);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_guest_hands_back_its_value),
+		cmocka_unit_test(the_descriptor_becomes_readable_at_the_end),
+		cmocka_unit_test(any_thread_may_stop_and_wait),
+		cmocka_unit_test(the_first_end_counts),
+		cmocka_unit_test(a_stop_before_the_start_holds),
+		cmocka_unit_test(a_running_guest_can_be_destroyed),
+		cmocka_unit_test(guests_live_side_by_side),
+		cmocka_unit_test(serial_output_is_whole_when_wait_returns),
+		cmocka_unit_test(failures_leave_nothing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

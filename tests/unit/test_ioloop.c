@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The I/O loop: calls from many threads, eventfds, real file I/O, and a submission queue that fills.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vmm/ioloop.h"
+
+static struct vn_ioloop *make(unsigned entries)
+{
+	struct vn_ioloop *loop;
+	struct veneer_error error;
+	assert_int_equal(vn_ioloop_create(&loop, "test", entries, &error), 0);
+	return loop;
+}
+
+static void starts_and_stops(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		vn_ioloop_destroy(make(8));
+}
+
+static void refuses_absurd_rings(void **state)
+{
+	(void)state;
+	struct vn_ioloop *loop;
+	struct veneer_error error = {""};
+	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, &error) < 0);
+	assert_true(strlen(error.message) > 0);
+}
+
+struct counter {
+	struct vn_ioloop *loop;
+	int value; // changed on the loop's thread only
+};
+
+static void count_one(void *arg)
+{
+	((struct counter *)arg)->value++;
+}
+
+static void *count_many(void *arg)
+{
+	struct counter *counter = arg;
+	for (int i = 0; i < 1000; i++)
+		vn_ioloop_call(counter->loop, count_one, counter);
+	return NULL;
+}
+
+static void calls_from_many_threads_all_run(void **state)
+{
+	(void)state;
+	struct counter counter = {.loop = make(8)};
+	pthread_t threads[4];
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, count_many, &counter), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	vn_ioloop_destroy(counter.loop);
+	assert_int_equal(counter.value, 4000);
+}
+
+// An eventfd watched by the loop; each firing is answered on `back`.
+struct watcher {
+	struct vn_ioloop_event event;
+	struct vn_ioloop *loop;
+	uint64_t sum;
+	int back;
+};
+
+static void fired(struct vn_ioloop_event *event)
+{
+	struct watcher *watcher = (struct watcher *)event; // the first member
+	watcher->sum += event->count;
+	eventfd_write(watcher->back, 1);
+}
+
+static void watch(void *arg)
+{
+	struct watcher *watcher = arg;
+	vn_ioloop_watch(watcher->loop, &watcher->event);
+}
+
+static void unwatch(void *arg)
+{
+	vn_ioloop_unwatch(&((struct watcher *)arg)->event);
+}
+
+static void every_signal_of_an_eventfd_is_seen(void **state)
+{
+	(void)state;
+	struct watcher watcher = {.event = {.fire = fired, .fd = eventfd(0, 0)},
+		.loop = make(8),
+		.back = eventfd(0, 0)};
+	vn_ioloop_call(watcher.loop, watch, &watcher);
+	eventfd_t answer;
+	for (int i = 0; i < 500; i++) {
+		eventfd_write(watcher.event.fd, 3);
+		assert_int_equal(eventfd_read(watcher.back, &answer), 0);
+	}
+	vn_ioloop_call(watcher.loop, unwatch, &watcher);
+	assert_int_equal(watcher.sum, 1500);
+
+	// Not watched any more, then watched again: what came meanwhile is found.
+	eventfd_write(watcher.event.fd, 5);
+	vn_ioloop_call(watcher.loop, watch, &watcher);
+	assert_int_equal(eventfd_read(watcher.back, &answer), 0);
+	vn_ioloop_call(watcher.loop, unwatch, &watcher);
+	assert_true(watcher.sum >= 1505);
+	vn_ioloop_destroy(watcher.loop);
+	close(watcher.event.fd);
+	close(watcher.back);
+}
+
+#define WRITES 100
+
+// Many writes at once through a ring of 8; the hook must see each turn's completions.
+struct writer {
+	struct vn_ioloop *loop;
+	struct vn_ioloop_hook hook;
+	int fd;
+	unsigned done, flushed, bad;
+	struct write {
+		struct vn_ioloop_op op;
+		struct writer *writer;
+		char byte;
+	} writes[WRITES];
+};
+
+static void written(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)flags;
+	struct write *write = (struct write *)op; // the first member
+	write->writer->bad += result != 1;
+	write->writer->done++;
+}
+
+static void flush(struct vn_ioloop_hook *hook)
+{
+	struct writer *writer = (struct writer *)((char *)hook - offsetof(struct writer, hook));
+	writer->flushed = writer->done;
+}
+
+static bool all_done(void *arg)
+{
+	return ((struct writer *)arg)->done == WRITES;
+}
+
+static void write_all(void *arg)
+{
+	struct writer *writer = arg;
+	vn_ioloop_add_hook(writer->loop, &writer->hook);
+	for (unsigned i = 0; i < WRITES; i++) {
+		struct write *write = &writer->writes[i];
+		*write = (struct write){{written}, writer, (char)('a' + i % 26)};
+		io_uring_prep_write(
+			vn_ioloop_sqe(writer->loop, &write->op), writer->fd, &write->byte, 1, i);
+	}
+	vn_ioloop_run_until(writer->loop, all_done, writer);
+	vn_ioloop_remove_hook(writer->loop, &writer->hook);
+}
+
+static void a_full_submission_queue_loses_nothing(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/veneer-ioloop-XXXXXX";
+	struct writer writer = {.loop = make(8), .hook = {.flush = flush}, .fd = mkstemp(path)};
+	assert_true(writer.fd >= 0);
+	unlink(path);
+	vn_ioloop_call(writer.loop, write_all, &writer);
+	vn_ioloop_destroy(writer.loop);
+	assert_int_equal(writer.bad, 0);
+	assert_int_equal(writer.flushed, WRITES);
+	char data[WRITES];
+	assert_int_equal(pread(writer.fd, data, WRITES, 0), WRITES);
+	for (int i = 0; i < WRITES; i++)
+		assert_int_equal(data[i], 'a' + i % 26);
+	close(writer.fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(starts_and_stops),
+		cmocka_unit_test(refuses_absurd_rings),
+		cmocka_unit_test(calls_from_many_threads_all_run),
+		cmocka_unit_test(every_signal_of_an_eventfd_is_seen),
+		cmocka_unit_test(a_full_submission_queue_loses_nothing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
