@@ -5,8 +5,6 @@
  */
 #include "apic.h"
 
-#include <stdbool.h>
-
 #include "machine.h"
 #include "ring0.h"
 
@@ -27,7 +25,6 @@
 
 extern uint8_t x2apic_mode;
 
-static bool ready;
 static unsigned routed;
 
 static void write_register(unsigned number, uint32_t value)
@@ -40,9 +37,6 @@ static void write_register(unsigned number, uint32_t value)
 
 void apic_init(void)
 {
-	if (ready)
-		return;
-	ready = true;
 	if (ring0_cpuid(1, 0).ecx & (1u << 21)) {
 		ring0_wrmsr(MSR_APIC_BASE, ring0_rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
 		x2apic_mode = 1;

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* Turns the local APIC on, once. */
+/* Turns the local APIC of this CPU on. CPU 0 first: the others follow its choice of mode. */
 void apic_init(void);
 uint32_t apic_id(void);
 

@@ -4,10 +4,11 @@
  * order, and leaves with a status.
  */
 #include "blk.h"
+#include "commands.h"
 #include "machine.h"
 #include "print.h"
 #include "report.h"
-#include "ring0.h"
+#include "smp.h"
 
 struct start_info;
 void guest_main(const struct start_info *info);
@@ -19,52 +20,42 @@ struct action {
 	int (*run)(const char *value);
 };
 
-static __attribute__((noreturn)) void leave(uint32_t status)
-{
-	print_flush();
-	out32(PORT_DEBUG_EXIT, status);
-	print("no debug exit; status %u\n", status);
-	out8(PORT_SLEEP, 0x34); /* SLP_TYP 5, SLP_EN */
-	out8(PORT_KEYBOARD, 0xfe);
-	for (;;)
-		ring0_call(RING0_HALT);
-}
-
 void on_exception(uint64_t vector, uint64_t error, uint64_t rip, uint64_t cr2)
 {
 	print("FAIL: exception %lu, error %lx, rip %lx, cr2 %lx\n", vector, error, rip, cr2);
 	leave(1);
 }
 
-static int act_exit(const char *value)
-{
-	uint64_t status = 0;
-
-	parse_number(&value, &status);
-	leave((uint32_t)status);
-}
-
+/* The parts count failures; any makes the exit status 1. */
 static int act_cpu(const char *value)
 {
 	(void)value;
-	return report_cpu();
+	return report_cpu() > 0;
 }
 
 static int act_mem(const char *value)
 {
 	(void)value;
-	return report_memory();
+	return report_memory() > 0;
+}
+
+static int act_smp(const char *value)
+{
+	(void)value;
+	return report_smp() > 0;
 }
 
 static int act_blk(const char *value)
 {
 	(void)value;
-	return report_blk();
+	return report_blk() > 0;
 }
 
 static const struct action actions[] = {
+	{"dump", command_dump},
 	{"cpu", act_cpu},
 	{"mem", act_mem},
+	{"smp", act_smp},
 	{"blk", act_blk},
 	{"blk-fill", blk_command_fill},
 	{"blk-check", blk_command_check},
@@ -73,6 +64,14 @@ static const struct action actions[] = {
 	{"blk-write", blk_command_write},
 	{"blk-id", blk_command_id},
 	{"blk-flush", blk_command_flush},
+	{"echo", command_echo},
+	{"flood", command_flood},
+	{"spin", command_spin},
+	{"hlt", command_hlt},
+	{"triple", command_triple},
+	{"ill0", command_ill0},
+	{"reset", command_reset},
+	{"poweroff", command_poweroff},
 };
 
 static const struct action *find_action(const char *word, const char **value)
@@ -99,7 +98,7 @@ static int report_all(void)
 	print("Veneer guest: %u CPUs, %lu MiB RAM, TSC %s GHz (%s)\n", machine.cpu_count,
 		machine_ram_bytes() >> 20, format_decimal(ghz, machine.tsc_hz / 1000000, 3),
 		machine.tsc_source);
-	return report_cpu() | report_memory() | report_blk();
+	return report_cpu() + report_smp() + report_memory() + report_blk() > 0;
 }
 
 void guest_main(const struct start_info *info)
@@ -112,7 +111,7 @@ void guest_main(const struct start_info *info)
 	machine_read(info);
 	value = machine_word("exit");
 	if (value)
-		act_exit(value);
+		command_exit(value);
 	for (unsigned i = 0; i < machine.word_count; i++) {
 		int result;
 
@@ -125,6 +124,6 @@ void guest_main(const struct start_info *info)
 			status = result;
 	}
 	if (!acted)
-		status = report_all() ? 1 : 0;
+		status = report_all();
 	leave((uint32_t)status);
 }
