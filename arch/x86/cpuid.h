@@ -13,9 +13,10 @@
 
 #define VN_CPUID_ENTRIES_MAX 256
 
-// A table that KVM_SET_CPUID2 takes.
+// A table that KVM_SET_CPUID2 takes: struct kvm_cpuid2 with room for its entries.
 struct vn_cpuid {
-	struct kvm_cpuid2 header;
+	uint32_t nent;
+	uint32_t padding;
 	struct kvm_cpuid_entry2 entries[VN_CPUID_ENTRIES_MAX];
 };
 

@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ACPI tables as a kernel would find them: from the RSDP on, in guest memory, then by the
+// disassembler, the compiler and the interpreter of ACPICA, whose code Linux uses.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arch/x86/acpi.h"
+
+#define MIB (1ull << 20)
+
+static int make_memory(void **state)
+{
+	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	struct vn_memory *memory = malloc(sizeof(*memory));
+	struct veneer_error error = {{0}};
+
+	if (!memory)
+		return -1;
+	*state = memory;
+	if (vn_memory_create(memory, &options, VN_MAP_HOLE, &error) == 0)
+		return 0;
+	print_message("%s\n", error.message);
+	return -1;
+}
+
+static int drop_memory(void **state)
+{
+	vn_memory_destroy(*state);
+	free(*state);
+	return 0;
+}
+
+static struct vn_machine machine_of(unsigned cpus, const struct vn_memory *memory)
+{
+	return (struct vn_machine){.cpus = cpus, .memory = memory, .cmdline = ""};
+}
+
+static void add_slot(struct vn_machine *machine, unsigned slot)
+{
+	machine->virtio[slot] = (struct vn_machine_virtio){
+		.base = VN_MAP_VIRTIO + slot * VN_MAP_VIRTIO_STEP,
+		.size = VN_MAP_VIRTIO_STEP,
+		.gsi = VN_GSI_VIRTIO + slot,
+	};
+}
+
+static uint8_t sum(const uint8_t *bytes, size_t length)
+{
+	uint8_t total = 0;
+
+	for (size_t i = 0; i < length; i++)
+		total = (uint8_t)(total + bytes[i]);
+	return total;
+}
+
+static uint64_t number(const uint8_t *bytes, size_t size)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, bytes, size);
+	return value;
+}
+
+// The table at `gpa`: wholly in the area that E820 keeps for tables, adding up to 0.
+static const uint8_t *table_at(
+	const struct vn_memory *memory, uint64_t gpa, const char *signature, size_t *length)
+{
+	const uint8_t *table = vn_memory_at(memory, VN_GPA(gpa), 36);
+
+	assert_true(gpa >= VN_MAP_ACPI);
+	assert_non_null(table);
+	assert_memory_equal(table, signature, 4);
+	*length = number(table + 4, 4);
+	assert_true(*length >= 36);
+	assert_true(gpa + *length <= VN_MAP_ACPI_END);
+	assert_int_equal(sum(table, *length), 0);
+	return table;
+}
+
+struct tables {
+	const uint8_t *fadt, *madt, *dsdt;
+	size_t fadt_length, madt_length, dsdt_length;
+};
+
+static void write_tables(const struct vn_machine *machine, struct tables *tables)
+{
+	const struct vn_memory *memory = machine->memory;
+	struct veneer_error error = {{0}};
+	const uint8_t *rsdp, *xsdt;
+	size_t length;
+	vn_gpa at;
+
+	// What was there before must not shine through.
+	memset(vn_memory_at(memory, VN_GPA(VN_MAP_ACPI), VN_MAP_ACPI_END - VN_MAP_ACPI), 0xa5,
+		VN_MAP_ACPI_END - VN_MAP_ACPI);
+	if (vn_acpi_write(machine, &at, &error) != 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(at.addr % 16, 0);
+	rsdp = vn_memory_at(memory, at, 36);
+	assert_non_null(rsdp);
+	assert_memory_equal(rsdp, "RSD PTR ", 8);
+	assert_int_equal(sum(rsdp, 20), 0);
+	assert_int_equal(sum(rsdp, 36), 0);
+	assert_int_equal(rsdp[15], 2);
+	assert_int_equal(number(rsdp + 20, 4), 36);
+
+	xsdt = table_at(memory, number(rsdp + 24, 8), "XSDT", &length);
+	assert_int_equal(length, 36 + 2 * 8);
+	tables->fadt = table_at(memory, number(xsdt + 36, 8), "FACP", &tables->fadt_length);
+	tables->madt = table_at(memory, number(xsdt + 44, 8), "APIC", &tables->madt_length);
+	assert_int_equal(tables->fadt_length, 276);
+	tables->dsdt =
+		table_at(memory, number(tables->fadt + 140, 8), "DSDT", &tables->dsdt_length);
+}
+
+static void check_port(const uint8_t *address, uint64_t port)
+{
+	static const uint8_t byte_wide_port[] = {1, 8, 0, 1};
+
+	assert_memory_equal(address, byte_wide_port, sizeof(byte_wide_port));
+	assert_int_equal(number(address + 4, 8), port);
+}
+
+static void fadt_is_hardware_reduced(void **state)
+{
+	struct vn_machine machine = machine_of(1, *state);
+	struct tables tables;
+
+	write_tables(&machine, &tables);
+	assert_int_equal(tables.fadt[8], 6);
+	assert_int_equal(number(tables.fadt + 112, 4) >> 20 & 1, 1); // HW_REDUCED_ACPI
+	assert_int_equal(number(tables.fadt + 112, 4) >> 10 & 1, 1); // RESET_REG_SUP
+	assert_int_equal(number(tables.fadt + 109, 2), 0x24); // no VGA, no CMOS clock, no 8042
+	check_port(tables.fadt + 116, VN_PORT_RESET);
+	assert_int_equal(tables.fadt[128], VN_RESET_VALUE);
+	check_port(tables.fadt + 244, VN_PORT_SLEEP_CONTROL);
+	check_port(tables.fadt + 256, VN_PORT_SLEEP_STATUS);
+}
+
+static void madt_lists_cpus(void **state)
+{
+	static const unsigned counts[] = {1, 2, 3, 4, VENEER_CPUS_MAX};
+
+	for (size_t n = 0; n < sizeof(counts) / sizeof(counts[0]); n++) {
+		struct vn_machine machine = machine_of(counts[n], *state);
+		const uint8_t *entry, *end;
+		unsigned cpus = 0, ioapics = 0;
+		struct tables tables;
+
+		write_tables(&machine, &tables);
+		assert_int_equal(number(tables.madt + 36, 4), VN_MAP_LAPIC);
+		entry = tables.madt + 44;
+		end = tables.madt + tables.madt_length;
+		for (; entry < end; entry += entry[1]) {
+			if (entry[0] == 0) {
+				assert_int_equal(entry[1], 8);
+				assert_int_equal(entry[2], cpus);
+				assert_int_equal(entry[3], cpus);
+				assert_int_equal(number(entry + 4, 4), 1);
+				cpus++;
+				continue;
+			}
+			assert_int_equal(entry[0], 1);
+			assert_int_equal(entry[1], 12);
+			assert_true(entry[2] >= counts[n]); // no CPU's id
+			assert_int_equal(number(entry + 4, 4), VN_MAP_IOAPIC);
+			assert_int_equal(number(entry + 8, 4), 0);
+			ioapics++;
+		}
+		assert_ptr_equal(entry, end);
+		assert_int_equal(cpus, counts[n]);
+		assert_int_equal(ioapics, 1);
+	}
+}
+
+static uint64_t slot_bits(const struct tables *tables)
+{
+	const uint8_t *name = memmem(tables->dsdt, tables->dsdt_length, "\x08VDEV\x0c", 6);
+
+	assert_non_null(name);
+	return number(name + 6, 4);
+}
+
+static void dsdt_tells_slots(void **state)
+{
+	struct vn_machine none = machine_of(1, *state), all = none;
+	struct tables tables;
+
+	write_tables(&none, &tables);
+	assert_int_equal(slot_bits(&tables), 0);
+	for (unsigned slot = 0; slot < VN_VIRTIO_SLOTS; slot++) {
+		struct vn_machine one = none;
+
+		add_slot(&one, slot);
+		add_slot(&all, slot);
+		write_tables(&one, &tables);
+		assert_int_equal(slot_bits(&tables), 1u << slot);
+	}
+	write_tables(&all, &tables);
+	assert_int_equal(slot_bits(&tables), (1u << VN_VIRTIO_SLOTS) - 1);
+}
+
+static void refuse(const struct vn_machine *machine, int code)
+{
+	struct veneer_error error = {{0}};
+	vn_gpa rsdp;
+
+	assert_int_equal(vn_acpi_write(machine, &rsdp, &error), code);
+	assert_true(error.message[0] != '\0');
+}
+
+static void refusals(void **state)
+{
+	struct vn_memory tiny = {.ram = {{.size = 0xe0000}}, .ram_count = 1, .size = 0xe0000};
+	struct vn_machine machine = machine_of(1, &tiny);
+
+	refuse(&machine, -ENOSPC);
+	machine = machine_of(255, *state);
+	refuse(&machine, -ENOSPC);
+	machine = machine_of(1, *state);
+	add_slot(&machine, 3);
+	machine.virtio[3].gsi++;
+	refuse(&machine, -EINVAL);
+	add_slot(&machine, 3);
+	machine.virtio[3].base += VN_MAP_VIRTIO_STEP;
+	refuse(&machine, -EINVAL);
+	add_slot(&machine, 3);
+	machine.virtio[3].size *= 2;
+	refuse(&machine, -EINVAL);
+}
+
+static void need(const char *tool)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "command -v %s >/dev/null", tool);
+	if (system(command) == 0)
+		return;
+	print_message("%s (package acpica-tools) is missing\n", tool);
+	skip();
+}
+
+// A directory with the tables of `machine` as NAME.dat.
+static void put(const char *directory, const char *name, const uint8_t *table, size_t length)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s.dat", directory, name);
+	file = fopen(path, "wb");
+	assert_non_null(file);
+	assert_int_equal(fwrite(table, 1, length, file), length);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void make_directory(char *directory, const struct vn_machine *machine)
+{
+	struct tables tables;
+
+	write_tables(machine, &tables);
+	assert_non_null(mkdtemp(directory));
+	put(directory, "facp", tables.fadt, tables.fadt_length);
+	put(directory, "apic", tables.madt, tables.madt_length);
+	put(directory, "dsdt", tables.dsdt, tables.dsdt_length);
+}
+
+// Run a shell command in the directory and keep the start of what it prints.
+static int run(const char *directory, const char *command, char *output, size_t size)
+{
+	char line[512];
+	size_t length;
+	FILE *pipe;
+
+	snprintf(line, sizeof(line), "cd %s && { %s; } 2>&1", directory, command);
+	pipe = popen(line, "r");
+	assert_non_null(pipe);
+	length = fread(output, 1, size - 1, pipe);
+	output[length] = '\0';
+	while (fread(line, 1, sizeof(line), pipe) > 0)
+		;
+	return pclose(pipe);
+}
+
+static void remove_directory(const char *directory)
+{
+	char output[256];
+
+	run(directory, "rm -f ./*.dat ./*.dsl ./*.aml && rmdir \"$PWD\"", output, sizeof(output));
+}
+
+// Every table disassembles, and what comes out compiles again without a warning, to the same bytes
+// but for the DSDT, where the compiler would write VDEV shorter.
+static void disassembles(void **state)
+{
+	static const char command[] =
+		"iasl -d facp.dat apic.dat dsdt.dat && "
+		"iasl -we facp.dsl && cmp facp.dat facp.aml && "
+		"iasl -we apic.dsl && cmp apic.dat apic.aml && iasl -we dsdt.dsl";
+	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
+	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, *state);
+	char output[16384];
+	int status;
+
+	need("iasl");
+	add_slot(&machine, 0);
+	make_directory(directory, &machine);
+	status = run(directory, command, output, sizeof(output));
+	remove_directory(directory);
+	if (status != 0)
+		fail_msg("%s", output);
+}
+
+// What the interpreter makes of one slot's methods.
+static void check_slot(const char *directory, unsigned slot, bool present)
+{
+	char command[256], output[16384], expected[3][64];
+
+	snprintf(command, sizeof(command),
+		"acpiexec -b 'evaluate \\_SB.VIO%u._STA;resources \\_SB.VIO%u' dsdt.dat", slot,
+		slot);
+	snprintf(expected[0], sizeof(expected[0]), "[Integer] = %016X", present ? 0x0f : 0);
+	snprintf(expected[1], sizeof(expected[1]), "Address : %08llX",
+		VN_MAP_VIRTIO + slot * VN_MAP_VIRTIO_STEP);
+	snprintf(expected[2], sizeof(expected[2]), "Dword00 : %08X", VN_GSI_VIRTIO + slot);
+	assert_int_equal(run(directory, command, output, sizeof(output)), 0);
+	for (unsigned i = 0; i < 3; i++)
+		if (!strstr(output, expected[i]))
+			fail_msg("slot %u: no \"%s\" in\n%s", slot, expected[i], output);
+}
+
+static void interpreter_sees_slots(void **state)
+{
+	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
+	struct vn_machine machine = machine_of(2, *state);
+
+	need("acpiexec");
+	for (unsigned slot = 0; slot < VN_VIRTIO_SLOTS; slot += 2)
+		add_slot(&machine, slot);
+	make_directory(directory, &machine);
+	for (unsigned slot = 0; slot < VN_VIRTIO_SLOTS; slot++)
+		check_slot(directory, slot, slot % 2 == 0);
+	remove_directory(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(fadt_is_hardware_reduced),
+		cmocka_unit_test(madt_lists_cpus),
+		cmocka_unit_test(dsdt_tells_slots),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(disassembles),
+		cmocka_unit_test(interpreter_sees_slots),
+	};
+
+	return cmocka_run_group_tests(tests, make_memory, drop_memory);
+}
