@@ -246,7 +246,7 @@ static void need(const char *tool)
 	snprintf(command, sizeof(command), "command -v %s >/dev/null", tool);
 	if (system(command) == 0)
 		return;
-	print_message("%s (package acpica-tools) is missing\n", tool);
+	print_message("# %s (package acpica-tools) is missing\n", tool);
 	skip();
 }
 
@@ -298,14 +298,14 @@ static void remove_directory(const char *directory)
 	run(directory, "rm -f ./*.dat ./*.dsl ./*.aml && rmdir \"$PWD\"", output, sizeof(output));
 }
 
-// Every table disassembles, and what comes out compiles again without a warning, to the same bytes
-// but for the DSDT, where the compiler would write VDEV shorter.
+// Every table disassembles, and what comes out compiles again without a warning: to the same bytes
+// behind the header, where iasl puts its own name, but for the DSDT, where it writes VDEV shorter.
 static void disassembles(void **state)
 {
 	static const char command[] =
 		"iasl -d facp.dat apic.dat dsdt.dat && "
-		"iasl -we facp.dsl && cmp facp.dat facp.aml && "
-		"iasl -we apic.dsl && cmp apic.dat apic.aml && iasl -we dsdt.dsl";
+		"iasl -we facp.dsl && cmp -i 36 facp.dat facp.aml && "
+		"iasl -we apic.dsl && cmp -i 36 apic.dat apic.aml && iasl -we dsdt.dsl";
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
 	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, *state);
 	char output[16384];
@@ -317,7 +317,8 @@ static void disassembles(void **state)
 	status = run(directory, command, output, sizeof(output));
 	remove_directory(directory);
 	if (status != 0)
-		fail_msg("%s", output);
+		print_message("%s\n", output);
+	assert_int_equal(status, 0);
 }
 
 // What the interpreter makes of one slot's methods.

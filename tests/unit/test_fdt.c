@@ -276,7 +276,7 @@ static void pleases_dtc(void **state)
 
 	(void)state;
 	if (system("command -v dtc >/dev/null") != 0) {
-		print_message("dtc (package device-tree-compiler) is missing\n");
+		print_message("# dtc (package device-tree-compiler) is missing\n");
 		skip();
 	}
 	blob = largest(cmdline);
@@ -289,7 +289,7 @@ static void pleases_dtc(void **state)
 	output = popen(command, "r");
 	assert_non_null(output);
 	while (fgets(line, sizeof(line), output)) {
-		print_message("%s", line);
+		print_message("# %s", line);
 		complained = true;
 	}
 	assert_int_equal(pclose(output), 0);
