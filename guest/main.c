@@ -5,6 +5,7 @@
  */
 #include "blk.h"
 #include "commands.h"
+#include "hostile.h"
 #include "machine.h"
 #include "print.h"
 #include "report.h"
@@ -64,6 +65,7 @@ static const struct action actions[] = {
 	{"blk-write", blk_command_write},
 	{"blk-id", blk_command_id},
 	{"blk-flush", blk_command_flush},
+	{"hostile", command_hostile},
 	{"echo", command_echo},
 	{"flood", command_flood},
 	{"spin", command_spin},
