@@ -221,7 +221,7 @@ int vn_boot_prepare_vcpu(int vcpu_fd, struct veneer_error *error)
 		count = vn_kvm_ioctl(vcpu_fd, KVM_SET_MSRS, &msrs);
 	}
 	if (count < 0)
-		return vn_fail(error, count, "KVM_SET_MSRS: %s", strerror(-count));
+		return vn_fail(error, count, "setting the boot MSRs: %s", strerror(-count));
 	if (count < 2)
 		return vn_fail(error, -EIO, "KVM refuses MSR 0x%x", entries[count].index);
 	return 0;
