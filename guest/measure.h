@@ -14,11 +14,16 @@
 
 #define MEASURE_LINE 64 /* bytes between two nodes of a chase */
 
-#define MEASURE_CPU_ITERATIONS  200000000u
-#define MEASURE_CHASE_STEPS     2000000u /* through the large buffer */
-#define MEASURE_CACHED_STEPS    50000000u
-#define MEASURE_CACHED_BYTES    (16u << 10) /* a chase that stays in the first-level cache */
-#define MEASURE_BANDWIDTH_TOTAL (2ull << 30) /* bytes moved for one bandwidth figure */
+/* Every figure is the best of this many rounds, after one that is not counted. */
+#define MEASURE_ROUNDS 5
+
+/* What one round does. */
+#define MEASURE_CPU_ITERATIONS 40000000u
+#define MEASURE_CHASE_STEPS    400000u /* through the large buffer */
+#define MEASURE_CACHED_STEPS   10000000u /* through the small one */
+#define MEASURE_CACHED_BYTES   (16u << 10) /* stays in the first-level cache */
+#define MEASURE_BANDWIDTH_BYTES                                                                    \
+	(512u << 20) /* read, written or copied, in passes over the buffer */
 
 /*
  * How large the buffer is for a machine with `available` bytes to spare: half of it, rounded down
