@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line: each option, each sub-option, and each way to get one wrong, with the word that
+// the complaint must name.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/options.h"
+
+#define ARGS_MAX 8
+#define MIB      (1ull << 20)
+#define GIB      (1ull << 30)
+
+static int parse(struct options *options, const char *const *arguments, struct veneer_error *error)
+{
+	char *argv[ARGS_MAX + 2] = {(char *)(uintptr_t) "veneer"};
+	int argc = 1;
+
+	while (argc <= ARGS_MAX && arguments[argc - 1]) {
+		argv[argc] = (char *)(uintptr_t)arguments[argc - 1];
+		argc++;
+	}
+	return options_parse(options, argc, argv, error);
+}
+
+struct bad {
+	const char *arguments[ARGS_MAX];
+	const char *names; // what the line must contain
+	const char *offers; // and what it must say would be right
+};
+
+static const struct bad bad_lines[] = {
+	{{NULL}, "no command", "run"},
+	{{""}, "''", "run"},
+	{{"walk"}, "'walk'", "run, --help, --version"},
+	{{"--kernel"}, "'--kernel'", "run"},
+	{{"--help", "run"}, "'run'", "--help"},
+	{{"--version", "x"}, "'x'", "--version"},
+	{{"run", "--bogus"}, "'--bogus'", "--kernel"},
+	{{"run", "--bogus=1"}, "'--bogus=1'", "--memory"},
+	{{"run", "-z"}, "'-z'", "--disk"},
+	{{"run", "-?"}, "'-?'", "--disk"},
+	{{"run", "--ker", "x"}, "'--ker'", "--kernel"},
+	{{"run", "--s", "none"}, "'--s'", "--serial"},
+	{{"run", "--reboot=yes"}, "'--reboot=yes'", "no value"},
+	{{"run", "--help=me"}, "'--help=me'", "no value"},
+	{{"run", "--kernel"}, "'--kernel'", "value"},
+	{{"run", "-m"}, "'-m'", "value"},
+	{{"run", "--timeout"}, "'--timeout'", "value"},
+	{{"run", "vmlinuz"}, "'vmlinuz'", "--kernel"},
+	{{"run", "-c", "2", "vmlinuz"}, "'vmlinuz'", "--kernel"},
+	{{"run", "--", "x"}, "'x'", "--kernel"},
+	{{"run", "--bo\ngus"}, "'--bo?gus'", "--kernel"},
+
+	{{"run", "-c", ""}, "''", "1 to 64"},
+	{{"run", "-c", "0"}, "'0'", "1 to 64"},
+	{{"run", "-c", "65"}, "'65'", "1 to 64"},
+	{{"run", "-c", "-1"}, "'-1'", "1 to 64"},
+	{{"run", "-c", "+1"}, "'+1'", "1 to 64"},
+	{{"run", "-c", " 1"}, "' 1'", "1 to 64"},
+	{{"run", "-c", "1x"}, "'1x'", "1 to 64"},
+	{{"run", "-c", "0x2"}, "'0x2'", "1 to 64"},
+	{{"run", "-c", "2.0"}, "'2.0'", "1 to 64"},
+	{{"run", "-c", "18446744073709551617"}, "'18446744073709551617'", "1 to 64"},
+	{{"run", "-c", "1,"}, "''", "pit=on"},
+	{{"run", "-c", "1,pit"}, "'pit'", "pit=on or pit=off"},
+	{{"run", "-c", "1,pit=maybe"}, "'maybe'", "on nor off"},
+	{{"run", "-c", "1,hpet=on"}, "'hpet=on'", "pit=on"},
+	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
+
+	{{"run", "-m", ""}, "''", "K, M or G"},
+	{{"run", "-m", "M"}, "'M'", "K, M or G"},
+	{{"run", "-m", "512"}, "'512'", "K, M or G"},
+	{{"run", "-m", "0"}, "'0'", "K, M or G"},
+	{{"run", "-m", "1023K"}, "'1023K'", "1M"},
+	{{"run", "-m", "-1G"}, "'-1G'", "K, M or G"},
+	{{"run", "-m", "1T"}, "'1T'", "K, M or G"},
+	{{"run", "-m", "1m"}, "'1m'", "K, M or G"},
+	{{"run", "-m", "1GB"}, "'1GB'", "K, M or G"},
+	{{"run", "-m", "1.5G"}, "'1.5G'", "K, M or G"},
+	{{"run", "-m", "1G M"}, "'1G M'", "K, M or G"},
+	{{"run", "-m", "18446744073709551616"}, "'18446744073709551616'", "64 bits"},
+	{{"run", "-m", "17179869184G"}, "'17179869184G'", "64 bits"},
+	{{"run", "-m", "1G,"}, "''", "prealloc"},
+	{{"run", "-m", "1G,huge"}, "'huge'", "hugepages=2M"},
+	{{"run", "-m", "1G,hugepages"}, "'hugepages'", "hugepages=1G"},
+	{{"run", "-m", "1G,hugepages=4K"}, "'4K'", "2M nor 1G"},
+	{{"run", "-m", "1G,hugepages=2m"}, "'2m'", "2M nor 1G"},
+	{{"run", "-m", "1G,node"}, "'node'", "node=N"},
+	{{"run", "-m", "1G,node="}, "''", "NUMA node"},
+	{{"run", "-m", "1G,node=-1"}, "'-1'", "NUMA node"},
+	{{"run", "-m", "1G,node=one"}, "'one'", "NUMA node"},
+	{{"run", "-m", "1G,node=2147483648"}, "'2147483648'", "NUMA node"},
+	{{"run", "-m", "1G,prealloc=on"}, "'prealloc=on'", "prealloc"},
+	{{"run", "-m", "1G,lock=off"}, "'lock=off'", "lock"},
+	{{"run", "-m", "1G,a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"}, "a,b,c", "too many"},
+
+	{{"run", "-d", ""}, "''", "path"},
+	{{"run", "-d", ",readonly"}, "''", "path"},
+	{{"run", "-d", "a,"}, "''", "readonly"},
+	{{"run", "-d", "a,ro"}, "'ro'", "readonly"},
+	{{"run", "-d", "a,readonly=on"}, "'readonly=on'", "readonly"},
+	{{"run", "-d", "a,cache"}, "'cache'", "cache=none"},
+	{{"run", "-d", "a,cache=unsafe"}, "'unsafe'", "none, writeback or writethrough"},
+	{{"run", "-d", "a,serial"}, "'serial'", "serial=S"},
+	{{"run", "-d", "a,serial="}, "''", "1 to 20 bytes"},
+	{{"run", "-d", "a,serial=123456789012345678901"}, "'123456789012345678901'", "20"},
+	{{"run", "-d", "a,b,readonly"}, "'b'", ",,"},
+
+	{{"run", "--serial", ""}, "''", "stdio, none, pty or file:PATH"},
+	{{"run", "--serial", "tcp"}, "'tcp'", "stdio, none, pty or file:PATH"},
+	{{"run", "--serial", "file"}, "'file'", "file:PATH"},
+	{{"run", "--serial", "file:"}, "'file:'", "file:PATH"},
+	{{"run", "--serial", "stdio,x"}, "'stdio,x'", "stdio"},
+
+	{{"run", "--timeout", ""}, "''", "seconds"},
+	{{"run", "--timeout", "0"}, "'0'", "above 0"},
+	{{"run", "--timeout", "0.0"}, "'0.0'", "above 0"},
+	{{"run", "--timeout", "-1"}, "'-1'", "seconds"},
+	{{"run", "--timeout", "1s"}, "'1s'", "seconds"},
+	{{"run", "--timeout", "1."}, "'1.'", "seconds"},
+	{{"run", "--timeout", ".5"}, "'.5'", "seconds"},
+	{{"run", "--timeout", "1.2.3"}, "'1.2.3'", "seconds"},
+	{{"run", "--timeout", "1e3"}, "'1e3'", "seconds"},
+	{{"run", "--timeout", "inf"}, "'inf'", "seconds"},
+	{{"run", "--timeout", "0.0000000001"}, "'0.0000000001'", "seconds"},
+	{{"run", "--timeout", "1000000000"}, "'1000000000'", "below 1000000000"},
+	{{"run", "--timeout", "99999999999999999999"}, "'99999999999999999999'", "seconds"},
+};
+
+static void test_bad_lines(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad_lines) / sizeof(bad_lines[0]); i++) {
+		const struct bad *bad = &bad_lines[i];
+		struct veneer_error error;
+		struct options options;
+
+		int ret = parse(&options, bad->arguments, &error);
+		options_free(&options);
+		if (ret != -EINVAL || !strstr(error.message, bad->names) ||
+			!strstr(error.message, bad->offers) || strchr(error.message, '\n'))
+			fail_msg("case %zu (%s): %d, '%s'; expected %s and %s", i, bad->names, ret,
+				error.message, bad->names, bad->offers);
+	}
+}
+
+static struct options good(const char *const *arguments)
+{
+	struct veneer_error error;
+	struct options options;
+
+	if (parse(&options, arguments, &error) != 0)
+		fail_msg("%s", error.message);
+	assert_string_equal(error.message, "");
+	return options;
+}
+
+#define GOOD(...) good((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_actions(void **state)
+{
+	(void)state;
+	assert_int_equal(GOOD("--help").action, ACTION_HELP);
+	assert_int_equal(GOOD("-h").action, ACTION_HELP);
+	assert_int_equal(GOOD("--version").action, ACTION_VERSION);
+	assert_int_equal(GOOD("run", "--help").action, ACTION_RUN_HELP);
+	assert_int_equal(GOOD("run", "-h").action, ACTION_RUN_HELP);
+	assert_int_equal(GOOD("run", "-c", "2", "--help", "--bogus").action, ACTION_RUN_HELP);
+	assert_int_equal(GOOD("run").action, ACTION_RUN);
+}
+
+static void test_defaults(void **state)
+{
+	struct options options = GOOD("run");
+
+	(void)state;
+	assert_null(options.kernel);
+	assert_null(options.initrd);
+	assert_null(options.cmdline);
+	assert_null(options.dump_dtb);
+	assert_int_equal(options.cpus, 1);
+	assert_false(options.pit);
+	assert_int_equal(options.memory.size, 256 * MIB);
+	assert_int_equal(options.memory.hugepage_size, 0);
+	assert_int_equal(options.memory.node, -1);
+	assert_false(options.memory.prealloc);
+	assert_false(options.memory.lock);
+	assert_int_equal(options.disk_count, 0);
+	assert_int_equal(options.serial, SERIAL_STDIO);
+	assert_int_equal(options.timeout_ns, 0);
+	assert_false(options.reboot);
+}
+
+static void test_strings(void **state)
+{
+	struct options options =
+		GOOD("run", "-k", "vmlinuz", "--initrd=initrd.img", "-aconsole=ttyS0");
+
+	(void)state;
+	assert_string_equal(options.kernel, "vmlinuz");
+	assert_string_equal(options.initrd, "initrd.img");
+	assert_string_equal(options.cmdline, "console=ttyS0");
+	// An option's value may look like an option, and the last one counts.
+	options = GOOD("run", "--cmdline", "--kernel", "--cmdline", "", "--kernel", "k");
+	assert_string_equal(options.cmdline, "");
+	assert_string_equal(options.kernel, "k");
+	assert_string_equal(GOOD("run", "--dump-dtb", "-").dump_dtb, "-");
+	assert_true(GOOD("run", "--reboot").reboot);
+}
+
+static void test_cpus(void **state)
+{
+	(void)state;
+	assert_int_equal(GOOD("run", "-c", "1").cpus, 1);
+	assert_int_equal(GOOD("run", "--cpus", "64").cpus, 64);
+	assert_int_equal(GOOD("run", "--cpus=007").cpus, 7);
+	assert_true(GOOD("run", "-c", "2,pit=on").pit);
+	assert_false(GOOD("run", "-c", "2,pit=off").pit);
+	assert_false(GOOD("run", "-c", "2,pit=on", "-c", "2").pit);
+}
+
+static void test_memory(void **state)
+{
+	struct options options;
+
+	(void)state;
+	assert_int_equal(GOOD("run", "-m", "1048576").memory.size, MIB);
+	assert_int_equal(GOOD("run", "-m", "2048K").memory.size, 2 * MIB);
+	assert_int_equal(GOOD("run", "-m", "512M").memory.size, 512 * MIB);
+	assert_int_equal(GOOD("run", "--memory", "3G").memory.size, 3 * GIB);
+	assert_true(GOOD("run", "-m", "17179869183G").memory.size == 17179869183 * GIB);
+	options = GOOD("run", "-m", "4G,hugepages=1G,node=1,prealloc,lock");
+	assert_int_equal(options.memory.size, 4 * GIB);
+	assert_int_equal(options.memory.hugepage_size, GIB);
+	assert_int_equal(options.memory.node, 1);
+	assert_true(options.memory.prealloc);
+	assert_true(options.memory.lock);
+	options = GOOD("run", "-m", "1G,lock", "-m", "1G,hugepages=2M");
+	assert_int_equal(options.memory.hugepage_size, 2 * MIB);
+	assert_int_equal(options.memory.node, -1);
+	assert_false(options.memory.lock);
+}
+
+static void test_disks(void **state)
+{
+	struct options options = GOOD("run", "-d", "a.img", "--disk",
+		"b,,c,,,readonly,serial=12345678901234567890", "-d", "d,cache=none");
+
+	(void)state;
+	assert_int_equal(options.disk_count, 3);
+	assert_string_equal(options.disks[0].path, "a.img");
+	assert_null(options.disks[0].serial);
+	assert_false(options.disks[0].readonly);
+	assert_int_equal(options.disks[0].cache, VENEER_CACHE_WRITEBACK);
+	assert_string_equal(options.disks[1].path, "b,c,");
+	assert_string_equal(options.disks[1].serial, "12345678901234567890");
+	assert_true(options.disks[1].readonly);
+	assert_int_equal(options.disks[2].cache, VENEER_CACHE_NONE);
+	options_free(&options);
+	options = GOOD("run", "-d", "a,cache=writethrough", "-d", "b,cache=none,cache=writeback",
+		"-d", "c,serial=x,,y");
+	assert_int_equal(options.disks[0].cache, VENEER_CACHE_WRITETHROUGH);
+	assert_int_equal(options.disks[1].cache, VENEER_CACHE_WRITEBACK);
+	assert_string_equal(options.disks[2].serial, "x,y");
+	options_free(&options);
+}
+
+static void test_serial(void **state)
+{
+	(void)state;
+	assert_int_equal(GOOD("run", "--serial", "stdio").serial, SERIAL_STDIO);
+	assert_int_equal(GOOD("run", "--serial", "none").serial, SERIAL_NONE);
+	assert_int_equal(GOOD("run", "--serial", "pty").serial, SERIAL_PTY);
+	struct options options = GOOD("run", "--serial", "file:a,b");
+	assert_int_equal(options.serial, SERIAL_FILE);
+	assert_string_equal(options.serial_path, "a,b");
+}
+
+static void test_timeout(void **state)
+{
+	(void)state;
+	assert_true(GOOD("run", "--timeout", "1").timeout_ns == 1000000000);
+	assert_true(GOOD("run", "--timeout", "0.5").timeout_ns == 500000000);
+	assert_true(GOOD("run", "--timeout", "2.000000001").timeout_ns == 2000000001);
+	assert_true(GOOD("run", "--timeout", "0.010").timeout_ns == 10000000);
+	assert_true(
+		GOOD("run", "--timeout", "999999999.999999999").timeout_ns == 999999999999999999);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bad_lines),
+		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_cpus),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_serial),
+		cmocka_unit_test(test_timeout),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

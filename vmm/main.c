@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The `veneer` program: a client of veneer.h. The library's threads run the guest; the main thread
+// waits here, in one poll(2), for the guest's end, a signal, the time limit, and what is typed.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "veneer.h"
+#include "vmm/native.h"
+#include "vmm/options.h"
+#include "vmm/terminal.h"
+
+// Exit statuses; the command line is a contract.
+enum {
+	STATUS_OK = 0,
+	STATUS_GUEST_MAX = 119, // the guest's own value
+	STATUS_CRASH = 120,
+	STATUS_TIMEOUT = 124, // as timeout(1)
+	STATUS_FAILED = 125,
+	STATUS_SIGNAL = 128, // plus the signal's number, as a shell says it
+};
+
+static const char HELP[] =
+	"veneer, a small virtual machine monitor for Linux KVM\n"
+	"\n"
+	"  veneer run [OPTION]...   run a guest; without --kernel, the one that is built in\n"
+	"  veneer run --help        its options\n"
+	"  veneer --version         the version\n"
+	"  veneer --help            this help\n";
+
+static const char RUN_HELP[] =
+	"veneer run [OPTION]...\n"
+	"\n"
+	"What to boot\n"
+	"  -k, --kernel FILE     ELF kernel or bzImage; default: the guest that is built in, "
+	"which\n"
+	"                        reports on CPU, memory and disk, guest beside host\n"
+	"  -i, --initrd FILE     initial RAM disk\n"
+	"  -a, --cmdline STRING  the kernel's command line\n"
+	"\n"
+	"Machine\n"
+	"  -c, --cpus N[,pit=on|off]\n"
+	"                        1 to 64 CPUs, default 1; pit=on adds an i8254 timer\n"
+	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock]\n"
+	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
+	"                        reserve, else transparent huge pages. node: this NUMA node and "
+	"no\n"
+	"                        other. prealloc: all of it before the start. lock: never swapped\n"
+	"  -d, --disk PATH[,readonly][,cache=none|writeback|writethrough][,serial=S]\n"
+	"                        a raw file or block device as a virtio disk; repeatable. cache:\n"
+	"                        writeback (default) uses the host's page cache, none goes around\n"
+	"                        it, writethrough completes a write when it is on the disk. "
+	"serial:\n"
+	"                        up to 20 bytes. A comma within PATH or S is written ,,\n"
+	"\n"
+	"Console\n"
+	"  --serial stdio|none|file:PATH|pty\n"
+	"                        the serial port; default stdio. pty prints its name\n"
+	"                        On a terminal: Ctrl-A x quits, Ctrl-A h helps\n"
+	"\n"
+	"Run\n"
+	"  --timeout SECONDS     stop the guest after that time; fractions are allowed\n"
+	"  --reboot              start the guest again when it resets\n"
+	"  --dump-dtb FILE       write the guest's device tree (-: standard output) and do not "
+	"run\n"
+	"  -h, --help            this help\n"
+	"\n"
+	"Exit status\n"
+	"  0        the guest switched itself off, or reset without --reboot, or Ctrl-A x\n"
+	"  1 to 119 the guest's own value, through the debug-exit port (above that: 119)\n"
+	"  120      the guest crashed\n"
+	"  124      time limit\n"
+	"  125      Veneer failed, or its arguments are wrong\n"
+	"  128+N    ended by signal N\n"
+	"\n"
+	"Examples\n"
+	"  veneer run\n"
+	"  veneer run -k vmlinuz -i initrd.img -a 'console=ttyS0 root=/dev/vda' -d disk.img -m 1G\n"
+	"  veneer run -k vmlinux -c 4 -m 8G,hugepages=1G,node=0,prealloc -d /dev/sdb,cache=none\n";
+
+// Why the main thread stopped the guest.
+enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
+
+// The main thread's.
+struct run {
+	const struct options *options;
+	struct console console;
+	int signal_fd;
+	int timer_fd;
+	enum stop_reason stop;
+	int signal; // STOP_SIGNAL
+};
+
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+{
+	char line[4096] = "veneer: ";
+	size_t prefix = strlen(line);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(line + prefix, sizeof(line) - prefix - 1, format, arguments);
+	va_end(arguments);
+	strcat(line, "\n");
+	// One write, so that lines of several threads stay whole.
+	ssize_t written = write(STDERR_FILENO, line, strlen(line));
+	(void)written;
+}
+
+static void on_message(void *opaque, enum veneer_severity severity, const char *text)
+{
+	(void)opaque;
+	complain("%s: %s", severity == VENEER_WARNING ? "warning" : "note", text);
+}
+
+// A descriptor below 3 that is closed would be given to the next file opened, and then be written
+// to as standard output.
+static void open_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+// Signals come through a descriptor. They are blocked before any thread is created, so that no
+// thread takes them; one that was ignored on entry (nohup, a background job) stays ignored.
+static int open_signals(void)
+{
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGTSTP, SIGCONT};
+	sigset_t watched;
+	sigset_t blocked;
+
+	sigemptyset(&watched);
+	for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++) {
+		struct sigaction action;
+		sigaction(handled[i], NULL, &action);
+		if (action.sa_handler != SIG_IGN)
+			sigaddset(&watched, handled[i]);
+	}
+	blocked = watched;
+	sigaddset(&blocked, SIGTTOU); // restoring a terminal must not stop us half way
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int open_timer(uint64_t ns)
+{
+	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(ns / 1000000000),
+					  .tv_nsec = (long)(ns % 1000000000)}};
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+	if (fd >= 0 && timerfd_settime(fd, 0, &when, NULL) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+// Someone stops us with SIGTSTP (what is typed goes to the guest). The whole process stops, guest
+// and all, with the terminal as it was.
+static void suspend(void)
+{
+	terminal_leave();
+	raise(SIGSTOP);
+}
+
+static void on_signal(struct run *run)
+{
+	struct signalfd_siginfo info;
+
+	while (run->stop == STOP_NONE &&
+		read(run->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGTSTP) {
+			suspend();
+		} else if (info.ssi_signo == SIGCONT) {
+			terminal_forget();
+		} else {
+			run->stop = STOP_SIGNAL;
+			run->signal = (int)info.ssi_signo;
+		}
+	}
+}
+
+// Until the guest has ended or is to be stopped.
+static void watch(struct run *run, int vm_fd)
+{
+	while (run->stop == STOP_NONE) {
+		int timeout_ms = -1;
+		struct pollfd fds[3 + CONSOLE_POLL_MAX] = {
+			{.fd = vm_fd, .events = POLLIN},
+			{.fd = run->signal_fd, .events = POLLIN},
+			{.fd = run->timer_fd, .events = POLLIN},
+		};
+		unsigned count = 3 + console_poll(&run->console, fds + 3, &timeout_ms);
+		if (poll(fds, count, timeout_ms) < 0)
+			continue; // EINTR: a stop and its end
+		if (fds[0].revents)
+			return;
+		if (fds[1].revents)
+			on_signal(run);
+		if (fds[2].revents && run->stop == STOP_NONE)
+			run->stop = STOP_TIMEOUT;
+		if (run->stop == STOP_NONE && console_relay(&run->console) == CONSOLE_QUIT)
+			run->stop = STOP_QUIT;
+	}
+}
+
+static struct veneer_config configure(const struct run *run, const char *cmdline)
+{
+	const struct options *options = run->options;
+	struct veneer_config config = VENEER_CONFIG_INIT;
+
+	config.kernel = options->kernel;
+	config.initrd = options->initrd;
+	config.cmdline = cmdline;
+	config.cpus = options->cpus;
+	config.pit = options->pit;
+	config.memory = options->memory;
+	config.disks = options->disks;
+	config.disk_count = options->disk_count;
+	config.serial_in = run->console.in;
+	config.serial_out = run->console.out;
+	config.message = on_message;
+	return config;
+}
+
+// One life of the guest, from power-on to its end.
+static int run_once(struct run *run, const char *cmdline, struct veneer_result *result,
+	struct veneer_error *error)
+{
+	struct veneer_config config = configure(run, cmdline);
+	struct veneer *vm;
+	int ret = veneer_create(&vm, &config, error);
+
+	if (ret < 0)
+		return ret;
+	ret = veneer_start(vm, error);
+	if (ret == 0) {
+		watch(run, veneer_fd(vm));
+		veneer_stop(vm);
+		veneer_wait(vm, result);
+	}
+	veneer_destroy(vm);
+	return ret;
+}
+
+static int stopped_status(const struct run *run)
+{
+	switch (run->stop) {
+	case STOP_TIMEOUT:
+		complain("time limit: the guest was stopped after %g s",
+			(double)run->options->timeout_ns / 1e9);
+		return STATUS_TIMEOUT;
+	case STOP_SIGNAL:
+		return STATUS_SIGNAL + run->signal;
+	default:
+		return STATUS_OK;
+	}
+}
+
+static int exit_status(const struct run *run, const struct veneer_result *result)
+{
+	switch (result->end) {
+	case VENEER_END_POWEROFF:
+	case VENEER_END_RESET:
+		return STATUS_OK;
+	case VENEER_END_EXIT:
+		if (result->value <= STATUS_GUEST_MAX)
+			return (int)result->value;
+		complain("the guest's exit value %" PRIu32 " (%#" PRIx32 ") is above %d",
+			result->value, result->value, STATUS_GUEST_MAX);
+		return STATUS_GUEST_MAX;
+	case VENEER_END_CRASH:
+		complain("%s", result->message);
+		return STATUS_CRASH;
+	case VENEER_END_STOPPED:
+		return stopped_status(run);
+	default:
+		complain("%s", result->message);
+		return STATUS_FAILED;
+	}
+}
+
+static int run_guest(struct run *run, const char *cmdline)
+{
+	struct veneer_error error = {""};
+	struct veneer_result result = {0};
+	int ret = console_open(&run->console, run->options, &error);
+
+	if (ret < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	do {
+		ret = run_once(run, cmdline, &result, &error);
+	} while (ret == 0 && result.end == VENEER_END_RESET && run->options->reboot &&
+		 run->stop == STOP_NONE);
+	console_drain(&run->console);
+	console_close(&run->console);
+	if (ret < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	return exit_status(run, &result);
+}
+
+static int run_command(const struct options *options)
+{
+	struct run run = {.options = options};
+	char *cmdline = options->kernel ? NULL : native_cmdline(options);
+	int status = STATUS_FAILED;
+
+	terminal_init();
+	run.signal_fd = open_signals();
+	run.timer_fd = open_timer(options->timeout_ns);
+	if (run.signal_fd < 0 || run.timer_fd < 0)
+		complain("no descriptor for signals or time: %s", strerror(errno));
+	else if (!options->kernel && !cmdline)
+		complain("out of memory");
+	else
+		status = run_guest(&run, options->kernel ? options->cmdline : cmdline);
+	if (run.signal_fd >= 0)
+		close(run.signal_fd);
+	if (run.timer_fd >= 0)
+		close(run.timer_fd);
+	free(cmdline);
+	return status;
+}
+
+static int write_dtb(const struct veneer *vm, const char *path, struct veneer_error *error)
+{
+	bool standard = strcmp(path, "-") == 0;
+	int fd = standard ? STDOUT_FILENO
+			  : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+
+	if (fd < 0) {
+		snprintf(error->message, sizeof(error->message),
+			"--dump-dtb: cannot write '%s': %s", path, strerror(errno));
+		return -errno;
+	}
+	int ret = veneer_write_dtb(vm, fd, error);
+	if (!standard && close(fd) < 0 && ret == 0) {
+		snprintf(error->message, sizeof(error->message),
+			"--dump-dtb: cannot write '%s': %s", path, strerror(errno));
+		ret = -errno;
+	}
+	return ret;
+}
+
+static int dump_dtb(const struct options *options)
+{
+	const struct run run = {.options = options, .console = {.in = -1, .out = -1}};
+	struct veneer_config config = configure(&run, options->cmdline);
+	struct veneer_error error = {""};
+	struct veneer *vm;
+
+	int ret = veneer_create(&vm, &config, &error);
+	if (ret == 0) {
+		ret = write_dtb(vm, options->dump_dtb, &error);
+		veneer_destroy(vm);
+	}
+	if (ret < 0)
+		complain("%s", error.message);
+	return ret < 0 ? STATUS_FAILED : STATUS_OK;
+}
+
+static int print(const char *text)
+{
+	if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
+		return STATUS_OK;
+	complain("cannot write to standard output: %s", strerror(errno));
+	return STATUS_FAILED;
+}
+
+static int print_version(void)
+{
+	char line[64];
+
+	snprintf(line, sizeof(line), "veneer %s\n", veneer_version());
+	return print(line);
+}
+
+static int act(const struct options *options)
+{
+	switch (options->action) {
+	case ACTION_HELP:
+		return print(HELP);
+	case ACTION_RUN_HELP:
+		return print(RUN_HELP);
+	case ACTION_VERSION:
+		return print_version();
+	default:
+		return options->dump_dtb ? dump_dtb(options) : run_command(options);
+	}
+}
+
+int main(int argc, char *argv[])
+{
+	struct veneer_error error;
+	struct options options;
+	int status = STATUS_FAILED;
+
+	open_standard_descriptors();
+	if (options_parse(&options, argc, argv, &error) < 0)
+		complain("%s", error.message);
+	else
+		status = act(&options);
+	options_free(&options);
+	return status;
+}

@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Parsing by getopt_long(3), and below it comma-separated sub-options. Everything is judged
+// strictly: a number is digits and nothing else, a word is one of those listed, and what is wrong
+// is named together with what would be right.
+#include "vmm/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB (1ull << 10)
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+
+#define MEMORY_MIN      MIB // below that, someone forgot the unit
+#define TIMEOUT_MAX     1000000000ull // seconds; 31 years
+#define NS_PER_S        1000000000ull
+#define SERIAL_BYTES    20 // virtio 1.2 section 5.2.6: a device's identity
+#define SUBOPTIONS_MAX  16
+#define LONG_ONLY_FIRST 256 // values of options without a letter
+
+enum {
+	OPTION_SERIAL = LONG_ONLY_FIRST,
+	OPTION_TIMEOUT,
+	OPTION_DUMP_DTB,
+	OPTION_REBOOT,
+};
+
+static const char SHORT_OPTIONS[] = "+:k:i:a:c:m:d:h";
+
+static const struct option LONG_OPTIONS[] = {
+	{"kernel", required_argument, NULL, 'k'},
+	{"initrd", required_argument, NULL, 'i'},
+	{"cmdline", required_argument, NULL, 'a'},
+	{"cpus", required_argument, NULL, 'c'},
+	{"memory", required_argument, NULL, 'm'},
+	{"disk", required_argument, NULL, 'd'},
+	{"serial", required_argument, NULL, OPTION_SERIAL},
+	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
+	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
+	{"reboot", no_argument, NULL, OPTION_REBOOT},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+#define RUN_CHOICES                                                                                \
+	"--kernel, --initrd, --cmdline, --cpus, --memory, --disk, --serial, --timeout, "           \
+	"--dump-dtb, --reboot, --help"
+
+__attribute__((format(printf, 2, 3))) static int fail(
+	struct veneer_error *error, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(error->message, sizeof(error->message), format, arguments);
+	va_end(arguments);
+	// One line, whatever the words hold.
+	for (char *at = error->message; *at; at++) {
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			*at = '?';
+	}
+	return -EINVAL;
+}
+
+// Digits up to a character that is none, which *end tells. -EINVAL: no digit; -ERANGE: too large.
+static int parse_digits(const char *text, uint64_t max, const char **end, uint64_t *value)
+{
+	const char *at = text;
+	uint64_t sum = 0;
+
+	*end = text;
+	*value = 0;
+	for (; *at >= '0' && *at <= '9'; at++) {
+		uint64_t digit = (uint64_t)(*at - '0');
+		if (sum > (max - digit) / 10)
+			return -ERANGE;
+		sum = sum * 10 + digit;
+	}
+	*end = at;
+	*value = sum;
+	return at == text ? -EINVAL : 0;
+}
+
+static int parse_number(const char *text, uint64_t max, uint64_t *value)
+{
+	const char *end;
+	int ret = parse_digits(text, max, &end, value);
+
+	return ret < 0 ? ret : *end ? -EINVAL : 0;
+}
+
+static int parse_size(const char *text, uint64_t *size)
+{
+	const char *end;
+	uint64_t count;
+	uint64_t unit = 1;
+
+	int ret = parse_digits(text, UINT64_MAX, &end, &count);
+	if (ret < 0)
+		return ret;
+	switch (*end) {
+	case 'K':
+		unit = KIB;
+		break;
+	case 'M':
+		unit = MIB;
+		break;
+	case 'G':
+		unit = GIB;
+		break;
+	}
+	if (unit > 1)
+		end++;
+	if (*end)
+		return -EINVAL;
+	if (count > UINT64_MAX / unit)
+		return -ERANGE;
+	*size = count * unit;
+	return 0;
+}
+
+// The words of one option's argument: `text` is a copy that they point into.
+struct words {
+	char *text;
+	unsigned count;
+	char *words[SUBOPTIONS_MAX];
+};
+
+static void words_free(struct words *words)
+{
+	free(words->text);
+}
+
+// Split at commas; a doubled comma stands for one within a word. words_free() after success.
+static int words_split(
+	struct words *words, const char *option, const char *argument, struct veneer_error *error)
+{
+	words->count = 0;
+	words->text = strdup(argument);
+	if (!words->text) {
+		fail(error, "out of memory");
+		return -ENOMEM;
+	}
+	char *to = words->text;
+	words->words[words->count++] = to;
+	for (const char *from = argument; *from; from++) {
+		if (from[0] != ',') {
+			*to++ = *from;
+		} else if (from[1] == ',') {
+			*to++ = *from++;
+		} else if (words->count == SUBOPTIONS_MAX) {
+			words_free(words);
+			return fail(error, "%s %s: too many words", option, argument);
+		} else {
+			*to++ = '\0';
+			words->words[words->count++] = to;
+		}
+	}
+	*to = '\0';
+	return 0;
+}
+
+// The value of `word` if it is NAME=VALUE.
+static const char *value_of(const char *word, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(word, name, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
+}
+
+static int unknown_word(
+	struct veneer_error *error, const char *option, const char *word, const char *choices)
+{
+	return fail(error, "%s: unknown word '%s'; it takes %s", option, word, choices);
+}
+
+static int parse_cpus(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct words words;
+	uint64_t count;
+	int ret = words_split(&words, "--cpus", argument, error);
+
+	if (ret < 0)
+		return ret;
+	if (parse_number(words.words[0], VENEER_CPUS_MAX, &count) < 0 || count == 0)
+		ret = fail(error, "--cpus: '%s' is not a number from 1 to %d", words.words[0],
+			VENEER_CPUS_MAX);
+	options->cpus = (unsigned)count;
+	options->pit = false;
+	for (unsigned i = 1; i < words.count && ret == 0; i++) {
+		const char *pit = value_of(words.words[i], "pit");
+		if (!pit)
+			ret = unknown_word(error, "--cpus", words.words[i], "pit=on or pit=off");
+		else if (strcmp(pit, "on") != 0 && strcmp(pit, "off") != 0)
+			ret = fail(error, "--cpus: pit='%s' is neither on nor off", pit);
+		else
+			options->pit = strcmp(pit, "on") == 0;
+	}
+	words_free(&words);
+	return ret;
+}
+
+static int parse_memory_word(
+	struct veneer_memory *memory, const char *word, struct veneer_error *error)
+{
+	const char *value;
+	uint64_t number;
+
+	if ((value = value_of(word, "hugepages"))) {
+		if (strcmp(value, "2M") == 0)
+			memory->hugepage_size = 2 * MIB;
+		else if (strcmp(value, "1G") == 0)
+			memory->hugepage_size = GIB;
+		else
+			return fail(error, "--memory: hugepages='%s' is neither 2M nor 1G", value);
+	} else if ((value = value_of(word, "node"))) {
+		if (parse_number(value, INT_MAX, &number) < 0)
+			return fail(error, "--memory: node='%s' is not the number of a NUMA node",
+				value);
+		memory->node = (int)number;
+	} else if (strcmp(word, "prealloc") == 0) {
+		memory->prealloc = true;
+	} else if (strcmp(word, "lock") == 0) {
+		memory->lock = true;
+	} else {
+		return unknown_word(error, "--memory", word,
+			"hugepages=2M, hugepages=1G, node=N, prealloc or lock");
+	}
+	return 0;
+}
+
+static int parse_memory(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct veneer_memory memory = {.node = -1};
+	struct words words;
+	int ret = words_split(&words, "--memory", argument, error);
+
+	if (ret < 0)
+		return ret;
+	int size = parse_size(words.words[0], &memory.size);
+	if (size == -ERANGE)
+		ret = fail(error, "--memory: '%s' is more than 64 bits hold", words.words[0]);
+	else if (size < 0)
+		ret = fail(error, "--memory: '%s' is not a size: a number, then K, M or G",
+			words.words[0]);
+	else if (memory.size < MEMORY_MIN)
+		ret = fail(error,
+			"--memory: '%s' is less than 1M; sizes are in bytes unless K, M or G "
+			"follows",
+			words.words[0]);
+	for (unsigned i = 1; i < words.count && ret == 0; i++)
+		ret = parse_memory_word(&memory, words.words[i], error);
+	words_free(&words);
+	options->memory = memory;
+	return ret;
+}
+
+static int parse_cache(struct veneer_disk *disk, const char *value, struct veneer_error *error)
+{
+	static const struct {
+		const char *name;
+		enum veneer_cache cache;
+	} modes[] = {
+		{"none", VENEER_CACHE_NONE},
+		{"writeback", VENEER_CACHE_WRITEBACK},
+		{"writethrough", VENEER_CACHE_WRITETHROUGH},
+	};
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (strcmp(value, modes[i].name) == 0) {
+			disk->cache = modes[i].cache;
+			return 0;
+		}
+	}
+	return fail(error, "--disk: cache='%s' is not none, writeback or writethrough", value);
+}
+
+// On success the disk owns copies of its strings.
+static int parse_disk_words(
+	struct veneer_disk *disk, const struct words *words, struct veneer_error *error)
+{
+	const char *serial = NULL;
+
+	if (!*words->words[0])
+		return fail(error, "--disk: '' is not a path; a comma within one is written ,,");
+	for (unsigned i = 1; i < words->count; i++) {
+		const char *word = words->words[i];
+		const char *value;
+		if (strcmp(word, "readonly") == 0) {
+			disk->readonly = true;
+		} else if ((value = value_of(word, "cache"))) {
+			int ret = parse_cache(disk, value, error);
+			if (ret < 0)
+				return ret;
+		} else if ((value = value_of(word, "serial"))) {
+			if (!*value || strlen(value) > SERIAL_BYTES)
+				return fail(error, "--disk: serial='%s' is not 1 to %d bytes long",
+					value, SERIAL_BYTES);
+			serial = value;
+		} else {
+			return unknown_word(error, "--disk", word,
+				"readonly, cache=none, cache=writeback, cache=writethrough or "
+				"serial=S; a comma within a path is written ,,");
+		}
+	}
+	disk->path = strdup(words->words[0]);
+	disk->serial = serial ? strdup(serial) : NULL;
+	if (disk->path && (!serial || disk->serial))
+		return 0;
+	free((char *)(uintptr_t)disk->path);
+	fail(error, "out of memory");
+	return -ENOMEM;
+}
+
+static int parse_disk(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct veneer_disk disk = {.cache = VENEER_CACHE_WRITEBACK};
+	struct words words;
+	struct veneer_disk *disks =
+		reallocarray(options->disks, options->disk_count + 1, sizeof(*options->disks));
+
+	if (!disks) {
+		fail(error, "out of memory");
+		return -ENOMEM;
+	}
+	options->disks = disks;
+	int ret = words_split(&words, "--disk", argument, error);
+	if (ret < 0)
+		return ret;
+	ret = parse_disk_words(&disk, &words, error);
+	words_free(&words);
+	if (ret == 0)
+		disks[options->disk_count++] = disk;
+	return ret;
+}
+
+static int parse_serial(struct options *options, const char *argument, struct veneer_error *error)
+{
+	const char *file = "file:";
+	size_t length = strlen(file);
+
+	options->serial_path = NULL;
+	if (strcmp(argument, "stdio") == 0) {
+		options->serial = SERIAL_STDIO;
+	} else if (strcmp(argument, "none") == 0) {
+		options->serial = SERIAL_NONE;
+	} else if (strcmp(argument, "pty") == 0) {
+		options->serial = SERIAL_PTY;
+	} else if (strncmp(argument, file, length) == 0 && argument[length]) {
+		options->serial = SERIAL_FILE;
+		options->serial_path = argument + length;
+	} else {
+		return fail(error, "--serial: '%s' is not stdio, none, pty or file:PATH", argument);
+	}
+	return 0;
+}
+
+// Seconds with up to nine decimals.
+static int parse_timeout(struct options *options, const char *argument, struct veneer_error *error)
+{
+	const char *end;
+	uint64_t seconds;
+	uint64_t ns = 0;
+	bool good = parse_digits(argument, TIMEOUT_MAX, &end, &seconds) == 0;
+
+	if (good && *end == '.') {
+		const char *fraction = end + 1;
+		good = parse_digits(fraction, NS_PER_S - 1, &end, &ns) == 0 && end - fraction <= 9;
+		for (long i = end - fraction; good && i < 9; i++)
+			ns *= 10;
+	}
+	options->timeout_ns = seconds * NS_PER_S + ns;
+	if (!good || *end || seconds == TIMEOUT_MAX || options->timeout_ns == 0)
+		return fail(error,
+			"--timeout: '%s' is not a number of seconds, such as 10 or 0.5, above 0 "
+			"and "
+			"below %llu",
+			argument, TIMEOUT_MAX);
+	return 0;
+}
+
+static int parse_option(
+	struct options *options, int option, const char *argument, struct veneer_error *error)
+{
+	switch (option) {
+	case 'k':
+		options->kernel = argument;
+		return 0;
+	case 'i':
+		options->initrd = argument;
+		return 0;
+	case 'a':
+		options->cmdline = argument;
+		return 0;
+	case 'c':
+		return parse_cpus(options, argument, error);
+	case 'm':
+		return parse_memory(options, argument, error);
+	case 'd':
+		return parse_disk(options, argument, error);
+	case OPTION_SERIAL:
+		return parse_serial(options, argument, error);
+	case OPTION_TIMEOUT:
+		return parse_timeout(options, argument, error);
+	case OPTION_DUMP_DTB:
+		options->dump_dtb = argument;
+		return 0;
+	case OPTION_REBOOT:
+		options->reboot = true;
+		return 0;
+	default:
+		options->action = ACTION_RUN_HELP;
+		return 0;
+	}
+}
+
+// getopt_long() takes any unique beginning of a long option for the option, a promise that the next
+// option's name would break.
+static bool abbreviated(const char *word, int index)
+{
+	size_t length = strcspn(word + 2, "=");
+
+	return index >= 0 && length != strlen(LONG_OPTIONS[index].name);
+}
+
+static int unknown_option(const char *word, struct veneer_error *error)
+{
+	return fail(error, "unknown option '%s'; there are " RUN_CHOICES, word);
+}
+
+// getopt_long() has refused `word`.
+static int bad_option(const char *word, bool missing, struct veneer_error *error)
+{
+	bool known_letter = optopt > 0 && optopt < LONG_ONLY_FIRST;
+
+	if (missing)
+		return fail(error, "'%s' needs a value", word);
+	if (strncmp(word, "--", 2) != 0 && known_letter)
+		return fail(error, "unknown option '-%c'; there are " RUN_CHOICES, optopt);
+	if (optopt != 0) // a known long option, with a value that it does not take
+		return fail(error, "'%s': the option takes no value", word);
+	return unknown_option(word, error);
+}
+
+static int parse_run(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	int ret = 0;
+
+	optind = 0; // glibc: begin anew
+	opterr = 0;
+	while (ret == 0 && options->action == ACTION_RUN) {
+		const char *word = argv[optind ? optind : 1];
+		int index = -1;
+		optopt = 0;
+		int option = getopt_long(argc, argv, SHORT_OPTIONS, LONG_OPTIONS, &index);
+		if (option < 0)
+			break;
+		if (abbreviated(word, index))
+			ret = unknown_option(word, error);
+		else if (option == '?' || option == ':')
+			ret = bad_option(word, option == ':', error);
+		else
+			ret = parse_option(options, option, optarg, error);
+	}
+	if (ret == 0 && options->action == ACTION_RUN && optind < argc)
+		return fail(error, "'%s' is not an option; there are " RUN_CHOICES, argv[optind]);
+	return ret;
+}
+
+int options_parse(struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	const char *command = argc > 1 ? argv[1] : "";
+	const struct veneer_config defaults = VENEER_CONFIG_INIT;
+
+	*options = (struct options){
+		.action = ACTION_RUN, .cpus = defaults.cpus, .memory = defaults.memory};
+	error->message[0] = '\0';
+	if (strcmp(command, "run") == 0)
+		return parse_run(options, argc - 1, argv + 1, error);
+	bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
+	if (!help && strcmp(command, "--version") != 0) {
+		const char *choices = "it is one of run, --help, --version";
+		return argc > 1 ? fail(error, "unknown command '%s'; %s", command, choices)
+				: fail(error, "no command; %s", choices);
+	}
+	if (argc > 2)
+		return fail(error, "'%s' after '%s': nothing may follow it", argv[2], command);
+	options->action = help ? ACTION_HELP : ACTION_VERSION;
+	return 0;
+}
+
+void options_free(struct options *options)
+{
+	for (size_t i = 0; i < options->disk_count; i++) {
+		free((char *)(uintptr_t)options->disks[i].path);
+		free((char *)(uintptr_t)options->disks[i].serial);
+	}
+	free(options->disks);
+	options->disks = NULL;
+	options->disk_count = 0;
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The command line's meaning: words in, a plain structure out, or one line that says which word is
+// wrong and what it could have been. Touches no file and prints nothing.
+#ifndef VN_OPTIONS_H
+#define VN_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "veneer.h"
+
+enum action {
+	ACTION_HELP, // veneer --help
+	ACTION_VERSION, // veneer --version
+	ACTION_RUN_HELP, // veneer run --help
+	ACTION_RUN,
+};
+
+enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
+
+// Filled by options_parse(). Plain strings point into argv; disks are owned, with their strings.
+struct options {
+	enum action action;
+	const char *kernel; // NULL: the guest that is built in
+	const char *initrd;
+	const char *cmdline;
+	unsigned cpus;
+	bool pit;
+	struct veneer_memory memory;
+	struct veneer_disk *disks;
+	size_t disk_count;
+	enum serial_mode serial;
+	const char *serial_path; // SERIAL_FILE
+	uint64_t timeout_ns; // 0: none
+	const char *dump_dtb; // NULL: run; "-": standard output
+	bool reboot; // a reset starts the guest again
+};
+
+// 0, or -EINVAL or -ENOMEM with the line. options_free() after either. Not reentrant: getopt(3).
+int options_parse(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error);
+
+void options_free(struct options *options);
+
+#endif
