@@ -159,6 +159,8 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 				vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i,
 					strerror(-code));
 		}
+		if (code == 0)
+			code = vn_boot_prepare_vcpu(vcpu->fd, error);
 	}
 	free(supported);
 	return code;
