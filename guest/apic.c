@@ -19,6 +19,7 @@
 #define SPURIOUS_ENABLE    0x100
 #define ICR_INIT           0x4500 /* level assert */
 #define ICR_STARTUP        0x4600
+#define ICR_ALL_OTHERS     0xc4000 /* fixed, assert */
 #define IOAPIC_SELECT      0xfec00000u
 #define IOAPIC_WINDOW      0xfec00010u
 #define IOAPIC_REDIRECTION 0x10
@@ -56,7 +57,7 @@ int apic_route(uint32_t gsi)
 	uint32_t entry = IOAPIC_REDIRECTION + 2 * gsi;
 
 	apic_init();
-	if (VECTOR_IRQ + routed == VECTOR_SPURIOUS)
+	if (VECTOR_IRQ + routed == VECTOR_WAKE)
 		return -1;
 	mmio_write32(IOAPIC_SELECT, entry + 1);
 	mmio_write32(IOAPIC_WINDOW, apic_id() << 24);
@@ -81,4 +82,9 @@ void apic_start_cpu(uint32_t id)
 	send(id, ICR_INIT);
 	delay_us(200);
 	send(id, ICR_STARTUP | AP_TRAMPOLINE >> 12);
+}
+
+void apic_wake_others(void)
+{
+	send(0, ICR_ALL_OTHERS | VECTOR_WAKE);
 }

@@ -20,4 +20,7 @@ int apic_route(uint32_t gsi);
 /* INIT and start-up interrupts to another CPU, which begins at AP_TRAMPOLINE. */
 void apic_start_cpu(uint32_t id);
 
+/* An interrupt to all other CPUs, which does nothing but end ring0_wait(). */
+void apic_wake_others(void);
+
 #endif

@@ -169,8 +169,10 @@ int command_dump(const char *value)
 	for (unsigned i = 0; i < machine.range_count; i++) {
 		const struct machine_range *r = &machine.ranges[i];
 
-		print("memory %016lx-%016lx type %u\n", r->base, r->base + r->bytes - 1, r->type);
+		print("memory %016lx-%016lx type %u%s\n", r->base, r->base + r->bytes - 1, r->type,
+			r->type == 1 ? " RAM" : "");
 	}
+	print("RAM %lu KiB\n", machine_ram_bytes() >> 10);
 	print("devices from the %s\n", machine.device_source);
 	for (unsigned i = 0; i < machine.device_count; i++) {
 		const struct machine_device *d = &machine.devices[i];

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Starts the other CPUs, one after the other, each with a task segment and stacks of its own, and
- * has all of them run the CPU loop at once. A CPU that has been started waits in ring 3 for the
- * next round of work, and halts for good when the report is done.
+ * has all of them run the CPU loop at once. A CPU that has been started sleeps until all have been
+ * (so that many of them on few host CPUs do not stand in each other's way), and halts for good when
+ * its work is done.
  */
 #include "smp.h"
 
@@ -17,7 +18,7 @@
 
 #define STACK_BYTES      8192
 #define RING0_BYTES      1024
-#define START_TIMEOUT_NS 1000000000ull
+#define START_TIMEOUT_NS 5000000000ull
 #define RUN_TIMEOUT_NS   30000000000ull
 
 /* What a CPU needs to get to ring 3, and what it reports. Written by it, read by CPU 0 when up. */
@@ -39,7 +40,7 @@ extern uint64_t gdt[];
 extern uint8_t tss0[];
 
 static struct cpu *cpus;
-static volatile bool go, finish;
+static volatile uint32_t go;
 
 static void run_loop(struct cpu *cpu)
 {
@@ -73,10 +74,8 @@ void ap_main(uint64_t number)
 	identify(cpu);
 	cpu->up = true;
 	while (!go)
-		cpu_relax();
+		ring0_wait(&go, 0);
 	run_loop(cpu);
-	while (!finish)
-		cpu_relax();
 	for (;;)
 		ring0_call(RING0_HALT);
 }
@@ -137,7 +136,8 @@ static int report_loops(void)
 	uint64_t end = rdtsc() + ns_to_ticks(RUN_TIMEOUT_NS);
 	char key[32];
 
-	go = true;
+	go = 1;
+	apic_wake_others();
 	run_loop(&cpus[0]);
 	for (unsigned i = 0; i < machine.cpu_count; i++) {
 		while (cpus[i].up && !cpus[i].done) {
@@ -175,7 +175,7 @@ int report_smp(void)
 	unsigned up;
 	int failures = 0;
 
-	go = finish = false;
+	go = 0;
 	apic_init();
 	cpus = machine_alloc(/* never released: halted CPUs stay on their stacks */
 		machine.cpu_count * sizeof(*cpus), 4096);
@@ -190,6 +190,5 @@ int report_smp(void)
 	}
 	failures += report_loops();
 	print("smp: %u of %u CPUs up\n", up, machine.cpu_count);
-	finish = true;
 	return failures + (up != machine.cpu_count);
 }
