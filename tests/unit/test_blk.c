@@ -1,0 +1,844 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// virtio-blk from the driver's register accesses to the bytes of a real file: the device, the mmio
+// transport, the ring, the I/O loop and io_uring together; only KVM is missing.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/blk.h"
+#include "mmio_driver.h"
+#include "virtio/mmio.h"
+
+#define MIB       ((uint64_t)1 << 20)
+#define RINGS     MIB
+#define HEADERS   (2 * MIB) // 64 bytes for each head: header, then status at 32
+#define DATA      (4 * MIB)
+#define DISK_SIZE (4 * MIB)
+#define SECTORS   (DISK_SIZE / 512)
+#define SIZE      256
+#define NO_STATUS 0xee
+
+#define ALL_FEATURES                                                                               \
+	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_EVENT_IDX) |                          \
+		FEATURE(VIRTIO_RING_F_INDIRECT_DESC))
+
+// A machine with one disk, on a scratch file in the current directory, and its driver.
+struct bench {
+	struct vn_memory memory;
+	struct vn_bus bus;
+	struct vn_log log;
+	struct vn_virtio_device *device;
+	struct vn_virtio_mmio *mmio;
+	struct ring ring;
+	char path[64];
+	int fd; // the file, for the test's own looks at it
+	pthread_mutex_t lock;
+	unsigned warnings; // under the lock, like the last one's text
+	char warning[512];
+};
+
+static struct bench bench;
+
+static void message(void *opaque, enum veneer_severity severity, const char *text)
+{
+	struct bench *to = opaque;
+	pthread_mutex_lock(&to->lock);
+	if (severity == VENEER_WARNING)
+		to->warnings++;
+	snprintf(to->warning, sizeof(to->warning), "%s", text);
+	pthread_mutex_unlock(&to->lock);
+}
+
+static unsigned warnings(void)
+{
+	pthread_mutex_lock(&bench.lock);
+	unsigned count = bench.warnings;
+	pthread_mutex_unlock(&bench.lock);
+	return count;
+}
+
+static void assert_warning(unsigned count, const char *text)
+{
+	assert_int_equal(warnings(), count);
+	if (!strstr(bench.warning, text))
+		fail_msg("\"%s\" does not say \"%s\"", bench.warning, text);
+}
+
+// What the file holds at first: each 8 bytes are their own offset.
+static void fill_file(void)
+{
+	static uint64_t words[DISK_SIZE / 8];
+	for (uint64_t i = 0; i < DISK_SIZE / 8; i++)
+		words[i] = i * 8;
+	assert_int_equal(pwrite(bench.fd, words, DISK_SIZE, 0), DISK_SIZE);
+}
+
+static void assert_original(const void *data, uint64_t offset, uint64_t size)
+{
+	const uint64_t *words = data;
+	for (uint64_t i = 0; i < size / 8; i++)
+		assert_int_equal(words[i], offset + i * 8);
+}
+
+static int make_bench(void **state)
+{
+	(void)state;
+	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	struct veneer_error error;
+	pthread_mutex_init(&bench.lock, NULL);
+	bench.log = (struct vn_log){message, &bench};
+	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+}
+
+static int destroy_bench(void **state)
+{
+	(void)state;
+	vn_memory_destroy(&bench.memory);
+	pthread_mutex_destroy(&bench.lock);
+	return 0;
+}
+
+static int make_file(void **state)
+{
+	(void)state;
+	snprintf(bench.path, sizeof(bench.path), "blk-test-XXXXXX");
+	bench.fd = mkstemp(bench.path);
+	assert_true(bench.fd >= 0);
+	bench.warnings = 0;
+	bench.warning[0] = '\0';
+	fill_file();
+	return 0;
+}
+
+static int remove_file(void **state)
+{
+	(void)state;
+	close(bench.fd);
+	unlink(bench.path);
+	return 0;
+}
+
+static void attach(const struct veneer_disk *disk)
+{
+	struct veneer_error error = {""};
+	bench.bus = (struct vn_bus){.count = 0};
+	if (vn_blk_create(&bench.device, "blk0", disk, &bench.memory, &bench.log, &error) < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
+				 MMIO_BASE, 16, &error),
+		0);
+}
+
+static void detach(void)
+{
+	vn_virtio_mmio_destroy(bench.mmio);
+	vn_blk_destroy(bench.device);
+}
+
+static void drive(uint64_t features)
+{
+	assert_int_equal(mmio_negotiate(&bench.bus, features), MMIO_NEGOTIATED);
+	ring_init(&bench.ring, &bench.memory, RINGS, SIZE);
+	mmio_queue(&bench.bus, 0, &bench.ring);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_QUEUE_READY), 1);
+	mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, MMIO_RUNNING);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
+}
+
+static void open_disk(enum veneer_cache cache, bool readonly)
+{
+	struct veneer_disk disk = {
+		.path = bench.path, .cache = cache, .readonly = readonly, .serial = "veneer-1"};
+	attach(&disk);
+	drive(mmio_features(&bench.bus));
+}
+
+static int open_writeback(void **state)
+{
+	make_file(state);
+	open_disk(VENEER_CACHE_WRITEBACK, false);
+	return 0;
+}
+
+static int close_disk(void **state)
+{
+	detach();
+	return remove_file(state);
+}
+
+static void notify(void)
+{
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+}
+
+// The device's loop needs a moment; a device that needs ten seconds is stuck.
+static uint32_t wait_used(uint32_t *id)
+{
+	uint32_t len;
+	for (unsigned i = 0; i < 100000; i++) {
+		if (ring_take(&bench.ring, id, &len))
+			return len;
+		usleep(100);
+	}
+	fail_msg("no request completes");
+	return 0;
+}
+
+static uint64_t header_of(unsigned head)
+{
+	return HEADERS + 64ull * head;
+}
+
+static uint8_t *status_of(unsigned head)
+{
+	return ring_at(&bench.memory, header_of(head) + 32, 1);
+}
+
+static void put_header(uint64_t gpa, uint32_t type, uint64_t sector)
+{
+	struct virtio_blk_outhdr header = {.type = type, .sector = sector};
+	memcpy(ring_at(&bench.memory, gpa, sizeof(header)), &header, sizeof(header));
+}
+
+// The usual three descriptors of a request, or two without data, from `head` on.
+static void prepare(unsigned head, uint32_t type, uint64_t sector, uint64_t data, uint32_t size)
+{
+	unsigned write = type == VIRTIO_BLK_T_OUT ? 0 : RING_WRITE;
+	put_header(header_of(head), type, sector);
+	*status_of(head) = NO_STATUS;
+	ring_desc(&bench.ring, head, header_of(head), 16, RING_NEXT, size ? head + 1 : head + 2);
+	ring_desc(&bench.ring, head + 1, data, size, RING_NEXT | write, head + 2);
+	ring_desc(&bench.ring, head + 2, header_of(head) + 32, 1, RING_WRITE, 0);
+}
+
+// Offer one chain and wait for it; the used length.
+static uint32_t carry_out(unsigned head)
+{
+	uint32_t id;
+	ring_offer(&bench.ring, head);
+	notify();
+	uint32_t len = wait_used(&id);
+	assert_int_equal(id, head);
+	return len;
+}
+
+// A whole request. Says that the used length is right, too.
+static uint8_t request(uint32_t type, uint64_t sector, uint64_t data, uint32_t size)
+{
+	prepare(0, type, sector, data, size);
+	uint32_t len = carry_out(0);
+	uint8_t status = *status_of(0);
+	bool reads = size > 0 && type != VIRTIO_BLK_T_OUT;
+	if (!reads)
+		assert_int_equal(len, 1);
+	else if (type == VIRTIO_BLK_T_IN)
+		assert_int_equal(len, status == VIRTIO_BLK_S_OK ? size + 1 : 0);
+	return status;
+}
+
+static uint8_t *data_at(uint64_t gpa, uint64_t size)
+{
+	return ring_at(&bench.memory, gpa, size);
+}
+
+static void assert_file(uint64_t offset, uint8_t value, uint64_t size)
+{
+	static uint8_t got[DISK_SIZE], want[DISK_SIZE];
+	assert_int_equal(pread(bench.fd, got, size, (off_t)offset), size);
+	memset(want, value, size);
+	assert_memory_equal(got, want, size);
+}
+
+static void describes_itself(void **state)
+{
+	(void)state;
+	struct virtio_blk_config config;
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_DEVICE_ID), 2);
+	for (unsigned i = 0; i < sizeof(config); i += 4) {
+		uint32_t word = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + i);
+		memcpy((char *)&config + i, &word, sizeof(config) - i < 4 ? sizeof(config) - i : 4);
+	}
+	assert_int_equal(config.capacity, SECTORS);
+	assert_int_equal(config.seg_max, 254);
+	assert_int_equal(config.blk_size, 512);
+	uint64_t features = mmio_features(&bench.bus);
+	assert_int_equal(features & ~ALL_FEATURES, FEATURE(VIRTIO_BLK_F_SEG_MAX) |
+							   FEATURE(VIRTIO_BLK_F_BLK_SIZE) |
+							   FEATURE(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(features & ALL_FEATURES, ALL_FEATURES);
+}
+
+static void reads(void **state)
+{
+	(void)state;
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 8192), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, 8192), 4096, 8192);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, DISK_SIZE), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, DISK_SIZE), 0, DISK_SIZE);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+	assert_int_equal(warnings(), 0);
+}
+
+static void write_and_flush(void)
+{
+	memset(data_at(DATA, 4096), 0xa5, 4096);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 16, DATA, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+	assert_file(8192, 0xa5, 4096);
+	uint64_t beside[2];
+	assert_int_equal(pread(bench.fd, &beside[0], 8, 8184), 8);
+	assert_int_equal(pread(bench.fd, &beside[1], 8, 12288), 8);
+	assert_int_equal(beside[0], 8184);
+	assert_int_equal(beside[1], 12288);
+	memset(data_at(DATA, 4096), 0, 4096);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 16, DATA, 4096), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 4096; i++)
+		assert_int_equal(data_at(DATA, 4096)[i], 0xa5);
+}
+
+static void writes(void **state)
+{
+	(void)state;
+	write_and_flush();
+}
+
+static void writes_without_cache(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_NONE, false);
+	assert_true(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_FLUSH));
+	write_and_flush();
+	detach();
+}
+
+static void writes_through(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_WRITETHROUGH, false);
+	assert_false(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_FLUSH));
+	write_and_flush();
+	detach();
+}
+
+// A driver that takes no notice of FLUSH has its writes made stable one by one.
+static void writes_for_a_driver_without_flush(void **state)
+{
+	(void)state;
+	drive(ALL_FEATURES);
+	write_and_flush();
+}
+
+// Memory that O_DIRECT does not take goes through a buffer, also more than fits into it at once.
+static void unaligned_memory_without_cache(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_NONE, false);
+	uint32_t size = MIB;
+	uint64_t odd = DATA + 24;
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, odd, size), VIRTIO_BLK_S_OK);
+	assert_original(data_at(odd, size), 4096, size);
+	memset(data_at(odd, size), 0x5a, size);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 24, odd, size), VIRTIO_BLK_S_OK);
+	assert_file(24 * 512, 0x5a, size);
+	assert_int_equal(warnings(), 0);
+	detach();
+}
+
+static void gives_its_id(void **state)
+{
+	(void)state;
+	static const char id[VIRTIO_BLK_ID_BYTES] = "veneer-1";
+	memset(data_at(DATA, 64), 0xff, 64);
+	prepare(0, VIRTIO_BLK_T_GET_ID, 0, DATA, 20);
+	assert_int_equal(carry_out(0), 21);
+	assert_int_equal(*status_of(0), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data_at(DATA, 20), id, 20);
+	assert_int_equal(data_at(DATA, 64)[20], 0xff);
+
+	// More room than an ID needs, and less.
+	prepare(0, VIRTIO_BLK_T_GET_ID, 0, DATA, 64);
+	assert_int_equal(carry_out(0), 20);
+	assert_int_equal(*status_of(0), VIRTIO_BLK_S_OK);
+	prepare(0, VIRTIO_BLK_T_GET_ID, 0, DATA + 1, 4);
+	assert_int_equal(carry_out(0), 5);
+	assert_memory_equal(data_at(DATA, 5), "vvene", 5);
+}
+
+static void gives_an_id_of_twenty_bytes(void **state)
+{
+	(void)state;
+	struct veneer_disk disk = {.path = bench.path, .serial = "abcdefghijklmnopqrst"};
+	attach(&disk);
+	drive(mmio_features(&bench.bus));
+	assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, DATA, 20), VIRTIO_BLK_S_OK);
+	assert_memory_equal(data_at(DATA, 20), "abcdefghijklmnopqrst", 20);
+	detach();
+}
+
+static void refuses_unknown_requests(void **state)
+{
+	(void)state;
+	static const uint32_t types[] = {2, 3, 5, 11, 13, 14, 0x80000000, UINT32_MAX};
+	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		assert_int_equal(request(types[i], 0, DATA, 512), VIRTIO_BLK_S_UNSUPP);
+}
+
+static void read_only_disks_take_no_writes(void **state)
+{
+	(void)state;
+	assert_int_equal(chmod(bench.path, 0400), 0);
+	open_disk(VENEER_CACHE_WRITEBACK, true);
+	assert_true(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_RO));
+	memset(data_at(DATA, 512), 0, 512);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 1, DATA, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 1, DATA, 512), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, 512), 512, 512);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+	detach();
+}
+
+static void refuses_what_is_beyond_the_end(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t sector;
+		uint32_t size;
+		uint8_t status;
+	} cases[] = {
+		{SECTORS - 1, 512, VIRTIO_BLK_S_OK}, {SECTORS, 0, VIRTIO_BLK_S_OK},
+		{SECTORS, 512, VIRTIO_BLK_S_IOERR}, {SECTORS - 1, 1024, VIRTIO_BLK_S_IOERR},
+		{SECTORS + 1, 0, VIRTIO_BLK_S_IOERR}, {UINT64_MAX, 512, VIRTIO_BLK_S_IOERR},
+		{UINT64_MAX >> 9, 1024, VIRTIO_BLK_S_IOERR},
+		{1ull << 55, 512, VIRTIO_BLK_S_IOERR}, // times 512: wraps to 0
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(request(VIRTIO_BLK_T_IN, cases[i].sector, DATA, cases[i].size),
+			cases[i].status);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, cases[i].sector, DATA, cases[i].size),
+			cases[i].status);
+	}
+	struct stat status;
+	assert_int_equal(fstat(bench.fd, &status), 0);
+	assert_int_equal(status.st_size, DISK_SIZE);
+}
+
+static void refuses_parts_of_sectors(void **state)
+{
+	(void)state;
+	static const uint32_t sizes[] = {1, 511, 513, 1000};
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, sizes[i]), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, DATA, sizes[i]), VIRTIO_BLK_S_IOERR);
+	}
+}
+
+// Section 2.7.4: the device assumes nothing about how a request is cut into descriptors. Headers
+// of 5, 1 and 10 bytes, the last sharing its descriptor with data...
+static void takes_any_framing_of_a_write(void **state)
+{
+	(void)state;
+	uint64_t at = DATA;
+	put_header(at, VIRTIO_BLK_T_OUT, 4);
+	memset(data_at(at + 16, 1024), 0x77, 1024);
+	ring_desc(&bench.ring, 0, at, 5, RING_NEXT, 1);
+	ring_desc(&bench.ring, 1, at + 5, 1, RING_NEXT, 2);
+	ring_desc(&bench.ring, 2, at + 6, 10 + 300, RING_NEXT, 3);
+	ring_desc(&bench.ring, 3, at + 316, 724, RING_NEXT, 4);
+	ring_desc(&bench.ring, 4, at + 2048, 1, RING_WRITE, 0);
+	assert_int_equal(carry_out(0), 1);
+	assert_int_equal(*data_at(at + 2048, 1), VIRTIO_BLK_S_OK);
+	assert_file(2048, 0x77, 1024);
+
+	// ...all of a write in one descriptor, and a status among bytes that nothing writes.
+	memset(data_at(at + 16, 512), 0x66, 512);
+	ring_desc(&bench.ring, 0, at, 16 + 512, RING_NEXT, 1);
+	ring_desc(&bench.ring, 1, at + 2048, 3, RING_WRITE, 0);
+	assert_int_equal(carry_out(0), 0);
+	assert_int_equal(*data_at(at + 2050, 1), VIRTIO_BLK_S_OK);
+	assert_file(2048, 0x66, 512);
+}
+
+static void takes_any_framing_of_a_read(void **state)
+{
+	(void)state;
+	uint64_t at = DATA;
+	put_header(at, VIRTIO_BLK_T_IN, 4);
+	memset(data_at(at + 4096, 1025), NO_STATUS, 1025);
+	ring_desc(&bench.ring, 0, at, 16, RING_NEXT, 1);
+	ring_desc(&bench.ring, 1, at + 4096, 8, RING_NEXT | RING_WRITE, 2);
+	ring_desc(&bench.ring, 2, at + 4104, 1016 + 1, RING_WRITE, 0);
+	assert_int_equal(carry_out(0), 1025);
+	assert_original(data_at(at + 4096, 1024), 2048, 1024);
+	assert_int_equal(*data_at(at + 5120, 1), VIRTIO_BLK_S_OK);
+}
+
+static void takes_as_many_segments_as_it_says(void **state)
+{
+	(void)state;
+	uint64_t table = DATA, at = DATA + MIB;
+	uint16_t segments = 254;
+	put_header(at, VIRTIO_BLK_T_IN, 0);
+	ring_table(&bench.memory, table, 0, (struct ring_desc){at, 16, RING_NEXT, 1});
+	for (uint16_t i = 1; i <= segments; i++)
+		ring_table(&bench.memory, table, i,
+			(struct ring_desc){
+				at + 512ull * i, 512, RING_NEXT | RING_WRITE, (uint16_t)(i + 1)});
+	ring_table(&bench.memory, table, segments + 1u,
+		(struct ring_desc){at + 512ull * 300, 1, RING_WRITE, 0});
+	ring_desc(&bench.ring, 9, table, 16 * (segments + 2u), RING_INDIRECT, 0);
+	assert_int_equal(carry_out(9), 512u * segments + 1);
+	assert_original(data_at(at + 512, 512u * segments), 0, 512u * segments);
+}
+
+// The status comes first, and then the interrupt that tells of it.
+static bool needs_reset(void)
+{
+	return (mmio_get(&bench.bus, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET) &&
+	       (mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
+}
+
+static void wait_needs_reset(void)
+{
+	for (unsigned i = 0; i < 100000 && !needs_reset(); i++)
+		usleep(100);
+	assert_true(needs_reset());
+}
+
+static void chains_without_header_or_status_break_the_queue(void **state)
+{
+	(void)state;
+	put_header(DATA, VIRTIO_BLK_T_IN, 0);
+	ring_desc(&bench.ring, 0, DATA, 15, RING_NEXT, 1); // short header
+	ring_desc(&bench.ring, 1, DATA + 512, 513, RING_WRITE, 0);
+	ring_offer(&bench.ring, 0);
+	notify();
+	wait_needs_reset();
+	assert_warning(1, "blk0: the guest's driver broke queue 0: chain 0 has no room");
+
+	drive(mmio_features(&bench.bus));
+	ring_desc(&bench.ring, 0, DATA, 16, 0, 0); // no status
+	ring_offer(&bench.ring, 0);
+	notify();
+	wait_needs_reset();
+	assert_warning(2, "chain 0 has no room");
+}
+
+static void a_broken_queue_works_after_a_reset(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		ring_desc(&bench.ring, 0, DATA, 16, RING_NEXT, 0);
+		ring_offer(&bench.ring, 0);
+		notify();
+		wait_needs_reset();
+		notify(); // said once
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+		drive(mmio_features(&bench.bus));
+		assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+	}
+	// A driver that goes on like that does not fill the log.
+	assert_warning(10, "not reported from here on");
+}
+
+static void rings_outside_ram_break_the_queue(void **state)
+{
+	(void)state;
+	mmio_negotiate(&bench.bus, mmio_features(&bench.bus));
+	struct ring outside = bench.ring;
+	outside.used = 1ull << 40;
+	mmio_queue(&bench.bus, 0, &outside);
+	mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, MMIO_RUNNING);
+	wait_needs_reset();
+	assert_warning(1, "blk0: the guest's driver broke queue 0: queue 0: the used ring");
+	notify();
+	drive(mmio_features(&bench.bus));
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+}
+
+// The host's troubles become I/O errors, and one line says which.
+static void a_file_that_became_shorter(void **state)
+{
+	(void)state;
+	assert_int_equal(ftruncate(bench.fd, 8192), 0);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 8192), VIRTIO_BLK_S_IOERR);
+	assert_warning(1, "blk0: read at byte 8192 failed: the file has become shorter");
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 100, DATA, 8192), VIRTIO_BLK_S_IOERR);
+	assert_warning(2, "blk0: read at byte 51200 failed: the file has become shorter");
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 100, DATA, 8192), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(warnings(), 2);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 100, DATA, 8192), VIRTIO_BLK_S_IOERR);
+	assert_warning(3, "(error 4 of this disk)");
+	// It goes on working where there is a file.
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+}
+
+// The same with O_DIRECT, and an end within a sector.
+static void a_direct_file_that_became_shorter(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_NONE, false);
+	assert_int_equal(ftruncate(bench.fd, 8192 + 100), 0);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 8192), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(warnings(), 1);
+	assert_non_null(strstr(bench.warning, "the file has become shorter"));
+	detach();
+}
+
+static void limit_file_size(rlim_t size)
+{
+	struct rlimit limit;
+	getrlimit(RLIMIT_FSIZE, &limit);
+	limit.rlim_cur = size;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+// A write of which the host takes one half. The limit stands for a full disk: any user can set it.
+static void a_host_that_takes_no_more(void **state)
+{
+	(void)state;
+	memset(data_at(DATA, 8192), 0x33, 8192);
+	limit_file_size(MIB);
+	uint8_t status = request(VIRTIO_BLK_T_OUT, MIB / 512 - 8, DATA, 8192);
+	uint8_t beyond = request(VIRTIO_BLK_T_OUT, MIB / 512, DATA, 4096);
+	uint8_t before = request(VIRTIO_BLK_T_OUT, 0, DATA, 4096);
+	limit_file_size(RLIM_INFINITY);
+	assert_int_equal(status, VIRTIO_BLK_S_IOERR);
+	assert_int_equal(beyond, VIRTIO_BLK_S_IOERR);
+	assert_int_equal(before, VIRTIO_BLK_S_OK);
+	assert_warning(2, "blk0: write at byte 1048576 failed: File too large");
+	assert_file(MIB - 4096, 0x33, 4096);
+	uint64_t after;
+	assert_int_equal(pread(bench.fd, &after, 8, MIB), 8);
+	assert_int_equal(after, MIB);
+}
+
+// As many requests as the queue has room for, at once.
+static void a_full_queue(void **state)
+{
+	(void)state;
+	static bool seen[SIZE];
+	memset(seen, 0, sizeof(seen));
+	for (unsigned i = 0; i < 85; i++) {
+		prepare(3 * i, VIRTIO_BLK_T_IN, 8 * i, DATA + 4096ull * i, 4096);
+		ring_offer(&bench.ring, 3 * i);
+	}
+	notify();
+	for (unsigned i = 0; i < 85; i++) {
+		uint32_t id;
+		assert_int_equal(wait_used(&id), 4097);
+		assert_false(seen[id]);
+		seen[id] = true;
+		assert_int_equal(*status_of(id), VIRTIO_BLK_S_OK);
+		assert_original(data_at(DATA + 4096ull * (id / 3), 4096), 4096ull * (id / 3), 4096);
+	}
+}
+
+// Requests of one indirect descriptor each, so that a turn's budget of chains is used up, which are
+// done at once, and a single notification.
+static void a_queue_full_of_short_requests(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < SIZE; i++) {
+		uint64_t table = DATA + 64ull * i;
+		put_header(header_of(i), VIRTIO_BLK_T_GET_ID, 0);
+		ring_table(&bench.memory, table, 0,
+			(struct ring_desc){header_of(i), 16, RING_NEXT, 1});
+		ring_table(&bench.memory, table, 1,
+			(struct ring_desc){header_of(i) + 32, 21, RING_WRITE, 0});
+		ring_desc(&bench.ring, i, table, 32, RING_INDIRECT, 0);
+	}
+	uint32_t id;
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < SIZE; i++)
+			ring_offer(&bench.ring, i);
+		notify();
+		for (unsigned i = 0; i < SIZE; i++) {
+			assert_int_equal(wait_used(&id), 21);
+			assert_int_equal(id, i);
+		}
+	}
+	// Notifications are on again, though the budget ran out.
+	ring_offer(&bench.ring, 7);
+	notify();
+	assert_int_equal(wait_used(&id), 21);
+}
+
+// Writes that take their time, and a reset while they are under way. It returns when none is, so
+// nothing may change in memory or file after it, and the device starts anew.
+static void a_reset_with_requests_in_flight(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_WRITETHROUGH, false);
+	for (unsigned round = 0; round < 20; round++) {
+		drive(mmio_features(&bench.bus));
+		for (unsigned i = 0; i < 40; i++) {
+			uint64_t data = DATA + 65536ull * i;
+			bool write = i % 2;
+			memset(data_at(data, 65536), 0x11, 65536);
+			prepare(3 * i, write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 128 * i, data,
+				65536);
+			ring_offer(&bench.ring, 3 * i);
+		}
+		notify();
+		usleep(round * 50);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_QUEUE_READY), 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+
+		memset(ring_at(&bench.memory, 0, 16 * MIB), 0x22, 16 * MIB);
+		usleep(2000);
+		const uint8_t *all = ring_at(&bench.memory, 0, 16 * MIB);
+		for (uint64_t i = 0; i < 16 * MIB; i += 8) {
+			uint64_t word;
+			memcpy(&word, all + i, 8);
+			assert_int_equal(word, 0x2222222222222222);
+		}
+	}
+	fill_file();
+	drive(mmio_features(&bench.bus));
+	write_and_flush();
+	detach();
+}
+
+// The transport's end with requests in flight is the vm's end.
+static void the_end_with_requests_in_flight(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_WRITETHROUGH, false);
+	for (unsigned i = 0; i < 40; i++) {
+		prepare(3 * i, VIRTIO_BLK_T_OUT, 128 * i, DATA, 65536);
+		ring_offer(&bench.ring, 3 * i);
+	}
+	notify();
+	detach();
+}
+
+static void assert_refused(const struct veneer_disk *disk, int code, const char *text)
+{
+	struct vn_virtio_device *device;
+	struct veneer_error error = {""};
+	assert_int_equal(
+		vn_blk_create(&device, "blk0", disk, &bench.memory, &bench.log, &error), code);
+	if (!strstr(error.message, text) || !strstr(error.message, disk->path))
+		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
+}
+
+static void opening_fails_in_words(void **state)
+{
+	(void)state;
+	assert_refused(&(struct veneer_disk){.path = "no/such/file"}, -ENOENT,
+		"disk no/such/file: No such file or directory");
+	assert_refused(&(struct veneer_disk){.path = "."}, -EISDIR, "is a directory");
+	assert_refused(
+		&(struct veneer_disk){.path = ".", .readonly = true}, -EISDIR, "is a directory");
+	assert_refused(&(struct veneer_disk){.path = "/dev/null"}, -EINVAL,
+		"is neither a file nor a block device");
+	struct veneer_disk disk = {.path = bench.path};
+	assert_int_equal(ftruncate(bench.fd, 0), 0);
+	assert_refused(&disk, -EINVAL, "is empty");
+	assert_int_equal(ftruncate(bench.fd, 1000), 0);
+	assert_refused(&disk, -EINVAL, "its size, 1000 bytes, is not a multiple of 512");
+	disk.cache = VENEER_CACHE_NONE;
+	assert_refused(&disk, -EINVAL, "its size, 1000 bytes, is not a multiple of 512");
+}
+
+static void fifos_are_not_waited_for(void **state)
+{
+	(void)state;
+	assert_int_equal(unlink(bench.path), 0);
+	assert_int_equal(mkfifo(bench.path, 0600), 0);
+	struct veneer_disk disk = {.path = bench.path, .readonly = true};
+	assert_refused(&disk, -EINVAL, "is neither a file nor a block device");
+}
+
+static void files_without_permission_are_refused(void **state)
+{
+	(void)state;
+	if (geteuid() == 0) { // root may write to any file, but not to a kernel's read-only one
+		struct veneer_disk disk = {.path = "/sys/kernel/uevent_seqnum"};
+		assert_refused(&disk, -EACCES, "Permission denied; add readonly if");
+		return;
+	}
+	struct veneer_disk disk = {.path = bench.path};
+	assert_int_equal(chmod(bench.path, 0400), 0);
+	assert_refused(&disk, -EACCES, "Permission denied; add readonly if");
+}
+
+static void files_are_locked(void **state)
+{
+	(void)state;
+	struct veneer_disk writer = {.path = bench.path};
+	struct veneer_disk reader = {.path = bench.path, .readonly = true};
+	struct vn_virtio_device *first, *second;
+	struct veneer_error error;
+	assert_int_equal(
+		vn_blk_create(&first, "blk0", &writer, &bench.memory, &bench.log, &error), 0);
+	assert_refused(&writer, -EBUSY, "is in use");
+	assert_refused(&reader, -EBUSY, "is in use");
+	vn_blk_destroy(first);
+	assert_int_equal(
+		vn_blk_create(&first, "blk0", &reader, &bench.memory, &bench.log, &error), 0);
+	assert_int_equal(
+		vn_blk_create(&second, "blk1", &reader, &bench.memory, &bench.log, &error), 0);
+	assert_refused(&writer, -EBUSY, "is in use");
+	vn_blk_destroy(second);
+	vn_blk_destroy(first);
+}
+
+#define WITH_FILE(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
+#define WITH_DISK(name) cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WITH_DISK(describes_itself),
+		WITH_DISK(reads),
+		WITH_DISK(writes),
+		WITH_FILE(writes_without_cache),
+		WITH_FILE(writes_through),
+		WITH_DISK(writes_for_a_driver_without_flush),
+		WITH_FILE(unaligned_memory_without_cache),
+		WITH_DISK(gives_its_id),
+		WITH_FILE(gives_an_id_of_twenty_bytes),
+		WITH_DISK(refuses_unknown_requests),
+		WITH_FILE(read_only_disks_take_no_writes),
+		WITH_DISK(refuses_what_is_beyond_the_end),
+		WITH_DISK(refuses_parts_of_sectors),
+		WITH_DISK(takes_any_framing_of_a_write),
+		WITH_DISK(takes_any_framing_of_a_read),
+		WITH_DISK(takes_as_many_segments_as_it_says),
+		WITH_DISK(chains_without_header_or_status_break_the_queue),
+		WITH_DISK(a_broken_queue_works_after_a_reset),
+		WITH_DISK(rings_outside_ram_break_the_queue),
+		WITH_DISK(a_file_that_became_shorter),
+		WITH_FILE(a_direct_file_that_became_shorter),
+		WITH_DISK(a_host_that_takes_no_more),
+		WITH_DISK(a_full_queue),
+		WITH_DISK(a_queue_full_of_short_requests),
+		WITH_FILE(a_reset_with_requests_in_flight),
+		WITH_FILE(the_end_with_requests_in_flight),
+		WITH_FILE(opening_fails_in_words),
+		WITH_FILE(fifos_are_not_waited_for),
+		WITH_FILE(files_without_permission_are_refused),
+		WITH_FILE(files_are_locked),
+	};
+	signal(SIGXFSZ, SIG_IGN);
+	return cmocka_run_group_tests(tests, make_bench, destroy_bench);
+}
