@@ -81,6 +81,17 @@ static int write_output(struct stream *stream, const void *data, size_t size)
 	return size > 0 ? stream->sink->write(stream->sink->opaque, data, size) : 0;
 }
 
+static int read_word(struct stream *stream, uint32_t *word)
+{
+	uint8_t bytes[4] = {0};
+	if (stream->left < sizeof(bytes))
+		return fail(stream, -ENOEXEC, "is cut short");
+	int code = read_input(stream, bytes, sizeof(bytes));
+	*word = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+		(uint32_t)bytes[3] << 24;
+	return code;
+}
+
 // Nothing, or the decompressed size, may follow the stream.
 static int check_trailer(struct stream *stream)
 {
@@ -88,12 +99,10 @@ static int check_trailer(struct stream *stream)
 		return 0;
 	if (stream->left != TRAILER_SIZE)
 		return fail(stream, -ENOEXEC, "is followed by bytes that do not belong to it");
-	uint8_t bytes[TRAILER_SIZE];
-	int code = read_input(stream, bytes, sizeof(bytes));
+	uint32_t size;
+	int code = read_word(stream, &size);
 	if (code < 0)
 		return code;
-	uint32_t size = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-			(uint32_t)bytes[3] << 24;
 	if (size != stream->produced)
 		return fail(stream, -ENOEXEC, "does not decompress to the size it claims");
 	return 0;
@@ -226,17 +235,6 @@ static int run_zstd(struct stream *stream)
 	return code;
 }
 
-static int read_word(struct stream *stream, uint32_t *word)
-{
-	uint8_t bytes[4];
-	if (stream->left < sizeof(bytes))
-		return fail(stream, -ENOEXEC, "is cut short");
-	int code = read_input(stream, bytes, sizeof(bytes));
-	*word = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-		(uint32_t)bytes[3] << 24;
-	return code;
-}
-
 // Blocks, each with its compressed size before it, until nothing or the trailer is left.
 static int lz4_blocks(struct stream *stream, char *in, char *out)
 {
@@ -275,17 +273,12 @@ static int run_lz4(struct stream *stream)
 
 static const struct codec codecs[] = {
 	{.name = "gzip", MAGIC("\x1f\x8b"), .run = run_gzip},
-	{.name = "xz",
-		MAGIC("\xfd"
-		      "7zXZ\0"),
-		.run = run_xz},
+	{.name = "xz", MAGIC("\xfd\x37zXZ\0"), .run = run_xz},
 	{.name = "zstd", MAGIC("\x28\xb5\x2f\xfd"), .run = run_zstd},
 	{.name = "lz4", MAGIC("\x02\x21\x4c\x18"), .run = run_lz4},
 	{.name = "bzip2", MAGIC("BZh")},
 	{.name = "lzma", MAGIC("\x5d\0\0")},
-	{.name = "lzo",
-		MAGIC("\x89"
-		      "LZO")},
+	{.name = "lzo", MAGIC("\x89\x4cZO")},
 	{.name = "lz4 frame", MAGIC("\x04\x22\x4d\x18")},
 };
 
