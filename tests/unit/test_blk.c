@@ -730,6 +730,51 @@ static void the_end_with_requests_in_flight(void **state)
 	detach();
 }
 
+// Another vCPU that accesses registers without regard for what this one does, also resets.
+static atomic_bool meddling;
+
+static void *meddle(void *arg)
+{
+	(void)arg;
+	for (unsigned i = 0; atomic_load(&meddling); i++) {
+		notify();
+		mmio_get(&bench.bus, VIRTIO_MMIO_STATUS);
+		mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG);
+		mmio_set(&bench.bus, VIRTIO_MMIO_INTERRUPT_ACK, 3);
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, i % 2);
+		if (i % 16 == 0)
+			mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+	}
+	return NULL;
+}
+
+static void two_vcpus_at_one_device(void **state)
+{
+	(void)state;
+	pthread_t thread;
+	uint64_t features = mmio_features(&bench.bus);
+	atomic_store(&meddling, true);
+	assert_int_equal(pthread_create(&thread, NULL, meddle, NULL), 0);
+	for (unsigned round = 0; round < 300; round++) {
+		mmio_negotiate(&bench.bus, features);
+		ring_init(&bench.ring, &bench.memory, RINGS + 65536 * (round % 8), SIZE);
+		mmio_queue(&bench.bus, 0, &bench.ring);
+		for (unsigned i = 0; i < 8; i++) {
+			prepare(3 * i, i % 2, 8 * i, DATA + 4096ull * i, 4096);
+			ring_offer(&bench.ring, 3 * i);
+		}
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, MMIO_RUNNING);
+		notify();
+		usleep(50);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+	}
+	atomic_store(&meddling, false);
+	pthread_join(thread, NULL);
+	fill_file();
+	drive(features);
+	write_and_flush();
+}
+
 static void assert_refused(const struct veneer_disk *disk, int code, const char *text)
 {
 	struct vn_virtio_device *device;
@@ -834,6 +879,7 @@ int main(void)
 		WITH_DISK(a_queue_full_of_short_requests),
 		WITH_FILE(a_reset_with_requests_in_flight),
 		WITH_FILE(the_end_with_requests_in_flight),
+		WITH_DISK(two_vcpus_at_one_device),
 		WITH_FILE(opening_fails_in_words),
 		WITH_FILE(fifos_are_not_waited_for),
 		WITH_FILE(files_without_permission_are_refused),
