@@ -16,6 +16,8 @@
 #define REGISTER_SPURIOUS  0x0f
 #define REGISTER_ICR       0x30
 #define REGISTER_ICR_HIGH  0x31
+#define REGISTER_LINT0     0x35
+#define LVT_MASKED         0x10000
 #define SPURIOUS_ENABLE    0x100
 #define ICR_INIT           0x4500 /* level assert */
 #define ICR_STARTUP        0x4600
@@ -42,6 +44,8 @@ void apic_init(void)
 		ring0_wrmsr(MSR_APIC_BASE, ring0_rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE);
 		x2apic_mode = 1;
 	}
+	/* A PC's 8259 hangs on LINT0, and would deliver what the IOAPIC delivers once more. */
+	write_register(REGISTER_LINT0, LVT_MASKED);
 	write_register(REGISTER_SPURIOUS, SPURIOUS_ENABLE | VECTOR_SPURIOUS);
 }
 
