@@ -11,9 +11,6 @@
 #include <stddef.h>
 #include <string.h>
 
-// The DSDT as iasl made it (dsdt.S).
-extern const uint8_t vn_dsdt[], vn_dsdt_end[];
-
 // System Description Table Header, section 5.2.6.
 struct header {
 	char signature[4];
@@ -26,6 +23,9 @@ struct header {
 	char creator_id[4];
 	uint32_t creator_revision;
 } __attribute__((packed));
+
+// The DSDT as iasl made it (dsdt.S): a header and byte code.
+extern const uint8_t vn_dsdt[];
 
 // Generic Address Structure, section 5.2.3.2.
 struct address {
@@ -212,23 +212,22 @@ static int set_slots(uint8_t *aml, size_t length, uint32_t bits, struct veneer_e
 
 static int write_dsdt(struct area *area, const struct vn_machine *machine, uint64_t *gpa)
 {
-	size_t length = (size_t)(vn_dsdt_end - vn_dsdt);
-	uint8_t *aml = take(area, length, gpa);
-	struct header *header = (struct header *)aml;
+	size_t length = ((const struct header *)vn_dsdt)->length;
+	struct header *header = take(area, length, gpa);
 	uint32_t bits;
 	int ret;
 
-	if (!aml)
+	if (!header)
 		return -ENOSPC;
-	memcpy(aml, vn_dsdt, length);
+	memcpy(header, vn_dsdt, length);
 	ret = slot_bits(machine, &bits, area->error);
 	if (ret < 0)
 		return ret;
-	ret = set_slots(aml, length, bits, area->error);
+	ret = set_slots((uint8_t *)header, length, bits, area->error);
 	if (ret < 0)
 		return ret;
 	header->checksum = 0;
-	header->checksum = checksum(aml, length);
+	header->checksum = checksum(header, length);
 	return 0;
 }
 

@@ -2,10 +2,9 @@
 //
 // The DSDT's byte code as data. DSDT_AML is its file, given by the build.
 	.section .rodata.dsdt, "a"
-	.global vn_dsdt, vn_dsdt_end
-	.hidden vn_dsdt, vn_dsdt_end
+	.global vn_dsdt
+	.hidden vn_dsdt
 	.balign 16
 vn_dsdt:
 	.incbin DSDT_AML
-vn_dsdt_end:
 	.section .note.GNU-stack, "", @progbits
