@@ -11,6 +11,7 @@
 
 #define DEVICE_ID_BLK 2
 #define TIMEOUT_NS    10000000000ull
+#define LATE_NS       1000000000ull /* how much later than its cause an interrupt may come */
 
 #define CONFIG_CAPACITY   (VIRTIO_CONFIG + 0)
 #define CONFIG_SIZE_MAX   (VIRTIO_CONFIG + 8)
@@ -189,21 +190,40 @@ void blk_kick(struct blk *blk)
 	virtio_queue_kick(&blk->device, &blk->queue);
 }
 
+/* Something else woke the CPU while the ring was filled: the disk's interrupt must follow. */
+static int await_interrupt(const struct blk *blk)
+{
+	uint64_t end = rdtsc() + ns_to_ticks(LATE_NS);
+
+	while (irq_counts[blk->irq] == blk->irq_seen) {
+		if (rdtsc() > end)
+			return fail("disk's interrupt for a completion", "one", "none in a second");
+		cpu_relax();
+	}
+	return 0;
+}
+
 /*
  * One step of waiting by interrupt; the caller looks at the ring after each. An interrupt counted
  * since the last step is acknowledged first: that lowers the line, which the next one raises. The
- * sleep ends at once if one was counted since, so none is lost.
+ * sleep ends at once if one was counted since, so none is lost; it also ends with a tick. Returns
+ * 0, or 1 if an interrupt is missing.
  */
-static void sleep_for_used(struct blk *blk)
+static int sleep_for_used(struct blk *blk)
 {
 	uint32_t count = irq_counts[blk->irq];
 
 	if (count != blk->irq_seen) {
 		blk->irq_seen = count;
 		virtio_write(&blk->device, VIRTIO_INTERRUPT_ACK, 3);
-	} else if (!virtio_queue_arm(&blk->queue, true)) {
-		ring0_wait(&irq_counts[blk->irq], count);
+		return 0;
 	}
+	if (virtio_queue_arm(&blk->queue, true))
+		return 0;
+	ring0_wait(&irq_counts[blk->irq], count);
+	if (irq_counts[blk->irq] == count && blk->queue.used->index != blk->queue.used_index)
+		return await_interrupt(blk);
+	return 0;
 }
 
 int blk_complete(struct blk *blk)
@@ -217,10 +237,10 @@ int blk_complete(struct blk *blk)
 			fail("disk request", "completion", "none in 10 seconds");
 			return -1;
 		}
-		if (blk->interrupts)
-			sleep_for_used(blk);
-		else
+		if (!blk->interrupts)
 			cpu_relax();
+		else if (sleep_for_used(blk))
+			return -1;
 	}
 	if (element.id % each || element.id / each >= BLK_SLOTS ||
 		blk->free >> (element.id / each) & 1) {

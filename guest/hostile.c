@@ -38,7 +38,7 @@ struct hostile {
 	volatile uint8_t *status;
 	volatile struct virtio_desc *table; /* indirect, QUEUE_MAX + 1 entries */
 	uint8_t *data;
-	uint64_t outside; /* where no RAM is */
+	uint64_t ram_end, outside; /* behind the last byte of RAM, and far behind it */
 	struct blk *blk; /* the honest driver, for afterwards */
 };
 
@@ -145,6 +145,11 @@ static unsigned data_outside(struct hostile *h)
 	return with_desc(h, 1, h->outside, DATA_BYTES, DESC_NEXT | DESC_WRITE, 2);
 }
 
+static unsigned data_across_ram_end(struct hostile *h)
+{
+	return with_desc(h, 1, h->ram_end - BLK_SECTOR, DATA_BYTES, DESC_NEXT | DESC_WRITE, 2);
+}
+
 static unsigned data_wraps(struct hostile *h)
 {
 	return with_desc(h, 1, ~0ull - 0x7ff, DATA_BYTES, DESC_NEXT | DESC_WRITE, 2);
@@ -153,6 +158,18 @@ static unsigned data_wraps(struct hostile *h)
 static unsigned data_on_registers(struct hostile *h)
 {
 	return with_desc(h, 1, h->device.base, BLK_SECTOR, DESC_NEXT | DESC_WRITE, 2);
+}
+
+/* Data for the device to read where it should write, and the other way round. */
+static unsigned read_into_readable(struct hostile *h)
+{
+	return with_desc(h, 1, address_of(h->data), DATA_BYTES, DESC_NEXT, 2);
+}
+
+static unsigned write_from_writable(struct hostile *h)
+{
+	h->header->type = BLK_WRITE;
+	return submit(h, 0);
 }
 
 /* The disk's content over the descriptor table and the rings behind it. */
@@ -362,6 +379,11 @@ static unsigned used_ring_outside(struct hostile *h)
 	return with_ring(h, VIRTIO_QUEUE_DEVICE, h->outside, 8);
 }
 
+static unsigned desc_ring_across_ram_end(struct hostile *h)
+{
+	return with_ring(h, VIRTIO_QUEUE_DESC, h->ram_end - 64, 8);
+}
+
 static unsigned desc_ring_at_top(struct hostile *h)
 {
 	return with_ring(h, VIRTIO_QUEUE_DESC, ~0xfull, 8);
@@ -399,6 +421,16 @@ static unsigned queue_size_too_large(struct hostile *h)
 	virtio_write(&h->device, VIRTIO_QUEUE_SELECT, 0);
 	max = virtio_read(&h->device, VIRTIO_QUEUE_MAX);
 	return with_ring(h, 0, 0, max * 2) | with_ring(h, 0, 0, ~0u);
+}
+
+/* DRIVER_OK and a notification, but no queue. */
+static unsigned notify_before_ready(struct hostile *h)
+{
+	if (!set_up(h))
+		return REFUSES;
+	good_chain(h, h->queue.desc, 0);
+	driver_ok(h);
+	return submit(h, 0);
 }
 
 static unsigned queue_ready_twice(struct hostile *h)
@@ -609,8 +641,11 @@ static const struct attack attacks[] = {
 	{"chain-loop-to-head", BREAKS, 0, chain_loop_to_head},
 	{"next-too-large", BREAKS, 0, next_too_large},
 	{"data-outside-ram", BREAKS | ERRORS, 0, data_outside},
+	{"data-across-ram-end", BREAKS | ERRORS, 0, data_across_ram_end},
 	{"data-wraps", BREAKS | ERRORS, 0, data_wraps},
 	{"data-on-registers", BREAKS | ERRORS, 0, data_on_registers},
+	{"read-into-readable", ANSWERS, 0, read_into_readable},
+	{"write-from-writable", ANSWERS, 0, write_from_writable},
 	{"data-on-rings", ANY, 0, data_on_rings},
 	{"header-outside-ram", BREAKS, 0, header_outside},
 	{"status-outside-ram", BREAKS, 0, status_outside},
@@ -638,6 +673,7 @@ static const struct attack attacks[] = {
 	{"desc-ring-outside-ram", BREAKS | REFUSES, 0, desc_ring_outside},
 	{"avail-ring-outside-ram", BREAKS | REFUSES, 0, avail_ring_outside},
 	{"used-ring-outside-ram", BREAKS | REFUSES, 0, used_ring_outside},
+	{"desc-ring-across-ram-end", BREAKS | REFUSES, 0, desc_ring_across_ram_end},
 	{"desc-ring-at-top", BREAKS | REFUSES, 0, desc_ring_at_top},
 	{"used-ring-at-top", BREAKS | REFUSES, 0, used_ring_at_top},
 	{"desc-ring-misaligned", ANY, 0, desc_ring_misaligned},
@@ -645,6 +681,7 @@ static const struct attack attacks[] = {
 	{"queue-size-zero", ANY, 0, queue_size_zero},
 	{"queue-size-three", ANY, 0, queue_size_three},
 	{"queue-size-too-large", ANY, 0, queue_size_too_large},
+	{"notify-before-ready", BREAKS | SILENT, 0, notify_before_ready},
 	{"queue-ready-twice", ANY, 0, queue_ready_twice},
 	{"queue-unready", ANY, 0, queue_unready},
 	{"unknown-features", REFUSES, 0, unknown_features},
@@ -738,10 +775,10 @@ static int run_attack(struct hostile *h, const struct attack *attack)
 	return 0;
 }
 
-/* Behind the last byte of memory that the VMM names, with room for what attacks put there. */
-static uint64_t find_outside(void)
+/* Behind the last byte of RAM, which need not be mapped: only the device looks there. */
+static uint64_t find_ram_end(void)
 {
-	uint64_t end = 1ull << 32;
+	uint64_t end = 0;
 
 	for (unsigned i = 0; i < machine.range_count; i++) {
 		const struct machine_range *r = &machine.ranges[i];
@@ -749,7 +786,7 @@ static uint64_t find_outside(void)
 		if (r->type == 1 && r->base + r->bytes > end)
 			end = r->base + r->bytes;
 	}
-	return end + (1ull << 30);
+	return end;
 }
 
 static bool open_hostile(struct hostile *h, struct blk *blk)
@@ -757,7 +794,8 @@ static bool open_hostile(struct hostile *h, struct blk *blk)
 	h->blk = blk;
 	h->device = blk->device;
 	h->sectors = blk->sectors;
-	h->outside = find_outside();
+	h->ram_end = find_ram_end();
+	h->outside = (h->ram_end > 1ull << 32 ? h->ram_end : 1ull << 32) + (1ull << 30);
 	h->header = machine_alloc(sizeof(*h->header), 64);
 	h->status = machine_alloc(64, 64);
 	h->table = machine_alloc((QUEUE_MAX + 1) * sizeof(struct virtio_desc), 4096);

@@ -30,6 +30,7 @@
 
 #define VECTOR_UD       6
 #define VECTOR_IRQ      0x40 /* first of the device interrupts */
+#define VECTOR_TICK     0x4d /* four times a second, while interrupts are used */
 #define VECTOR_WAKE     0x4e /* from CPU 0 to the others */
 #define VECTOR_SPURIOUS 0x4f
 #define VECTORS         0x50

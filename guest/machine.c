@@ -236,16 +236,17 @@ static void read_clock(void)
 	ns_multiplier = (1000000000ull << 32) / machine.tsc_hz;
 }
 
-void machine_read(const struct start_info *info)
+bool machine_read(const struct start_info *info)
 {
 	if (info->magic != START_MAGIC)
-		return;
+		return false;
 	if (info->cmdline)
 		read_command_line(at(info->cmdline));
 	read_ranges(info);
 	if (!read_device_tree(info))
 		read_words();
 	read_clock();
+	return true;
 }
 
 uint64_t machine_ram_bytes(void)

@@ -43,8 +43,8 @@ extern struct machine machine;
 
 struct start_info;
 
-/* Copies all that is wanted from the PVH start info; afterwards that memory is free. */
-void machine_read(const struct start_info *info);
+/* Copies all that is wanted from the PVH start info; afterwards that memory is free. False: no info. */
+bool machine_read(const struct start_info *info);
 
 /* What follows `name=` in the first such word, "" for the bare word, NULL if there is none. */
 const char *machine_word(const char *name);

@@ -110,7 +110,8 @@ void guest_main(const struct start_info *info)
 	bool acted = false;
 	int status = 0;
 
-	machine_read(info);
+	if (!machine_read(info))
+		leave((uint32_t)fail("PVH start info", "its magic number", "another"));
 	value = machine_word("exit");
 	if (value)
 		command_exit(value);

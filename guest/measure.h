@@ -14,7 +14,7 @@
 
 #define MEASURE_LINE 64 /* bytes between two nodes of a chase */
 
-/* Every figure is the best of this many rounds, after one that is not counted. */
+/* Every figure is the best of this many rounds (fewer where they are slow), after one not counted. */
 #define MEASURE_ROUNDS 5
 
 /* What one round does. */
