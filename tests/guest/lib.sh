@@ -48,7 +48,7 @@ run() {
 expect() {
 	local name=$1 wanted=$2 pattern
 	shift 2
-	if [ "$status" -ne "$wanted" ]; then
+	if [ "$status" != "$wanted" ]; then
 		fail "$name: status $status, not $wanted"
 		return
 	fi

@@ -229,8 +229,12 @@ static void failures_leave_nothing(void **state)
 {
 	(void)state;
 	need_kvm();
+	char path[] = "/tmp/veneer-embed-XXXXXX";
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
 	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-	const struct veneer_disk good = {.path = "/proc/self/exe", .readonly = true};
+	const struct veneer_disk good = {.path = path, .readonly = true};
 	const struct veneer_disk disks[2] = {good, {.path = "/nonexistent/disk"}};
 	const struct veneer_disk many[9] = {good};
 	struct veneer_config configs[6];
@@ -255,6 +259,8 @@ static void failures_leave_nothing(void **state)
 			fail_msg("case %d: \"%s\"", i, error.message);
 	}
 	expect_nothing_left(descriptors, threads);
+	unlink(path);
+	close(fd);
 }
 
 int main(void)
