@@ -29,7 +29,7 @@ static uint64_t address_of(const volatile void *p)
 
 bool blk_find(struct blk *blk)
 {
-	const char *word = machine_word("disk");
+	const char *word = machine_word("disk"), *wait = machine_word("wait");
 	uint64_t wanted = 0, seen = 0;
 
 	if (word)
@@ -39,6 +39,7 @@ bool blk_find(struct blk *blk)
 			continue;
 		if (seen++ == wanted) {
 			blk->irq = -1;
+			blk->spin = wait && text_equal(wait, "spin");
 			return true;
 		}
 	}
@@ -114,7 +115,7 @@ int blk_start(struct blk *blk)
 	virtio_queue_arm(&blk->queue, false);
 	virtio_write(&blk->device, VIRTIO_STATUS,
 		STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK);
-	blk->interrupts = false;
+	blk->interrupts = blk->armed = false;
 	return 0;
 }
 
@@ -126,6 +127,7 @@ int blk_use_interrupts(struct blk *blk, bool interrupts)
 			return fail("interrupt vector for the disk", "one", "none");
 	}
 	blk->interrupts = interrupts;
+	blk->armed = false;
 	virtio_queue_arm(&blk->queue, interrupts);
 	return 0;
 }
@@ -185,9 +187,15 @@ int blk_submit(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint
 	return n;
 }
 
+/*
+ * Arms the interrupt before the device hears of new requests, so that each completion from now on
+ * comes by interrupt, however quick the device is. Not while there are completions to take.
+ */
 void blk_kick(struct blk *blk)
 {
-	virtio_queue_kick(&blk->device, &blk->queue);
+	if (blk->interrupts && !blk->armed)
+		blk->armed = !virtio_queue_arm(&blk->queue, true);
+	blk->notifications += virtio_queue_kick(&blk->device, &blk->queue);
 }
 
 /* Something else woke the CPU while the ring was filled: the disk's interrupt must follow. */
@@ -203,24 +211,35 @@ static int await_interrupt(const struct blk *blk)
 	return 0;
 }
 
+/* Until the disk's interrupt, or a tick. */
+static void idle(const struct blk *blk, uint32_t count)
+{
+	uint32_t tick = irq_counts[VECTOR_TICK - VECTOR_IRQ];
+
+	if (!blk->spin) {
+		ring0_wait(&irq_counts[blk->irq], count);
+		return;
+	}
+	while (irq_counts[blk->irq] == count && irq_counts[VECTOR_TICK - VECTOR_IRQ] == tick)
+		cpu_relax();
+}
+
 /*
- * One step of waiting by interrupt; the caller looks at the ring after each. An interrupt counted
- * since the last step is acknowledged first: that lowers the line, which the next one raises. The
- * sleep ends at once if one was counted since, so none is lost; it also ends with a tick. Returns
- * 0, or 1 if an interrupt is missing.
+ * One step of waiting by interrupt: until it comes, or a tick. Once it has come it is acknowledged:
+ * that lowers the line, which the next one raises. The sleep ends at once if one was counted since
+ * the look at the count, so none is lost. Returns 0, or 1 if an interrupt is missing.
  */
-static int sleep_for_used(struct blk *blk)
+static int wait_for_interrupt(struct blk *blk)
 {
 	uint32_t count = irq_counts[blk->irq];
 
 	if (count != blk->irq_seen) {
 		blk->irq_seen = count;
+		blk->armed = false;
 		virtio_write(&blk->device, VIRTIO_INTERRUPT_ACK, 3);
 		return 0;
 	}
-	if (virtio_queue_arm(&blk->queue, true))
-		return 0;
-	ring0_wait(&irq_counts[blk->irq], count);
+	idle(blk, count);
 	if (irq_counts[blk->irq] == count && blk->queue.used->index != blk->queue.used_index)
 		return await_interrupt(blk);
 	return 0;
@@ -232,15 +251,19 @@ int blk_complete(struct blk *blk)
 	uint64_t end = rdtsc() + ns_to_ticks(TIMEOUT_NS);
 	struct virtio_used_element element;
 
-	while (!virtio_queue_pop(&blk->queue, &element)) {
+	while (blk->armed || !virtio_queue_pop(&blk->queue, &element)) {
 		if (rdtsc() > end) {
 			fail("disk request", "completion", "none in 10 seconds");
 			return -1;
 		}
-		if (!blk->interrupts)
+		if (blk->armed) {
+			if (wait_for_interrupt(blk))
+				return -1;
+		} else if (blk->interrupts) {
+			blk->armed = !virtio_queue_arm(&blk->queue, true);
+		} else {
 			cpu_relax();
-		else if (sleep_for_used(blk))
-			return -1;
+		}
 	}
 	if (element.id % each || element.id / each >= BLK_SLOTS ||
 		blk->free >> (element.id / each) & 1) {

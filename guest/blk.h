@@ -53,7 +53,10 @@ struct blk {
 	uint32_t segment_bytes;
 	uint16_t segments;
 	bool read_only, interrupts;
+	bool armed; /* an interrupt will tell of the next completion, and the ring is left alone till then */
+	bool spin; /* wait for interrupts in ring 3, not asleep */
 	int irq; /* index in irq_counts[], -1 before the first use of interrupts */
+	uint64_t notifications; /* sent since the start */
 	uint32_t irq_seen; /* the count up to which interrupts are acknowledged */
 };
 
@@ -65,7 +68,7 @@ struct blk {
 bool blk_find(struct blk *blk);
 int blk_start(struct blk *blk);
 
-/* Waiting by interrupt (asleep) or by looking at the ring. */
+/* Waiting by interrupt (asleep, or spinning with `wait=spin`) or by looking at the ring. */
 int blk_use_interrupts(struct blk *blk, bool interrupts);
 
 /*

@@ -67,24 +67,49 @@ static int take_sample(struct blk *blk, unsigned count)
 	return 0;
 }
 
-static void report_reads(const char *mode, unsigned depth, unsigned count, uint64_t ns)
+/* A series of reads: what it is called, and what was counted when it began. */
+struct series {
+	const char *mode;
+	unsigned depth;
+	uint64_t start, notifications, interrupts;
+};
+
+static uint64_t interrupts_so_far(const struct blk *blk)
 {
-	char key[32];
+	return blk->irq < 0 ? 0 : irq_counts[blk->irq];
+}
+
+static void series_row(const struct series *s, const char *figure, uint64_t thousandths,
+	unsigned digits, const char *unit, enum report_better better)
+{
+	char key[48];
+
+	format_text(key, sizeof(key), "blk.read4k.qd%u.%s.%s", s->depth, s->mode, figure);
+	report_row(key, thousandths, digits, unit, better);
+}
+
+static void report_reads(const struct series *s, const struct blk *blk, unsigned count)
+{
+	uint64_t ns = ticks_to_ns(rdtsc() - s->start);
+	uint64_t interrupts = interrupts_so_far(blk) - s->interrupts;
+	uint64_t notifications = blk->notifications - s->notifications;
 
 	sort_samples(count);
-	format_text(key, sizeof(key), "blk.read4k.qd%u.%s.p50", depth, mode);
-	report_row(key, samples[count / 2], 1, "us", LOWER_IS_BETTER);
-	format_text(key, sizeof(key), "blk.read4k.qd%u.%s.p99", depth, mode);
-	report_row(key, samples[count - 1 - count / 100], 1, "us", LOWER_IS_BETTER);
-	format_text(key, sizeof(key), "blk.read4k.qd%u.%s.iops", depth, mode);
-	report_row(key, count * 1000000000000ull / ns, 0, "IOPS", HIGHER_IS_BETTER);
+	series_row(s, "p50", samples[count / 2], 1, "us", LOWER_IS_BETTER);
+	series_row(s, "p99", samples[count - 1 - count / 100], 1, "us", LOWER_IS_BETTER);
+	series_row(s, "iops", count * 1000000000000ull / ns, 0, "IOPS", HIGHER_IS_BETTER);
+	series_row(s, "notified", notifications * 1000 / count, 3, "/IO", LOWER_IS_BETTER);
+	if (blk->interrupts)
+		series_row(s, "interrupted", interrupts * 1000 / count, 3, "/IO", LOWER_IS_BETTER);
 }
 
 /* Keeps `depth` random reads in flight until there are samples enough. */
 static int measure_reads(struct blk *blk, char *buffer, const char *mode, unsigned depth)
 {
-	uint64_t blocks = blk->sectors / (READ_BYTES / BLK_SECTOR), start = rdtsc();
-	uint64_t end = start + ns_to_ticks(PHASE_NS);
+	const struct series series = {
+		mode, depth, rdtsc(), blk->notifications, interrupts_so_far(blk)};
+	uint64_t blocks = blk->sectors / (READ_BYTES / BLK_SECTOR);
+	uint64_t end = series.start + ns_to_ticks(PHASE_NS);
 	unsigned count = 0, in_flight = 0;
 
 	while (count < SAMPLES && (count < MIN_SAMPLES || rdtsc() < end)) {
@@ -102,7 +127,7 @@ static int measure_reads(struct blk *blk, char *buffer, const char *mode, unsign
 			in_flight--;
 		}
 	}
-	report_reads(mode, depth, count, ticks_to_ns(rdtsc() - start));
+	report_reads(&series, blk, count);
 	for (; in_flight; in_flight--) {
 		if (blk_complete(blk) < 0)
 			return 1;
