@@ -1,0 +1,677 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The program from outside. Its path is the argument. A small stand-in for a shell starts it on a
+// pseudo-terminal, so that job control is real and the terminal's modes can be looked at after the
+// program is gone. What needs a guest is skipped where there is no /dev/kvm.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ARGS_MAX 12
+#define LIMIT_MS 20000 // for what must happen; no test waits that long unless it fails
+
+static const char *program;
+
+static void need_kvm(void)
+{
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		print_message("# no usable /dev/kvm: %s\n", strerror(errno));
+		skip();
+	}
+}
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+}
+
+static void exec_program(const char *const *arguments)
+{
+	const char *argv[ARGS_MAX + 2] = {program};
+	struct rlimit none = {0, 0};
+	sigset_t empty;
+
+	for (int i = 0; i < ARGS_MAX && arguments[i]; i++)
+		argv[i + 1] = arguments[i];
+	setrlimit(RLIMIT_CORE, &none);
+	sigemptyset(&empty);
+	sigprocmask(SIG_SETMASK, &empty, NULL);
+	execv(program, (char *const *)(uintptr_t)argv);
+	_exit(99);
+}
+
+// Part one: without a terminal.
+
+struct outcome {
+	int status; // as waitpid() gives it
+	char out[65536];
+	char err[4096];
+};
+
+static void slurp(FILE *file, char *text, size_t size)
+{
+	rewind(file);
+	text[fread(text, 1, size - 1, file)] = '\0';
+	fclose(file);
+}
+
+// Run with `input` on standard input, which is /dev/null when NULL.
+static struct outcome *run(const char *input, const char *const *arguments)
+{
+	static struct outcome outcome;
+	FILE *in = tmpfile(), *out = tmpfile(), *err = tmpfile();
+
+	assert_true(in && out && err);
+	if (input)
+		fputs(input, in);
+	rewind(in);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		dup2(fileno(in), 0);
+		dup2(fileno(out), 1);
+		dup2(fileno(err), 2);
+		exec_program(arguments);
+	}
+	assert_int_equal(waitpid(pid, &outcome.status, 0), pid);
+	fclose(in);
+	slurp(out, outcome.out, sizeof(outcome.out));
+	slurp(err, outcome.err, sizeof(outcome.err));
+	return &outcome;
+}
+
+#define RUN(input, ...) run(input, (const char *const[]){__VA_ARGS__, NULL})
+
+static void expect_exit(const struct outcome *outcome, int status)
+{
+	if (!WIFEXITED(outcome->status) || WEXITSTATUS(outcome->status) != status)
+		fail_msg("ended with %#x, not exit status %d: %s", (unsigned)outcome->status,
+			status, outcome->err);
+}
+
+static void test_help(void **state)
+{
+	(void)state;
+	struct outcome *outcome = RUN(NULL, "--help");
+	expect_exit(outcome, 0);
+	assert_non_null(strstr(outcome->out, "veneer run"));
+	assert_string_equal(outcome->err, "");
+	outcome = RUN(NULL, "run", "--help");
+	expect_exit(outcome, 0);
+	assert_string_equal(outcome->err, "");
+	static const char *const options[] = {"--kernel", "--initrd", "--cmdline", "--cpus",
+		"--memory", "--disk", "--serial", "--timeout", "--dump-dtb", "--reboot"};
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		assert_non_null(strstr(outcome->out, options[i]));
+	outcome = RUN(NULL, "--version");
+	expect_exit(outcome, 0);
+	assert_string_equal(outcome->out, "veneer " VENEER_VERSION "\n");
+}
+
+// The unit test of the options has every case; here, that they reach the user.
+static void test_bad_arguments(void **state)
+{
+	static const struct {
+		const char *arguments[4];
+		const char *names;
+	} cases[] = {
+		{{NULL}, "no command"},
+		{{"walk"}, "'walk'"},
+		{{"run", "--bogus"}, "'--bogus'"},
+		{{"run", "-k"}, "'-k'"},
+		{{"run", "vmlinuz"}, "'vmlinuz'"},
+		{{"run", "-c", "0"}, "'0'"},
+		{{"run", "-c", "1,pit=no"}, "'no'"},
+		{{"run", "-m", "1X"}, "'1X'"},
+		{{"run", "-m", "1G,huge"}, "'huge'"},
+		{{"run", "-d", "x,cache=fast"}, "'fast'"},
+		{{"run", "--serial", "usb"}, "'usb'"},
+		{{"run", "--timeout", "soon"}, "'soon'"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct outcome *outcome = run(NULL, cases[i].arguments);
+		const char *newline = strchr(outcome->err, '\n');
+		expect_exit(outcome, 125);
+		if (strncmp(outcome->err, "veneer: ", 8) != 0 ||
+			!strstr(outcome->err, cases[i].names) || !newline || newline[1] ||
+			outcome->out[0])
+			fail_msg("for %s: '%s'", cases[i].names, outcome->err);
+	}
+}
+
+static void test_full_output(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		dup2(open("/dev/full", O_WRONLY), 1);
+		dup2(open("/dev/null", O_WRONLY), 2);
+		exec_program((const char *const[]){"--version", NULL});
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 125);
+}
+
+static void test_exit_statuses(void **state)
+{
+	(void)state;
+	need_kvm();
+	expect_exit(RUN(NULL, "run", "-a", "exit=0"), 0);
+	expect_exit(RUN(NULL, "run", "-a", "exit=119"), 119);
+	struct outcome *outcome = RUN(NULL, "run", "-a", "exit=120");
+	expect_exit(outcome, 119);
+	assert_non_null(strstr(outcome->err, "120"));
+	expect_exit(RUN(NULL, "run", "-a", "poweroff"), 0);
+	expect_exit(RUN(NULL, "run", "-a", "reset"), 0);
+	outcome = RUN(NULL, "run", "-a", "triple");
+	expect_exit(outcome, 120);
+	assert_non_null(strstr(outcome->err, "triple fault"));
+	outcome = RUN(NULL, "run", "--timeout", "0.2", "-a", "spin");
+	expect_exit(outcome, 124);
+	assert_non_null(strstr(outcome->err, "0.2 s"));
+	expect_exit(RUN(NULL, "run", "-k", "/nonexistent"), 125);
+	expect_exit(RUN(NULL, "run", "--serial", "file:/nonexistent/x"), 125);
+	expect_exit(RUN(NULL, "run", "--dump-dtb", "/nonexistent/x"), 125);
+}
+
+static void test_reboot(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct outcome *outcome = RUN(NULL, "run", "--timeout", "2", "--reboot", "-a", "reset");
+	expect_exit(outcome, 124);
+	const char *first = strstr(outcome->out, "reset");
+	assert_non_null(first);
+	assert_non_null(strstr(first + 1, "reset"));
+}
+
+static void test_piped_input(void **state)
+{
+	(void)state;
+	need_kvm();
+	// No key is an escape here.
+	struct outcome *outcome =
+		RUN("one\n\x01x\ntwo words\nquit\n", "run", "-a", "echo", "--timeout", "20");
+	expect_exit(outcome, 0);
+	assert_non_null(strstr(outcome->out, "ONE\n\x01X\nTWO WORDS\n"));
+}
+
+static void test_dump_dtb(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct outcome *outcome = RUN(NULL, "run", "--dump-dtb", "-");
+	expect_exit(outcome, 0);
+	assert_memory_equal(outcome->out, "\xd0\x0d\xfe\xed", 4);
+}
+
+static void test_serial_file(void **state)
+{
+	char path[] = "/tmp/veneer-serial-XXXXXX";
+	char argument[64];
+	char text[64] = "";
+	int fd = mkstemp(path);
+
+	(void)state;
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		unlink(path);
+	need_kvm();
+	snprintf(argument, sizeof(argument), "file:%s", path);
+	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", argument);
+	expect_exit(outcome, 0);
+	assert_string_equal(outcome->out, "");
+	assert_int_equal(lseek(fd, 0, SEEK_END), 65536);
+	assert_true(pread(fd, text, 20, 0) == 20);
+	assert_memory_equal(text, "flood 0000000000 of ", 20);
+	close(fd);
+	unlink(path);
+}
+
+// Files must not land on the descriptors that the shell closed.
+static void test_closed_descriptors(void **state)
+{
+	int status;
+
+	(void)state;
+	need_kvm();
+	pid_t pid = fork();
+	if (pid == 0) {
+		for (int fd = 0; fd < 3; fd++)
+			close(fd);
+		exec_program((const char *const[]){"run", "-a", "exit=3", NULL});
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+}
+
+// nohup: a signal that was ignored on entry stays ignored.
+static void test_ignored_signal(void **state)
+{
+	int status;
+	int out[2];
+	char byte;
+
+	(void)state;
+	need_kvm();
+	assert_int_equal(pipe(out), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		signal(SIGHUP, SIG_IGN);
+		dup2(out[1], 1);
+		dup2(open("/dev/null", O_RDWR), 2);
+		exec_program((const char *const[]){"run", "-a", "spin", NULL});
+	}
+	assert_int_equal(read(out[0], &byte, 1), 1); // it runs
+	kill(pid, SIGHUP);
+	for (int i = 0; i < 40; i++)
+		nap();
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	kill(pid, SIGTERM);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+	close(out[0]);
+	close(out[1]);
+}
+
+// Part two: on a terminal.
+
+struct job {
+	int master; // our side of the terminal
+	pid_t shell; // leader of its session; reports what becomes of the program
+	pid_t pid; // the program
+	int reports; // from the shell: a wait status each
+	int commands; // to the shell: 'f' brings the program to the foreground and continues it
+	struct termios before;
+	char text[65536]; // all that appeared on the terminal
+	size_t length;
+};
+
+static void shell_foreground(pid_t pid)
+{
+	tcsetpgrp(0, pid);
+	kill(pid, SIGCONT);
+}
+
+// The stand-in for a shell. It leaves only when told, since the terminal's modes go with it.
+static void shell(const char *const *arguments, bool background, int reports, int commands)
+{
+	char command;
+	int status;
+
+	signal(SIGTTOU, SIG_IGN);
+	pid_t pid = fork();
+	if (pid == 0) {
+		setpgid(0, 0);
+		if (!background)
+			tcsetpgrp(0, getpid());
+		signal(SIGTTOU, SIG_DFL);
+		exec_program(arguments);
+	}
+	setpgid(pid, pid);
+	if (write(reports, &pid, sizeof(pid)) != sizeof(pid))
+		_exit(1);
+	if (background && read(commands, &command, 1) == 1)
+		tcsetpgrp(0, pid);
+	for (;;) {
+		if (waitpid(pid, &status, WUNTRACED) != pid)
+			_exit(1);
+		tcsetpgrp(0, getpid());
+		if (write(reports, &status, sizeof(status)) != sizeof(status))
+			_exit(1);
+		bool more = read(commands, &command, 1) == 1;
+		if (!more || !WIFSTOPPED(status))
+			_exit(0);
+		shell_foreground(pid);
+	}
+}
+
+static struct job *start(bool background, const char *const *arguments)
+{
+	static struct job job;
+	int reports[2], commands[2];
+	int slave;
+
+	job = (struct job){0};
+	assert_int_equal(openpty(&job.master, &slave, NULL, NULL, NULL), 0);
+	assert_int_equal(pipe2(reports, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(commands, O_CLOEXEC), 0);
+	fcntl(job.master, F_SETFD, FD_CLOEXEC);
+	assert_int_equal(tcgetattr(slave, &job.before), 0);
+	job.shell = fork();
+	assert_true(job.shell >= 0);
+	if (job.shell == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(commands[1]);
+		setsid();
+		ioctl(slave, TIOCSCTTY, 0);
+		for (int fd = 0; fd < 3; fd++)
+			dup2(slave, fd);
+		close(slave);
+		shell(arguments, background, reports[1], commands[0]);
+	}
+	close(slave);
+	close(reports[1]);
+	close(commands[0]);
+	job.reports = reports[0];
+	job.commands = commands[1];
+	assert_int_equal(read(job.reports, &job.pid, sizeof(job.pid)), sizeof(job.pid));
+	return &job;
+}
+
+#define START(...)      start(false, (const char *const[]){__VA_ARGS__, NULL})
+#define BACKGROUND(...) start(true, (const char *const[]){__VA_ARGS__, NULL})
+
+static void collect(struct job *job)
+{
+	struct pollfd pfd = {.fd = job->master, .events = POLLIN};
+
+	if (poll(&pfd, 1, 10) <= 0 || !(pfd.revents & POLLIN))
+		return;
+	ssize_t got =
+		read(job->master, job->text + job->length, sizeof(job->text) - 1 - job->length);
+	if (got > 0)
+		job->length += (size_t)got;
+	job->text[job->length] = '\0';
+}
+
+static void await_text(struct job *job, const char *text)
+{
+	for (int i = 0; i < LIMIT_MS / 10; i++) {
+		if (strstr(job->text, text))
+			return;
+		collect(job);
+	}
+	fail_msg("no '%s' on the terminal, but '%s'", text, job->text);
+}
+
+static bool same_modes(const struct termios *a, const struct termios *b)
+{
+	return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag &&
+	       a->c_lflag == b->c_lflag && memcmp(a->c_cc, b->c_cc, sizeof(a->c_cc)) == 0;
+}
+
+static bool is_raw(const struct job *job)
+{
+	struct termios now;
+
+	assert_int_equal(tcgetattr(job->master, &now), 0);
+	return !(now.c_lflag & (ICANON | ECHO | ISIG));
+}
+
+static void assert_restored(const struct job *job)
+{
+	struct termios now;
+
+	assert_int_equal(tcgetattr(job->master, &now), 0);
+	assert_true(same_modes(&now, &job->before));
+}
+
+static void await_raw(struct job *job)
+{
+	for (int i = 0; i < LIMIT_MS / 10 && !is_raw(job); i++)
+		collect(job);
+	assert_true(is_raw(job));
+}
+
+static void type(struct job *job, const char *keys)
+{
+	assert_int_equal(write(job->master, keys, strlen(keys)), strlen(keys));
+}
+
+// What the shell says next about the program.
+static int await_report(struct job *job)
+{
+	struct pollfd pfd = {.fd = job->reports, .events = POLLIN};
+	int status;
+
+	for (int i = 0; i < LIMIT_MS / 10; i++) {
+		if (poll(&pfd, 1, 0) > 0) {
+			assert_int_equal(
+				read(job->reports, &status, sizeof(status)), sizeof(status));
+			return status;
+		}
+		collect(job);
+	}
+	kill(job->pid, SIGKILL);
+	fail_msg("the program neither ended nor stopped; on the terminal: '%s'", job->text);
+	return 0;
+}
+
+static void finish(struct job *job)
+{
+	close(job->commands);
+	close(job->reports);
+	waitpid(job->shell, NULL, 0);
+	close(job->master);
+}
+
+static void expect_end(struct job *job, int exit_status)
+{
+	int status = await_report(job);
+
+	assert_restored(job);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != exit_status)
+		fail_msg("ended with %#x, not exit status %d; on the terminal: '%s'",
+			(unsigned)status, exit_status, job->text);
+	finish(job);
+}
+
+static void test_terminal_signals(void **state)
+{
+	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+	(void)state;
+	need_kvm();
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct job *job = START("run", "-a", "spin");
+		await_text(job, "spin: for ever");
+		await_raw(job);
+		kill(job->pid, signals[i]);
+		expect_end(job, 128 + signals[i]);
+	}
+}
+
+static bool died_of(int status, int signal)
+{
+	if (WIFSIGNALED(status) && WTERMSIG(status) == signal)
+		return true;
+#ifdef __SANITIZE_ADDRESS__ // which takes over, reports, and exits by itself
+	return WIFEXITED(status) && WEXITSTATUS(status) != 0;
+#else
+	return false;
+#endif
+}
+
+static void test_terminal_crashes(void **state)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT};
+
+	(void)state;
+	need_kvm();
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct job *job = START("run", "-a", "spin");
+		await_text(job, "spin: for ever");
+		await_raw(job);
+		kill(job->pid, signals[i]);
+		int status = await_report(job);
+		assert_restored(job);
+		if (!died_of(status, signals[i]))
+			fail_msg("signal %d: ended with %#x", signals[i], (unsigned)status);
+		finish(job);
+	}
+}
+
+static void test_terminal_ends(void **state)
+{
+	(void)state;
+	need_kvm();
+	expect_end(START("run", "-a", "exit=5"), 5);
+	expect_end(START("run", "-a", "triple"), 120);
+	expect_end(START("run", "-a", "spin", "--timeout", "0.3"), 124);
+	expect_end(START("run", "-k", "/nonexistent"), 125);
+}
+
+static void test_terminal_keys(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "echo");
+	await_text(job, "ready");
+	await_raw(job);
+	type(job, "plain\r");
+	await_text(job, "PLAIN\r\n"); // output is still processed
+	type(job, "\x03\x1a\x1c"
+		  "c\r"); // the keys that would end or stop us reach the guest
+	await_text(job, "\x03\x1a\x1c"
+			"C\r\n");
+	type(job, "\x01"
+		  "a1\r");
+	await_text(job, "\x01"
+			"1\r\n");
+	type(job, "\x01\x01"
+		  "2\r");
+	await_text(job, "\x01"
+			"2\r\n");
+	type(job, "\x01zd\r"); // no such escape: swallowed
+	await_text(job, "\nD\r\n");
+	type(job, "\x01h");
+	await_text(job, "Ctrl-A x");
+	type(job, "\x01");
+	nap();
+	type(job, "x");
+	expect_end(job, 0);
+}
+
+// Stopped by another process, and continued: the terminal changes hands each time.
+static void test_terminal_stop_and_go(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "spin");
+	await_text(job, "spin: for ever");
+	await_raw(job);
+	for (int i = 0; i < 2; i++) {
+		kill(job->pid, SIGTSTP);
+		int status = await_report(job);
+		assert_true(WIFSTOPPED(status));
+		assert_restored(job);
+		assert_int_equal(write(job->commands, "f", 1), 1);
+		await_raw(job);
+	}
+	type(job, "\x01x");
+	expect_end(job, 0);
+}
+
+static void test_terminal_background(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = BACKGROUND("run", "-a", "echo");
+	await_text(job, "ready");
+	assert_restored(job); // not touched
+	assert_int_equal(write(job->commands, "f", 1), 1);
+	await_raw(job);
+	type(job, "back\r");
+	await_text(job, "BACK");
+	type(job, "\x01x");
+	expect_end(job, 0);
+}
+
+static void test_background_end(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = BACKGROUND("run", "-a", "exit=4");
+	assert_int_equal(write(job->commands, "f", 1), 1);
+	expect_end(job, 4);
+}
+
+static void test_serial_pty(void **state)
+{
+	char name[64];
+	char text[256] = "";
+	size_t length = 0;
+
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "echo", "--serial", "pty");
+	await_text(job, "the serial port is /dev/");
+	await_text(job, "\n");
+	assert_false(is_raw(job)); // this terminal is not the guest's
+	assert_int_equal(sscanf(strstr(job->text, "/dev/"), "%63[a-z0-9/]", name), 1);
+	int fd = open(name, O_RDWR | O_NOCTTY);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "hello\rquit\r", 11), 11);
+	while (!strstr(text, "HELLO")) {
+		struct pollfd pfd = {.fd = fd, .events = POLLIN};
+		assert_int_equal(poll(&pfd, 1, LIMIT_MS), 1);
+		ssize_t got = read(fd, text + length, sizeof(text) - 1 - length);
+		assert_true(got > 0);
+		length += (size_t)got;
+	}
+	expect_end(job, 0);
+	close(fd);
+}
+
+// Nobody at the pty: the guest's output goes nowhere, and does not hold the guest up.
+static void test_serial_pty_alone(void **state)
+{
+	(void)state;
+	need_kvm();
+	expect_exit(RUN(NULL, "run", "-a", "flood=256", "--serial", "pty", "--timeout", "60"), 0);
+}
+
+int main(int argc, char *argv[])
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_bad_arguments),
+		cmocka_unit_test(test_full_output),
+		cmocka_unit_test(test_exit_statuses),
+		cmocka_unit_test(test_reboot),
+		cmocka_unit_test(test_piped_input),
+		cmocka_unit_test(test_dump_dtb),
+		cmocka_unit_test(test_serial_file),
+		cmocka_unit_test(test_closed_descriptors),
+		cmocka_unit_test(test_ignored_signal),
+		cmocka_unit_test(test_terminal_signals),
+		cmocka_unit_test(test_terminal_crashes),
+		cmocka_unit_test(test_terminal_ends),
+		cmocka_unit_test(test_terminal_keys),
+		cmocka_unit_test(test_terminal_stop_and_go),
+		cmocka_unit_test(test_terminal_background),
+		cmocka_unit_test(test_background_end),
+		cmocka_unit_test(test_serial_pty),
+		cmocka_unit_test(test_serial_pty_alone),
+	};
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: %s VENEER\n", argv[0]);
+		return 2;
+	}
+	program = argv[1];
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
