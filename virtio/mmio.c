@@ -187,13 +187,8 @@ static void write_register(struct vn_virtio_mmio *mmio, uint64_t offset, uint32_
 	}
 }
 
-// Registers are 32 bits wide and take aligned accesses of that width only; any other one reads as
-// zero and writes nothing.
-static bool is_register_access(uint64_t offset, unsigned size)
-{
-	return size == 4 && offset % 4 == 0;
-}
-
+// Registers are 32 bits wide and take aligned accesses of that width only: any other one reads as
+// zero and writes nothing. No register has an offset that is not aligned.
 static void mmio_read(void *opaque, uint64_t offset, void *data, unsigned size)
 {
 	struct vn_virtio_mmio *mmio = opaque;
@@ -201,11 +196,8 @@ static void mmio_read(void *opaque, uint64_t offset, void *data, unsigned size)
 	if (offset >= VIRTIO_MMIO_CONFIG) {
 		vn_virtio_config_read(mmio->device, offset - VIRTIO_MMIO_CONFIG, data, size);
 	} else {
-		memset(data, 0, size);
-		if (is_register_access(offset, size)) {
-			uint32_t value = read_register(mmio, offset);
-			memcpy(data, &value, sizeof(value));
-		}
+		uint64_t value = size == 4 ? read_register(mmio, offset) : 0;
+		memcpy(data, &value, size);
 	}
 	vn_virtio_unlock(mmio->device);
 }
@@ -216,7 +208,7 @@ static void mmio_write(void *opaque, uint64_t offset, const void *data, unsigned
 	vn_virtio_lock(mmio->device);
 	if (offset >= VIRTIO_MMIO_CONFIG) {
 		vn_virtio_config_write(mmio->device, offset - VIRTIO_MMIO_CONFIG, data, size);
-	} else if (is_register_access(offset, size)) {
+	} else if (size == 4) {
 		uint32_t value;
 		memcpy(&value, data, sizeof(value));
 		write_register(mmio, offset, value);
