@@ -42,12 +42,20 @@ isr_stubs:
 	.set	n, n + 1
 	.endr
 
-/* Counts the interrupt and ends it; whoever waits looks at the count. */
+/*
+ * Counts the interrupt and ends it; whoever waits looks at the count. One that lands on the `hlt` of
+ * service_wait steps over it: emulated processors exist that let it in behind the `sti`, and the
+ * sleep would miss what it has waited for.
+ */
 	.balign 16
 isr_irq:
 	incl	irq_counts(, %rax, 4)
+	cmpq	$service_wait_hlt, 8(%rsp)
+	jne	1f
+	incq	8(%rsp)
+1:
 	cmpb	$0, x2apic_mode
-	je	1f
+	je	2f
 	push	%rcx
 	push	%rdx
 	mov	$0x80b, %ecx		/* x2APIC end of interrupt */
@@ -58,7 +66,7 @@ isr_irq:
 	pop	%rcx
 	pop	%rax
 	iretq
-1:	mov	$0xfee000b0, %eax	/* xAPIC end of interrupt */
+2:	mov	$0xfee000b0, %eax	/* xAPIC end of interrupt */
 	movl	$0, (%rax)
 	pop	%rax
 	iretq
@@ -110,6 +118,7 @@ service_wait:
 	cmp	%esi, (%rdi)
 	jne	service_done
 	sti
+service_wait_hlt:
 	hlt
 	cli
 service_done:
