@@ -91,8 +91,7 @@ static bool is_running(const struct vn_virtio_device *device)
 static void start_queue(struct vn_virtio_device *device, unsigned index)
 {
 	struct vn_virtio_queue *queue = &device->queues[index];
-	struct vn_virtqueue_layout layout = {.index = (uint16_t)index,
-		.size = queue->size,
+	struct vn_virtqueue_layout layout = {.size = queue->size,
 		.desc = queue->desc,
 		.avail = queue->avail,
 		.used = queue->used,

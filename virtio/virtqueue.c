@@ -97,16 +97,14 @@ static bool is_in_flight(const struct vn_virtqueue *vq, uint16_t head)
 	return vq->in_flight[head / 64] >> (head % 64) & 1;
 }
 
-static void *translate(const struct vn_memory *memory, const struct vn_virtqueue_layout *layout,
-	const char *part, vn_gpa gpa, uint64_t alignment, uint64_t length,
-	struct veneer_error *error)
+static void *translate(const struct vn_memory *memory, const char *part, vn_gpa gpa,
+	uint64_t alignment, uint64_t length, struct veneer_error *error)
 {
 	void *host = gpa.addr % alignment ? NULL : vn_memory_at(memory, gpa, length);
 	if (!host)
-		vn_fail(error, -EINVAL,
-			"queue %u: the %s at 0x%llx is not %llu bytes of RAM aligned to %llu",
-			layout->index, part, (unsigned long long)gpa.addr,
-			(unsigned long long)length, (unsigned long long)alignment);
+		vn_fail(error, -EINVAL, "the %s at 0x%llx is not %llu bytes of RAM aligned to %llu",
+			part, (unsigned long long)gpa.addr, (unsigned long long)length,
+			(unsigned long long)alignment);
 	return host;
 }
 
@@ -115,21 +113,20 @@ int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 {
 	uint16_t size = layout->size;
 	if (size == 0 || size > VN_VIRTQUEUE_SIZE_MAX || (size & (size - 1)) != 0)
-		return vn_fail(error, -EINVAL, "queue %u: size %u is no power of two from 1 to %u",
-			layout->index, size, VN_VIRTQUEUE_SIZE_MAX);
+		return vn_fail(error, -EINVAL, "size %u is no power of two from 1 to %u", size,
+			VN_VIRTQUEUE_SIZE_MAX);
 
 	// The event fields behind the rings exist only if EVENT_IDX was negotiated.
 	uint64_t event = layout->event_idx ? sizeof(uint16_t) : 0;
 	*vq = (struct vn_virtqueue){.memory = memory,
-		.index = layout->index,
 		.size = size,
 		.event_idx = layout->event_idx,
 		.indirect = layout->indirect};
-	vq->desc = translate(memory, layout, "descriptor table", layout->desc, 16,
-		size * sizeof(struct desc), error);
-	vq->avail = translate(memory, layout, "available ring", layout->avail, 2,
+	vq->desc = translate(
+		memory, "descriptor table", layout->desc, 16, size * sizeof(struct desc), error);
+	vq->avail = translate(memory, "available ring", layout->avail, 2,
 		sizeof(struct vn_avail_ring) + size * sizeof(uint16_t) + event, error);
-	vq->used = translate(memory, layout, "used ring", layout->used, 4,
+	vq->used = translate(memory, "used ring", layout->used, 4,
 		sizeof(struct vn_used_ring) + size * sizeof(struct used_element) + event, error);
 	return vq->desc && vq->avail && vq->used ? 0 : -EINVAL;
 }

@@ -31,7 +31,6 @@
 
 // Where the driver put a queue and which features it negotiated.
 struct vn_virtqueue_layout {
-	uint16_t index; // which queue of the device, for messages
 	uint16_t size; // entries: a power of two, at most VN_VIRTQUEUE_SIZE_MAX
 	vn_gpa desc, avail, used;
 	bool event_idx;
@@ -49,7 +48,6 @@ struct vn_virtqueue {
 	const uint8_t *desc; // translated once; `size` descriptors of 16 bytes
 	struct vn_avail_ring *avail;
 	struct vn_used_ring *used;
-	uint16_t index;
 	uint16_t size;
 	bool event_idx;
 	bool indirect;
