@@ -213,7 +213,7 @@ static int verify(struct blk *blk, char *buffer)
 	uint64_t each, places[3];
 
 	if (blk->read_only) {
-		print("blk.verify               skipped: the disk is read-only\n");
+		print("%-31s skipped: the disk is read-only\n", "blk.verify");
 		return 0;
 	}
 	while (bytes / BLK_SECTOR > blk->sectors)
@@ -226,8 +226,7 @@ static int verify(struct blk *blk, char *buffer)
 		if (verify_at(blk, places[i], bytes, buffer, buffer + VERIFY_BYTES))
 			return 1;
 	}
-	print("blk.verify               ok: 3 x %u KiB written, read back, restored\n",
-		bytes >> 10);
+	print("%-31s ok: 3 x %u KiB written, read back, restored\n", "blk.verify", bytes >> 10);
 	return 0;
 }
 

@@ -55,7 +55,7 @@ void report_row(const char *key, uint64_t thousandths, unsigned digits, const ch
 	char text[DECIMAL_BYTES];
 	uint64_t native;
 
-	print("%-24s %10s %-12s", key, format_decimal(text, thousandths, digits), unit);
+	print("%-31s %9s %s", key, format_decimal(text, thousandths, digits), unit);
 	if (native_value(key, &native) && native && thousandths) {
 		uint64_t ratio = better == LOWER_IS_BETTER ? native * 1000 / thousandths
 							   : thousandths * 1000 / native;
