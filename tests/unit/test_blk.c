@@ -188,6 +188,7 @@ static void notify(void)
 static uint32_t wait_used(uint32_t *id)
 {
 	uint32_t len;
+	*id = UINT32_MAX;
 	for (unsigned i = 0; i < 100000; i++) {
 		if (ring_take(&bench.ring, id, &len))
 			return len;
