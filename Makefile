@@ -51,10 +51,7 @@ format: setup-check
 	@$(SOURCES) -exec clang-format -i {} +
 
 lint: setup-check
-	@$(SOURCES) -exec clang-format --dry-run -Werror {} +
-	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability \
-		--inline-suppr --suppress=missingIncludeSystem -D__x86_64__ -I. -Iinclude \
-		vmm virtio devices arch guest
+	@tests/check --style
 
 clean:
 	rm -rf build build-* build*.log

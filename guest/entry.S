@@ -199,7 +199,7 @@ enter_ring3:
 
 /* What a further CPU runs at AP_TRAMPOLINE, in real mode, at cs:0. */
 	.code16
-	.globl ap_trampoline, ap_trampoline_end
+	.globl ap_trampoline, ap_trampoline_bytes
 ap_trampoline:
 	cli
 	lgdtl	%cs:(ap_gdt_pointer - ap_trampoline)
@@ -225,6 +225,8 @@ ap_start:
 ring0_services:
 	.quad	service_rdmsr, service_wrmsr, service_cpuid, service_wait
 	.quad	service_irq, service_halt, service_triple, service_popcnt
+ap_trampoline_bytes:
+	.quad	ap_trampoline_end - ap_trampoline
 null_pointer:
 	.word	0
 	.quad	0

@@ -62,7 +62,7 @@ static void read_command_line(const char *text)
 	size_t n = 0;
 	bool in_word = false;
 
-	for (; text[n] && n < COMMAND_LINE - 1; n++) {
+	for (; n < COMMAND_LINE - 1 && text[n]; n++) {
 		command_line[n] = text[n];
 		if (text[n] == ' ' || text[n] == '\n') {
 			command_line[n] = '\0';

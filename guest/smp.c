@@ -34,7 +34,8 @@ struct cpu {
 
 void ap_main(uint64_t number);
 
-extern char ap_trampoline[], ap_trampoline_end[];
+extern const char ap_trampoline[];
+extern const size_t ap_trampoline_bytes;
 extern volatile uint32_t ap_frame, ap_tss, ap_argument;
 extern uint64_t gdt[];
 extern uint8_t tss0[];
@@ -159,7 +160,7 @@ static unsigned start_all(void)
 	unsigned up = 1;
 
 	cpus[0].up = true;
-	memcpy((void *)AP_TRAMPOLINE, ap_trampoline, (size_t)(ap_trampoline_end - ap_trampoline));
+	memcpy((void *)AP_TRAMPOLINE, ap_trampoline, ap_trampoline_bytes);
 	for (unsigned i = 1; i < machine.cpu_count; i++) {
 		cpus[i].up = false;
 		if (start(i))

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
-extern const uint8_t vn_builtin_guest[], vn_builtin_guest_end[];
+extern const uint8_t vn_builtin_guest[];
+extern const uint64_t vn_builtin_guest_size; // bytes
 
 #endif

@@ -229,7 +229,7 @@ static int make_cmdline(
 static int load(struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
 	int code = vn_boot_load(&vm->boot, &vm->memory, config->kernel, vn_builtin_guest,
-		(size_t)(vn_builtin_guest_end - vn_builtin_guest), config->initrd, error);
+		vn_builtin_guest_size, config->initrd, error);
 	if (code < 0)
 		return code;
 	vm->machine.initrd_start = vm->boot.initrd_start;

@@ -12,6 +12,8 @@
 #include <string.h>
 
 #define INSTRUCTION_MAX 15
+// Where a processor starts after INIT; on AMD, KVM puts a vCPU there before it reports the fault.
+#define RESET_VECTOR 0xfff0
 
 // Text that grows to the end of its buffer and is cut there.
 struct text {
@@ -68,7 +70,8 @@ static void add_cause(struct text *text, const struct kvm_run *run, unsigned vcp
 	add(text, "vCPU %u ", vcpu);
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:
-		add(text, "had a triple fault at 0x%" PRIx64, rip);
+		add(text, "had a triple fault at 0x%" PRIx64 "%s", rip,
+			rip == RESET_VECTOR ? " (KVM had reset the registers by then)" : "");
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		add(text, "could not enter the guest at 0x%" PRIx64 ": hardware reason 0x%" PRIx64,
@@ -78,7 +81,7 @@ static void add_cause(struct text *text, const struct kvm_run *run, unsigned vcp
 		if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
 			add(text,
 				"stopped at 0x%" PRIx64 ": KVM cannot execute the instruction "
-							"there (internal error, suberror 1)",
+				"there (internal error, suberror 1)",
 				rip);
 		else
 			add(text, "stopped at 0x%" PRIx64 ": KVM internal error, suberror %u", rip,
