@@ -381,6 +381,10 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
 	struct veneer_error *error)
 {
+	if (disk->serial && strlen(disk->serial) > VIRTIO_BLK_ID_BYTES)
+		return vn_fail(error, -EINVAL,
+			"disk %s: serial number '%s' is longer than %d bytes", disk->path,
+			disk->serial, VIRTIO_BLK_ID_BYTES);
 	struct vn_blk *blk = calloc(1, sizeof(*blk));
 	if (!blk)
 		return vn_fail(error, -ENOMEM, "%s: no memory", name);

@@ -180,12 +180,12 @@ printf 'hello\nquit\n' | timeout --signal=KILL 120 "$veneer" run -a echo >"$work
 	status=$?
 expect "what is typed reaches the guest" 0 HELLO
 status=0
-"$veneer" run -a flood 2>"$work/err" | cksum >"$work/sum1"
-"$veneer" run -a flood 2>"$work/err" | cksum >"$work/sum2"
+"$veneer" run -a flood=64 2>"$work/err" | cksum >"$work/sum1"
+"$veneer" run -a flood=64 2>"$work/err" | cksum >"$work/sum2"
 cmp "$work/sum1" "$work/sum2" >"$work/out" || status=1
 expect "a flood of output arrives whole, twice the same" 0
 status=0
-"$veneer" run -a flood 2>"$work/err" | head -c 100 >/dev/null
+"$veneer" run -a flood=64 2>"$work/err" | head -c 100 >/dev/null
 expect "a reader that goes away does not stop the guest" 0
 
 finish

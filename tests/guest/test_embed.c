@@ -216,12 +216,12 @@ static void serial_output_is_whole_when_wait_returns(void **state)
 	need_kvm();
 	FILE *file = tmpfile();
 	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "flood";
+	config.cmdline = "flood=64";
 	config.serial_out = fileno(file);
 	struct veneer_result result = run(&config);
 	assert_int_equal(result.end, VENEER_END_EXIT);
 	assert_int_equal(result.value, 0);
-	assert_true(lseek(fileno(file), 0, SEEK_END) >= 1 << 20);
+	assert_true(lseek(fileno(file), 0, SEEK_END) >= 64 << 10);
 	fclose(file);
 }
 
@@ -237,8 +237,9 @@ static void failures_leave_nothing(void **state)
 	const struct veneer_disk good = {.path = path, .readonly = true};
 	const struct veneer_disk disks[2] = {good, {.path = "/nonexistent/disk"}};
 	const struct veneer_disk many[9] = {good};
-	struct veneer_config configs[6];
-	for (int i = 0; i < 6; i++)
+	const struct veneer_disk named = {.path = path, .serial = "a serial of 21 bytes!"};
+	struct veneer_config configs[7];
+	for (int i = 0; i < 7; i++)
 		configs[i] = (struct veneer_config)VENEER_CONFIG_INIT;
 	configs[0].kernel = "/nonexistent/kernel";
 	configs[1].cpus = 0;
@@ -248,9 +249,11 @@ static void failures_leave_nothing(void **state)
 	configs[4].struct_size = 4096;
 	configs[5].disks = many;
 	configs[5].disk_count = 9;
-	const char *words[6] = {"/nonexistent/kernel", "0 CPUs", "65 CPUs", "/nonexistent/disk",
-		"4096 bytes", "9 disks"};
-	for (int i = 0; i < 6; i++) {
+	configs[6].disks = &named;
+	configs[6].disk_count = 1;
+	const char *words[7] = {"/nonexistent/kernel", "0 CPUs", "65 CPUs", "/nonexistent/disk",
+		"4096 bytes", "9 disks", "longer than 20"};
+	for (int i = 0; i < 7; i++) {
 		struct veneer *vm = NULL;
 		struct veneer_error error = {""};
 		assert_true(veneer_create(&vm, &configs[i], &error) < 0);
