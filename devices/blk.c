@@ -15,6 +15,7 @@
 
 #include "devices/blk_file.h"
 #include "vmm/ioloop.h"
+#include "vmm/iovec.h"
 
 #define SECTOR_SHIFT 9
 #define QUEUES       1
@@ -133,46 +134,12 @@ static void transfer(
 	submit(request, kind);
 }
 
-// Drop `size` bytes from the front of a vector that has them, and what is empty then.
-static void trim_front(struct iovec **iov, unsigned *count, size_t size)
-{
-	while (*count > 0 && size >= (*iov)->iov_len) {
-		size -= (*iov)->iov_len;
-		(*iov)++;
-		(*count)--;
-	}
-	if (size > 0) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + size;
-		(*iov)->iov_len -= size;
-	}
-}
-
-static void copy_out(const struct iovec *iov, void *data, size_t size)
-{
-	for (char *at = data; size > 0; iov++) {
-		size_t part = iov->iov_len < size ? iov->iov_len : size;
-		memcpy(at, iov->iov_base, part);
-		at += part;
-		size -= part;
-	}
-}
-
-static void copy_in(const struct iovec *iov, const void *data, size_t size)
-{
-	for (const char *at = data; size > 0; iov++) {
-		size_t part = iov->iov_len < size ? iov->iov_len : size;
-		memcpy(iov->iov_base, at, part);
-		at += part;
-		size -= part;
-	}
-}
-
 static void get_id(struct blk_request *request)
 {
 	uint32_t size = request->writable - 1;
 	if (size > VIRTIO_BLK_ID_BYTES)
 		size = VIRTIO_BLK_ID_BYTES;
-	copy_in(request->io.iov, request->queue->blk->serial, size);
+	vn_iovec_scatter(request->io.iov, request->queue->blk->serial, size);
 	complete(request, VIRTIO_BLK_S_OK, size);
 }
 
@@ -181,7 +148,7 @@ static void get_id(struct blk_request *request)
 static void carry_out(struct blk_request *request, const struct vn_chain *chain)
 {
 	struct virtio_blk_outhdr header;
-	copy_out(chain->iov, &header, sizeof(header));
+	vn_iovec_gather(&header, chain->iov, sizeof(header));
 
 	struct iovec *writable = chain->iov + chain->readable;
 	unsigned writable_count = chain->writable;
@@ -200,7 +167,7 @@ static void carry_out(struct blk_request *request, const struct vn_chain *chain)
 	case VIRTIO_BLK_T_OUT:
 		request->io.iov = chain->iov;
 		request->io.iov_count = chain->readable;
-		trim_front(&request->io.iov, &request->io.iov_count, sizeof(header));
+		vn_iovec_advance(&request->io.iov, &request->io.iov_count, sizeof(header));
 		transfer(request, VN_BLK_WRITE, header.sector,
 			chain->readable_size - sizeof(header));
 		break;

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/iovec.h"
+
 #define SECTOR 512
 
 // Immutable once opened.
@@ -28,40 +30,12 @@ static struct blk_file *from_backend(struct vn_blk_backend *backend)
 	return (struct blk_file *)((char *)backend - offsetof(struct blk_file, backend));
 }
 
-static void gather(struct iovec to, const struct iovec *from)
-{
-	for (char *at = to.iov_base; to.iov_len > 0; from++) {
-		size_t part = from->iov_len < to.iov_len ? from->iov_len : to.iov_len;
-		memcpy(at, from->iov_base, part);
-		at += part;
-		to.iov_len -= part;
-	}
-}
-
-static void scatter(const struct iovec *to, const void *from, size_t size)
-{
-	for (const char *at = from; size > 0; to++) {
-		size_t part = to->iov_len < size ? to->iov_len : size;
-		memcpy(to->iov_base, at, part);
-		at += part;
-		size -= part;
-	}
-}
-
 // Move along by what has been transferred.
 static void advance(struct vn_blk_io *io, size_t size)
 {
 	io->offset += size;
 	io->size -= size;
-	while (size > 0 && size >= io->iov->iov_len) {
-		size -= io->iov->iov_len;
-		io->iov++;
-		io->iov_count--;
-	}
-	if (size > 0) {
-		io->iov->iov_base = (char *)io->iov->iov_base + size;
-		io->iov->iov_len -= size;
-	}
+	vn_iovec_advance(&io->iov, &io->iov_count, size);
 }
 
 static void finish(struct vn_blk_io *io, int code, const char *reason)
@@ -90,7 +64,7 @@ static void transfer(struct blk_file *file, struct vn_blk_io *io)
 	if (io->bounce.iov_base) {
 		io->bounce.iov_len = io->size < VN_BLK_BOUNCE_MAX ? io->size : VN_BLK_BOUNCE_MAX;
 		if (io->kind == VN_BLK_WRITE)
-			gather(io->bounce, io->iov);
+			vn_iovec_gather(io->bounce.iov_base, io->iov, io->bounce.iov_len);
 		iov = &io->bounce;
 		count = 1;
 	}
@@ -117,7 +91,7 @@ static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
 	}
 	size_t size = (size_t)result;
 	if (size > 0 && io->kind == VN_BLK_READ && io->bounce.iov_base)
-		scatter(io->iov, io->bounce.iov_base, size);
+		vn_iovec_scatter(io->iov, io->bounce.iov_base, size);
 	advance(io, size);
 	if (io->size == 0)
 		finish(io, 0, NULL);

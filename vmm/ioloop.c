@@ -8,11 +8,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include "vmm/thread.h"
 
 // Completions handled before the hooks flush, so that a busy queue cannot keep others waiting.
 #define BATCH 64
@@ -127,11 +128,7 @@ static void *run(void *arg)
 
 static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = -pthread_create(&loop->thread, NULL, run, loop);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int code = vn_thread_start(&loop->thread, run, loop);
 	if (code < 0)
 		return vn_fail(
 			error, code, "cannot start thread %s: %s", loop->name, strerror(-code));

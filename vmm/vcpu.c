@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "arch/x86/crash.h"
+#include "vmm/thread.h"
 
 #define KICK_SIGNAL SIGRTMIN
 
@@ -126,11 +127,7 @@ static void *run(void *arg)
 
 int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = -pthread_create(&vcpu->thread, NULL, run, vcpu);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int code = vn_thread_start(&vcpu->thread, run, vcpu);
 	if (code < 0)
 		return vn_fail(error, code, "cannot start the thread of vCPU %u: %s", vcpu->index,
 			strerror(-code));
