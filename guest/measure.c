@@ -117,3 +117,31 @@ void *measure_chase(void *node, uint64_t steps)
 			 : "cc", "memory");
 	return node;
 }
+
+void measure_run_cpu(struct measure_job *job)
+{
+	measure_cpu_loop(job->steps);
+}
+
+void measure_run_write(struct measure_job *job)
+{
+	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
+		measure_write(job->buffer, job->bytes);
+}
+
+void measure_run_read(struct measure_job *job)
+{
+	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
+		measure_read(job->buffer, job->bytes);
+}
+
+void measure_run_copy(struct measure_job *job)
+{
+	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes / 2)
+		measure_copy(job->buffer + job->bytes / 2, job->buffer, job->bytes / 2);
+}
+
+void measure_run_chase(struct measure_job *job)
+{
+	job->node = measure_chase(job->node, job->steps);
+}

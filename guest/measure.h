@@ -49,4 +49,20 @@ void measure_chase_link(void *buffer, size_t bytes);
 /* Follows `steps` (not 0, a multiple of 8) links from `node` and returns where that led. */
 void *measure_chase(void *node, uint64_t steps);
 
+/* One figure's work: a round is a call of `run`. Unused fields are 0. */
+struct measure_job {
+	void (*run)(struct measure_job *job);
+	char *buffer;
+	size_t bytes;
+	uint64_t steps;
+	void *node; /* of a chase: where the next round begins */
+};
+
+/* What `run` can be: `steps` of the loop or chase, or MEASURE_BANDWIDTH_BYTES through `buffer`. */
+void measure_run_cpu(struct measure_job *job);
+void measure_run_write(struct measure_job *job);
+void measure_run_read(struct measure_job *job);
+void measure_run_copy(struct measure_job *job);
+void measure_run_chase(struct measure_job *job);
+
 #endif

@@ -66,17 +66,8 @@ void report_row(const char *key, uint64_t thousandths, unsigned digits, const ch
 	print("\n");
 }
 
-/* A kernel to time, and what it works on. */
-struct job {
-	void (*run)(struct job *job);
-	char *buffer;
-	size_t bytes;
-	uint64_t steps;
-	void *node;
-};
-
 /* The shortest time of a round, in nanoseconds. */
-static uint64_t best_round(struct job *job)
+static uint64_t best_round(struct measure_job *job)
 {
 	uint64_t best = ~0ull, end = rdtsc() + ns_to_ticks(FIGURE_NS);
 
@@ -92,37 +83,9 @@ static uint64_t best_round(struct job *job)
 	return ticks_to_ns(best);
 }
 
-static void run_cpu(struct job *job)
-{
-	measure_cpu_loop(job->steps);
-}
-
-static void run_write(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
-		measure_write(job->buffer, job->bytes);
-}
-
-static void run_read(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
-		measure_read(job->buffer, job->bytes);
-}
-
-static void run_copy(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes / 2)
-		measure_copy(job->buffer + job->bytes / 2, job->buffer, job->bytes / 2);
-}
-
-static void run_chase(struct job *job)
-{
-	job->node = measure_chase(job->node, job->steps);
-}
-
 int report_cpu(void)
 {
-	struct job job = {.run = run_cpu, .steps = MEASURE_CPU_ITERATIONS};
+	struct measure_job job = {.run = measure_run_cpu, .steps = MEASURE_CPU_ITERATIONS};
 
 	report_row("cpu.loop", best_round(&job) * 1000 / MEASURE_CPU_ITERATIONS, 3, "ns/iteration",
 		LOWER_IS_BETTER);
@@ -130,9 +93,9 @@ int report_cpu(void)
 }
 
 static void report_bandwidth(
-	const char *key, void (*run)(struct job *job), char *buffer, size_t bytes)
+	const char *key, void (*run)(struct measure_job *job), char *buffer, size_t bytes)
 {
-	struct job job = {.run = run, .buffer = buffer, .bytes = bytes};
+	struct measure_job job = {.run = run, .buffer = buffer, .bytes = bytes};
 	uint64_t kib_per_second =
 		(MEASURE_BANDWIDTH_BYTES >> 10) * 1000000000ull / best_round(&job);
 
@@ -141,7 +104,7 @@ static void report_bandwidth(
 
 static void report_latency(const char *key, char *buffer, size_t bytes, uint64_t steps)
 {
-	struct job job = {.run = run_chase, .node = buffer, .steps = steps};
+	struct measure_job job = {.run = measure_run_chase, .node = buffer, .steps = steps};
 
 	measure_chase_link(buffer, bytes);
 	report_row(key, best_round(&job) * 1000 / steps, 3, "ns/load", LOWER_IS_BETTER);
@@ -188,9 +151,9 @@ int report_memory(void)
 		return fail("memory for the measures", "16 KiB", "less");
 	print("memory: measured over %lu KiB in 2 MiB pages\n", bytes >> 10);
 	memset(buffer, 0, bytes);
-	report_bandwidth("mem.write", run_write, buffer, bytes);
-	report_bandwidth("mem.read", run_read, buffer, bytes);
-	report_bandwidth("mem.copy", run_copy, buffer, bytes);
+	report_bandwidth("mem.write", measure_run_write, buffer, bytes);
+	report_bandwidth("mem.read", measure_run_read, buffer, bytes);
+	report_bandwidth("mem.copy", measure_run_copy, buffer, bytes);
 	report_latency("mem.latency", buffer, bytes, MEASURE_CHASE_STEPS);
 	report_latency("mem.latency.cached", buffer, MEASURE_CACHED_BYTES, MEASURE_CACHED_STEPS);
 	failures = check_high_memory();

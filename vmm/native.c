@@ -85,17 +85,8 @@ static unsigned parts_of(const char *cmdline)
 	return parts;
 }
 
-// A kernel to time, and what it works on.
-struct job {
-	void (*run)(struct job *job);
-	char *buffer;
-	size_t bytes;
-	uint64_t steps;
-	void *node;
-};
-
 // The shortest time of a round, in nanoseconds.
-static double best_round(struct job *job)
+static double best_round(struct measure_job *job)
 {
 	uint64_t best = UINT64_MAX;
 
@@ -110,37 +101,9 @@ static double best_round(struct job *job)
 	return (double)best;
 }
 
-static void run_cpu(struct job *job)
-{
-	measure_cpu_loop(job->steps);
-}
-
-static void run_write(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
-		measure_write(job->buffer, job->bytes);
-}
-
-static void run_read(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes)
-		measure_read(job->buffer, job->bytes);
-}
-
-static void run_copy(struct job *job)
-{
-	for (size_t i = 0; i < MEASURE_BANDWIDTH_BYTES; i += job->bytes / 2)
-		measure_copy(job->buffer + job->bytes / 2, job->buffer, job->bytes / 2);
-}
-
-static void run_chase(struct job *job)
-{
-	job->node = measure_chase(job->node, job->steps);
-}
-
 static void measure_cpu(struct text *text)
 {
-	struct job job = {.run = run_cpu, .steps = MEASURE_CPU_ITERATIONS};
+	struct measure_job job = {.run = measure_run_cpu, .steps = MEASURE_CPU_ITERATIONS};
 
 	add(text, "cpu.loop", best_round(&job) / MEASURE_CPU_ITERATIONS);
 }
@@ -176,10 +139,10 @@ static double mib_per_second(uint64_t bytes, double ns)
 	return (double)bytes / (double)MIB * 1e9 / ns;
 }
 
-static void measure_bandwidth(struct text *text, const char *key, void (*run)(struct job *job),
-	char *buffer, size_t bytes)
+static void measure_bandwidth(struct text *text, const char *key,
+	void (*run)(struct measure_job *job), char *buffer, size_t bytes)
 {
-	struct job job = {.run = run, .buffer = buffer, .bytes = bytes};
+	struct measure_job job = {.run = run, .buffer = buffer, .bytes = bytes};
 
 	add(text, key, mib_per_second(MEASURE_BANDWIDTH_BYTES, best_round(&job)));
 }
@@ -187,7 +150,7 @@ static void measure_bandwidth(struct text *text, const char *key, void (*run)(st
 static void measure_latency(
 	struct text *text, const char *key, char *buffer, size_t bytes, uint64_t steps)
 {
-	struct job job = {.run = run_chase, .node = buffer, .steps = steps};
+	struct measure_job job = {.run = measure_run_chase, .node = buffer, .steps = steps};
 
 	measure_chase_link(buffer, bytes);
 	add(text, key, best_round(&job) / (double)steps);
@@ -206,9 +169,9 @@ static void measure_memory(struct text *text, const struct veneer_memory *memory
 	if (!buffer)
 		return;
 	memset(buffer, 0, bytes);
-	measure_bandwidth(text, "mem.write", run_write, buffer, bytes);
-	measure_bandwidth(text, "mem.read", run_read, buffer, bytes);
-	measure_bandwidth(text, "mem.copy", run_copy, buffer, bytes);
+	measure_bandwidth(text, "mem.write", measure_run_write, buffer, bytes);
+	measure_bandwidth(text, "mem.read", measure_run_read, buffer, bytes);
+	measure_bandwidth(text, "mem.copy", measure_run_copy, buffer, bytes);
 	measure_latency(text, "mem.latency", buffer, bytes, MEASURE_CHASE_STEPS);
 	measure_latency(
 		text, "mem.latency.cached", buffer, MEASURE_CACHED_BYTES, MEASURE_CACHED_STEPS);
