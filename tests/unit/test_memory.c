@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guest memory without KVM: the split around the hole, the checked accessor at every edge, and the
-// refusals.
+// Guest memory without KVM: the split around the hole, the checked accessor at every edge, the kind
+// of pages, and the refusals.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,8 +9,12 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <numa.h>
+#include <numaif.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "vmm/memory.h"
 
@@ -158,6 +162,83 @@ static void prealloc_touches_every_page(void **state)
 	vn_memory_destroy(&memory);
 }
 
+// Whether the kernel keeps `flag`, two letters, for the mapping at `at`: proc(5), VmFlags.
+static bool has_flag(const void *at, const char *flag)
+{
+	FILE *file = fopen("/proc/self/smaps", "re");
+	char line[256], word[8];
+	bool inside = false, found = false;
+
+	assert_non_null(file);
+	snprintf(word, sizeof(word), " %s ", flag);
+	while (fgets(line, sizeof(line), file)) {
+		uintptr_t start, end;
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = (uintptr_t)at >= start && (uintptr_t)at < end;
+		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line, word) != NULL;
+	}
+	fclose(file);
+	return found;
+}
+
+static void huge_pages_are_asked_for(void **state)
+{
+	(void)state;
+	if (access("/sys/kernel/mm/transparent_hugepage", F_OK) < 0) {
+		print_message("# this kernel has no transparent huge pages\n");
+		skip();
+	}
+	struct vn_memory memory = make(4 * MIB);
+	assert_true(has_flag(memory.host, "hg"));
+	assert_true(has_flag(memory.host, "dd")); // and no core dump is that large
+	vn_memory_destroy(&memory);
+}
+
+static void a_node_is_bound_strictly(void **state)
+{
+	(void)state;
+	if (numa_available() < 0) {
+		print_message("# this kernel has no NUMA support\n");
+		skip();
+	}
+	struct bitmask *allowed = numa_get_mems_allowed();
+	int node = 0, mode = -1;
+	while (!numa_bitmask_isbitset(allowed, (unsigned)node))
+		node++;
+	struct bitmask *bound = numa_allocate_nodemask();
+	struct veneer_memory options = {.size = 4 * MIB, .node = node};
+	struct vn_memory memory;
+	struct veneer_error error;
+	assert_int_equal(vn_memory_create(&memory, &options, HOLE, &error), 0);
+	assert_int_equal(
+		get_mempolicy(&mode, bound->maskp, bound->size + 1, memory.host, MPOL_F_ADDR), 0);
+	assert_int_equal(mode, MPOL_BIND);
+	assert_int_equal(numa_bitmask_weight(bound), 1);
+	assert_true(numa_bitmask_isbitset(bound, (unsigned)node));
+	vn_memory_destroy(&memory);
+	numa_bitmask_free(bound);
+	numa_bitmask_free(allowed);
+}
+
+// The sanitizers turn mlock() into nothing.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void locked_memory_stays(void **state)
+{
+	(void)state;
+	struct veneer_memory options = {.size = 4 * MIB, .node = -1, .lock = true};
+	struct vn_memory memory;
+	struct veneer_error error;
+	if (vn_memory_create(&memory, &options, HOLE, &error) < 0) {
+		assert_non_null(strstr(error.message, "ulimit -l"));
+		print_message("# %s\n", error.message);
+		skip();
+	}
+	assert_true(has_flag(memory.host, "lo"));
+	vn_memory_destroy(&memory);
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -168,6 +249,11 @@ int main(void)
 		cmocka_unit_test(refusals_say_what_is_wrong),
 		cmocka_unit_test(too_few_pages_are_counted),
 		cmocka_unit_test(prealloc_touches_every_page),
+		cmocka_unit_test(huge_pages_are_asked_for),
+		cmocka_unit_test(a_node_is_bound_strictly),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+		cmocka_unit_test(locked_memory_stays),
+#endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
