@@ -342,8 +342,12 @@ static void measure_disk(struct text *text, const struct veneer_disk *options)
 {
 	bool cached = options->cache != VENEER_CACHE_NONE;
 	struct disk disk = {.random = 0x2545f4914f6cdd1d};
+	struct stat st;
 
-	// What is wrong with the file is said when the guest's disk is made.
+	// What is wrong with the file is said when the guest's disk is made. Judged before it is
+	// opened, because opening a FIFO would wait and some devices act on it.
+	if (stat(options->path, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
+		return;
 	disk.fd = open(options->path, O_RDONLY | O_CLOEXEC | (cached ? 0 : O_DIRECT));
 	if (disk.fd < 0)
 		return;

@@ -19,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -74,6 +75,23 @@ static void slurp(FILE *file, char *text, size_t size)
 	fclose(file);
 }
 
+// What takes far too long is killed, and so fails by its status.
+static void await_end(pid_t pid, int *status)
+{
+	pid_t ended = 0;
+
+	for (int i = 0; i < 3 * LIMIT_MS / 5 && ended == 0; i++) {
+		ended = waitpid(pid, status, WNOHANG);
+		if (ended == 0)
+			nap();
+	}
+	if (ended == 0) {
+		kill(pid, SIGKILL);
+		ended = waitpid(pid, status, 0);
+	}
+	assert_int_equal(ended, pid);
+}
+
 // Run with `input` on standard input, which is /dev/null when NULL.
 static struct outcome *run(const char *input, const char *const *arguments)
 {
@@ -92,7 +110,7 @@ static struct outcome *run(const char *input, const char *const *arguments)
 		dup2(fileno(err), 2);
 		exec_program(arguments);
 	}
-	assert_int_equal(waitpid(pid, &outcome.status, 0), pid);
+	await_end(pid, &outcome.status);
 	fclose(in);
 	slurp(out, outcome.out, sizeof(outcome.out));
 	slurp(err, outcome.err, sizeof(outcome.err));
@@ -247,6 +265,35 @@ static void test_serial_file(void **state)
 	assert_true(pread(fd, text, 20, 0) == 20);
 	assert_memory_equal(text, "flood 0000000000 of ", 20);
 	close(fd);
+	unlink(path);
+}
+
+// A FIFO with nobody at its other end: refused as a disk and as the serial port, not waited for.
+static void test_fifos(void **state)
+{
+	char path[] = "/tmp/veneer-fifo-XXXXXX";
+	char argument[64];
+
+	(void)state;
+	need_kvm();
+	close(mkstemp(path));
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	snprintf(argument, sizeof(argument), "file:%s", path);
+	const struct {
+		const char *arguments[6];
+		const char *says;
+	} cases[] = {
+		{{"run", "-a", "blk", "-d", path}, "neither a file nor a block device"},
+		{{"run", "-a", "exit=0", "--serial", argument}, "nobody reads"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct outcome *outcome = run(NULL, cases[i].arguments);
+		if (!WIFEXITED(outcome->status) || WEXITSTATUS(outcome->status) != 125 ||
+			!strstr(outcome->err, cases[i].says))
+			fail_msg("%s: ended with %#x: '%s'", cases[i].says,
+				(unsigned)outcome->status, outcome->err);
+	}
 	unlink(path);
 }
 
@@ -673,6 +720,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_piped_input),
 		cmocka_unit_test(test_dump_dtb),
 		cmocka_unit_test(test_serial_file),
+		cmocka_unit_test(test_fifos),
 		cmocka_unit_test(test_closed_descriptors),
 		cmocka_unit_test(test_ignored_signal),
 		cmocka_unit_test(test_terminal_signals),
