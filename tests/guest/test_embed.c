@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -23,7 +24,7 @@ static void need_kvm(void)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
-		print_message("no /dev/kvm: skipped\n");
+		print_message("# no usable /dev/kvm: %s\n", strerror(errno));
 		skip();
 	}
 	close(fd);
