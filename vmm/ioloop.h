@@ -34,7 +34,7 @@ struct vn_ioloop_hook {
 };
 
 // Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
-// 15 bytes). All signals are blocked in it.
+// 15 bytes). Signals that are sent are blocked in it.
 int vn_ioloop_create(
 	struct vn_ioloop **loop, const char *name, unsigned entries, struct veneer_error *error);
 

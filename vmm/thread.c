@@ -4,13 +4,19 @@
 // no window in which the thread could take a signal.
 #include "vmm/thread.h"
 
-#include <signal.h>
+void vn_thread_signals(sigset_t *blocked)
+{
+	static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+	sigfillset(blocked);
+	for (unsigned i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+		sigdelset(blocked, faults[i]);
+}
 
 int vn_thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
+	sigset_t blocked, before;
+	vn_thread_signals(&blocked);
+	pthread_sigmask(SIG_SETMASK, &blocked, &before);
 	int code = pthread_create(thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return -code;

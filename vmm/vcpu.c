@@ -19,11 +19,12 @@
 // The kernel's signal set has 64 bits, libc's more.
 #define KERNEL_SIGSET_SIZE 8
 
-// Only the kick may interrupt KVM_RUN; it stays blocked, and so pending, everywhere else.
+// Of what is sent, only the kick may interrupt KVM_RUN; it stays blocked, and so pending, everywhere
+// else.
 static int set_signal_mask(const struct vn_vcpu *vcpu)
 {
 	sigset_t set;
-	sigfillset(&set);
+	vn_thread_signals(&set);
 	sigdelset(&set, KICK_SIGNAL);
 	_Alignas(struct kvm_signal_mask)
 		uint8_t mask[sizeof(struct kvm_signal_mask) + KERNEL_SIGSET_SIZE] = {0};

@@ -8,9 +8,12 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/ioloop.h"
@@ -188,6 +191,39 @@ static void a_full_submission_queue_loses_nothing(void **state)
 	close(writer.fd);
 }
 
+static void on_fault(int signal)
+{
+	(void)signal;
+	_exit(42);
+}
+
+static void fault(void *arg)
+{
+	*(volatile char *)arg = 1;
+}
+
+// A fault on the loop's thread reaches the process's handler: the kernel ends the process past it if
+// the signal is blocked there.
+static void faults_reach_their_handler(void **state)
+{
+	(void)state;
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct vn_ioloop *loop;
+		signal(SIGSEGV, on_fault);
+		if (vn_ioloop_create(&loop, "test", 8, NULL) < 0)
+			_exit(1);
+		vn_ioloop_call(loop, fault,
+			mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+		_exit(2);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +232,7 @@ int main(void)
 		cmocka_unit_test(calls_from_many_threads_all_run),
 		cmocka_unit_test(every_signal_of_an_eventfd_is_seen),
 		cmocka_unit_test(a_full_submission_queue_loses_nothing),
+		cmocka_unit_test(faults_reach_their_handler),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
