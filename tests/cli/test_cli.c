@@ -562,7 +562,8 @@ static bool died_of(int status, int signal)
 {
 	if (WIFSIGNALED(status) && WTERMSIG(status) == signal)
 		return true;
-#ifdef __SANITIZE_ADDRESS__ // which takes over, reports, and exits by itself
+// Either takes over, reports, and exits by itself.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 	return WIFEXITED(status) && WEXITSTATUS(status) != 0;
 #else
 	return false;
