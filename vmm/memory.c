@@ -317,10 +317,13 @@ int vn_memory_create(struct vn_memory *memory, const struct veneer_memory *optio
 					 memory->size / MIB, strerror(errno));
 		goto fail;
 	}
-	// Both are advice: a kernel without transparent huge pages or core dump filters still runs.
+	// These are advice: a kernel without transparent huge pages or core dump filters still runs. A
+	// child that the embedder forks has no use for the memory, and sharing it would make every
+	// page that the guest writes meanwhile a copy: new, small and not locked.
 	if (!huge)
 		madvise(memory->host, memory->size, MADV_HUGEPAGE);
 	madvise(memory->host, memory->size, MADV_DONTDUMP);
+	madvise(memory->host, memory->size, MADV_DONTFORK);
 	code = options->node >= 0 ? bind_to_node(memory, options->node, error) : 0;
 	if (code == 0)
 		code = populate(memory, options, error);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/memory.h"
@@ -195,6 +196,24 @@ static void huge_pages_are_asked_for(void **state)
 	vn_memory_destroy(&memory);
 }
 
+// Otherwise a child of the embedder would cost the guest its huge pages, and the host a second copy.
+static void a_forked_child_does_not_share_it(void **state)
+{
+	(void)state;
+	struct vn_memory memory = make(4 * MIB);
+	memory.host[0] = 1;
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		unsigned char resident;
+		_exit(mincore(memory.host, 4096, &resident) < 0 && errno == ENOMEM ? 0 : 1);
+	}
+	int status;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0); // nothing is mapped there
+	vn_memory_destroy(&memory);
+}
+
 static void a_node_is_bound_strictly(void **state)
 {
 	(void)state;
@@ -250,6 +269,7 @@ int main(void)
 		cmocka_unit_test(too_few_pages_are_counted),
 		cmocka_unit_test(prealloc_touches_every_page),
 		cmocka_unit_test(huge_pages_are_asked_for),
+		cmocka_unit_test(a_forked_child_does_not_share_it),
 		cmocka_unit_test(a_node_is_bound_strictly),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		cmocka_unit_test(locked_memory_stays),
