@@ -131,7 +131,8 @@ VENEER_API void veneer_stop(struct veneer *vm);
 // Write the guest's flattened device tree to a file descriptor. After veneer_create().
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
 
-// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed.
+// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed. The last
+// call for this guest: no other thread may still be in one, veneer_wait() among them.
 VENEER_API void veneer_destroy(struct veneer *vm);
 
 #ifdef __cplusplus
