@@ -87,7 +87,12 @@ done
 run -m 64M,prealloc -a exit=3
 expect "preallocated memory" 3
 run -m 64M,lock -a exit=3
-expect "locked memory" 3
+limit=$(ulimit -l)
+if [ "$(id -u)" -eq 0 ] || [ "$limit" = unlimited ] || [ "$limit" -ge 65536 ]; then
+	expect "locked memory" 3
+else
+	expect "locked memory beyond the limit is refused with the remedy" 125 "$limit KiB; raise it"
+fi
 run -m 64M,node=0 -a exit=3
 expect "memory bound to node 0" 3
 run -m 64M,node=77 -a exit=3

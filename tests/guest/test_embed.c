@@ -246,18 +246,9 @@ static bool blocked_signals(const char *task, unsigned long long *blocked)
 	return ours;
 }
 
-// The library's threads take no signal that is sent to the process, but a fault of their own does
-// reach its handler. A vCPU within KVM_RUN shows the mask that it has there.
-static void threads_block_all_but_faults(void **state)
+// A vCPU within KVM_RUN shows the mask that it has there.
+static int count_masked_threads(void)
 {
-	(void)state;
-	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	config.cpus = 2;
-	struct veneer *vm = make(&config);
-	assert_int_equal(veneer_start(vm, NULL), 0);
-	usleep(100000);
 	DIR *tasks = opendir("/proc/self/task");
 	assert_non_null(tasks);
 	int seen = 0;
@@ -272,6 +263,25 @@ static void threads_block_all_but_faults(void **state)
 		assert_false(blocked >> (SIGBUS - 1) & 1);
 	}
 	closedir(tasks);
+	return seen;
+}
+
+// The library's threads take no signal that is sent to the process, but a fault of their own does
+// reach its handler.
+static void threads_block_all_but_faults(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "spin";
+	config.cpus = 2;
+	struct veneer *vm = make(&config);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	int seen = 0;
+	for (int i = 0; i < 200 && seen < 3; i++) { // they start, and then take their names
+		usleep(50000);
+		seen = count_masked_threads();
+	}
 	assert_int_equal(seen, 3); // two vCPUs and the serial port's loop
 	veneer_destroy(vm);
 }
