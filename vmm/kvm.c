@@ -44,6 +44,10 @@ static int open_system(struct veneer_error *error)
 		return vn_fail(error, code, "cannot open /dev/kvm: %s", strerror(-code));
 	}
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+	if (version < 0) {
+		close(fd);
+		return vn_fail(error, -ENODEV, "/dev/kvm is not KVM");
+	}
 	if (version != KVM_API_VERSION) {
 		close(fd);
 		return vn_fail(error, -ENOSYS, "/dev/kvm speaks API version %d, not %d", version,

@@ -164,8 +164,9 @@ static int check_options(const struct veneer_memory *options, struct veneer_erro
 			options->size, MEMORY_MIN / MIB);
 	if (options->size % page != 0)
 		return vn_fail(error, -EINVAL,
-			"guest memory of %" PRIu64 " bytes is no multiple of its pages' %" PRIu64,
-			options->size, page);
+			"guest memory of %" PRIu64 " bytes is no multiple of its pages' %" PRIu64
+			"K; the next larger size is %" PRIu64 "K",
+			options->size, page / 1024, (options->size / page + 1) * (page / 1024));
 	if (options->size > (uint64_t)1 << 46)
 		return vn_fail(error, -EINVAL, "guest memory of %" PRIu64 "G is more than 64T",
 			options->size / GIB);
