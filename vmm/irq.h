@@ -5,6 +5,7 @@
 #ifndef VN_IRQ_H
 #define VN_IRQ_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/kvm.h"
@@ -21,6 +22,31 @@ int vn_irq_open(
 	struct vn_irq *irq, const struct vn_kvm *kvm, uint32_t gsi, struct veneer_error *error);
 void vn_irq_close(struct vn_irq *irq);
 void vn_irq_raise(const struct vn_irq *irq);
+
+// The vm's interrupt routing (KVM_SET_GSI_ROUTING): GSIs 0 to 23 are the IOAPIC's pins, 0 to 15 the
+// PICs' as well; those from 24 on are messages. Owned by the vm; any thread, it locks itself.
+struct vn_irqs;
+int vn_irqs_create(struct vn_irqs **irqs, const struct vn_kvm *kvm, struct veneer_error *error);
+void vn_irqs_destroy(struct vn_irqs *irqs);
+
+// A message-signalled interrupt, owned by the transport that raises it, as vn_irq_raise(&msi->irq)
+// from any thread. While it is masked its eventfd is not attached to KVM: what is raised then stays
+// in the eventfd's counter, which is the pending bit, and is delivered when it is unmasked.
+struct vn_msi {
+	struct vn_irq irq;
+	struct vn_irqs *irqs;
+	bool masked;
+};
+
+// A new vector gets a GSI of its own, and is masked. -ENOSPC when KVM has no more routes.
+int vn_msi_open(struct vn_msi *msi, struct vn_irqs *irqs, struct veneer_error *error);
+void vn_msi_close(struct vn_msi *msi);
+
+// Address and data as the guest wrote them (Intel SDM volume 3, 11.11).
+int vn_msi_set(struct vn_msi *msi, uint64_t address, uint32_t data);
+int vn_msi_mask(struct vn_msi *msi);
+int vn_msi_unmask(struct vn_msi *msi);
+bool vn_msi_is_pending(const struct vn_msi *msi);
 
 // Have KVM signal `fd` when the guest writes `value` with 4 bytes at MMIO address `gpa`, in place
 // of an exit to user space. `kvm` NULL: does nothing (tests without KVM).

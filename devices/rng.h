@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// virtio-rng (virtio 1.2 section 5.4), fed by the host's getrandom(2).
+#ifndef VN_RNG_H
+#define VN_RNG_H
+
+#include "virtio/device.h"
+
+int vn_rng_create(struct vn_virtio_device **device, const char *name,
+	const struct vn_memory *memory, const struct vn_log *log, struct veneer_error *error);
+void vn_rng_destroy(struct vn_virtio_device *device);
+
+#endif
