@@ -56,12 +56,24 @@ static const char RUN_HELP[] =
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
 	"no\n"
 	"                        other. prealloc: all of it before the start. lock: never swapped\n"
-	"  -d, --disk PATH[,readonly][,cache=none|writeback|writethrough][,serial=S]\n"
+	"  -d, --disk PATH[,readonly][,cache=MODE][,queues=N][,serial=S]\n"
 	"                        a raw file or block device as a virtio disk; repeatable. cache:\n"
 	"                        writeback (default) uses the host's page cache, none goes around\n"
-	"                        it, writethrough completes a write when it is on the disk. "
-	"serial:\n"
-	"                        up to 20 bytes. A comma within PATH or S is written ,,\n"
+	"                        it; writethrough and directsync are the same, but complete a "
+	"write\n"
+	"                        when it is on the disk; unsafe is writeback that flushes "
+	"nothing.\n"
+	"                        queues: 1 to 16, default one per CPU up to 4. serial: up to 20\n"
+	"                        bytes. A comma within PATH or S is written ,,\n"
+	"  --net tap=NAME[,mac=M][,queues=N][,mtu=N]\n"
+	"                        a virtio network device on a TAP interface of the host; "
+	"repeatable\n"
+	"  --net user[,mac=M][,hostfwd=tcp|udp:ADDR:HOSTPORT:GUESTPORT]...\n"
+	"                        or on the host's own sockets, without privileges. hostfwd: what\n"
+	"                        reaches HOSTPORT of the host's ADDR goes to the guest's "
+	"GUESTPORT\n"
+	"  --rng on|off          a virtio source of randomness; default on with --kernel\n"
+	"  --transport pci|mmio  how virtio devices are attached; default pci with --kernel\n"
 	"\n"
 	"Console\n"
 	"  --serial stdio|none|file:PATH|pty\n"
@@ -232,6 +244,10 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.memory = options->memory;
 	config.disks = options->disks;
 	config.disk_count = options->disk_count;
+	config.nets = options->nets;
+	config.net_count = options->net_count;
+	config.rng = options->rng;
+	config.transport = options->transport;
 	config.serial_in = run->console.in;
 	config.serial_out = run->console.out;
 	config.message = on_message;

@@ -119,7 +119,8 @@ static void test_help(void **state)
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->err, "");
 	static const char *const options[] = {"--kernel", "--initrd", "--cmdline", "--cpus",
-		"--memory", "--disk", "--serial", "--timeout", "--dump-dtb", "--reboot"};
+		"--memory", "--disk", "--net", "--rng", "--transport", "--serial", "--timeout",
+		"--dump-dtb", "--reboot"};
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		assert_non_null(strstr(outcome->out, options[i]));
 	outcome = RUN(NULL, "--version");
@@ -144,6 +145,9 @@ static void test_bad_arguments(void **state)
 		{{"run", "-m", "1X"}, "'1X'"},
 		{{"run", "-m", "1G,huge"}, "'huge'"},
 		{{"run", "-d", "x,cache=fast"}, "'fast'"},
+		{{"run", "--net", "wifi"}, "'wifi'"},
+		{{"run", "--rng", "maybe"}, "'maybe'"},
+		{{"run", "--transport", "isa"}, "'isa'"},
 		{{"run", "--serial", "usb"}, "'usb'"},
 		{{"run", "--timeout", "soon"}, "'soon'"},
 	};
