@@ -22,6 +22,7 @@
 #include "virtio/mmio.h"
 #include "vmm/builtin.h"
 #include "vmm/bus.h"
+#include "vmm/config.h"
 #include "vmm/ioloop.h"
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
@@ -201,6 +202,17 @@ static int create_disk(
 		&slot->transport, slot->device, &vm->kvm, &vm->mmio, base, gsi, error);
 }
 
+static int create_disks(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	struct veneer_disk *disks;
+	int code = vn_config_disks(&disks, config, error);
+	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
+		code = create_disk(vm, &disks[i], error);
+	free(disks);
+	return code;
+}
+
 // The user's words, then a word for each device that kernels without ACPI find it by.
 static int make_cmdline(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
@@ -258,8 +270,8 @@ static int create_all(
 		code = create_vcpus(vm, error);
 	if (code == 0)
 		code = create_platform(vm, config, error);
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
-		code = create_disk(vm, &config->disks[i], error);
+	if (code == 0)
+		code = create_disks(vm, config, error);
 	return code == 0 ? load(vm, config, error) : code;
 }
 
