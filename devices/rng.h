@@ -6,6 +6,8 @@
 
 #include "virtio/device.h"
 
+// A device named `name` ("rng0") with a loop of its own. -EAGAIN while the host has only just
+// started and has no random numbers. Given back with vn_rng_destroy(), after its transport.
 int vn_rng_create(struct vn_virtio_device **device, const char *name,
 	const struct vn_memory *memory, const struct vn_log *log, struct veneer_error *error);
 void vn_rng_destroy(struct vn_virtio_device *device);
