@@ -1309,6 +1309,211 @@ static void files_are_locked(void **state)
 	vn_blk_destroy(first);
 }
 
+// Several queues, each with a driver's thread of its own and a part of the disk that no other one
+// touches: batches of writes, discards and zeroes, read back at once. cmocka's assertions belong to
+// the main thread, so what goes wrong is counted.
+#define QUEUES      4
+#define BATCH       32
+#define CHUNK       4096
+#define PART        (BATCH * CHUNK)
+#define RANGES(w)   (DATA - 65536 * (uint64_t)(QUEUES - (w)->index))
+#define BUFFER(w)   (DATA + 2 * PART * (uint64_t)(w)->index)
+#define REQUESTS(w) (HEADERS + 65536 * (uint64_t)(w)->index)
+
+struct worker {
+	unsigned index;
+	struct ring ring;
+	unsigned wrong;
+	uint64_t done;
+	pthread_t thread;
+};
+
+static struct worker workers[QUEUES];
+static bool host_can_clear;
+
+static void put_request(struct worker *worker, unsigned i, uint32_t type)
+{
+	uint64_t header = REQUESTS(worker) + 64ull * i;
+	uint64_t sector = (worker->index * (uint64_t)PART + i * (uint64_t)CHUNK) / 512;
+	uint64_t data = BUFFER(worker) + (type == VIRTIO_BLK_T_IN ? PART : 0) + CHUNK * (uint64_t)i;
+	uint32_t size = CHUNK;
+	if (type == VIRTIO_BLK_T_WRITE_ZEROES) {
+		struct virtio_blk_discard_write_zeroes range = {sector, CHUNK / 512, i % 2};
+		data = RANGES(worker) + 16ull * i;
+		size = sizeof(range);
+		memcpy(data_at(data, size), &range, size);
+	}
+	put_header(header, type, sector);
+	*data_at(header + 32, 1) = NO_STATUS;
+	uint16_t write = type == VIRTIO_BLK_T_IN ? RING_WRITE : 0;
+	ring_desc(&worker->ring, 3 * i, header, 16, RING_NEXT, 3 * i + 1);
+	ring_desc(&worker->ring, 3 * i + 1, data, size, RING_NEXT | write, 3 * i + 2);
+	ring_desc(&worker->ring, 3 * i + 2, header + 32, 1, RING_WRITE, 0);
+	ring_offer(&worker->ring, 3 * i);
+}
+
+static void await_batch(struct worker *worker)
+{
+	uint32_t id, len;
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, worker->index);
+	unsigned got = 0;
+	for (unsigned i = 0; i < 100000 && got < BATCH; i++) {
+		while (got < BATCH && ring_take(&worker->ring, &id, &len)) {
+			uint64_t header = REQUESTS(worker) + 64ull * (id / 3);
+			worker->wrong += *data_at(header + 32, 1) != VIRTIO_BLK_S_OK;
+			got++;
+		}
+		if (got < BATCH)
+			usleep(100);
+	}
+	worker->wrong += BATCH - got;
+	worker->done += got;
+}
+
+static void batch(struct worker *worker, uint32_t type)
+{
+	for (unsigned i = 0; i < BATCH; i++)
+		put_request(worker, i, type);
+	await_batch(worker);
+}
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	uint8_t *written = data_at(BUFFER(worker), PART);
+	uint8_t *got = data_at(BUFFER(worker) + PART, PART);
+	for (unsigned round = 0; round < 30 && !worker->wrong; round++) {
+		memset(written, (int)(round * QUEUES + worker->index + 1), PART);
+		batch(worker, VIRTIO_BLK_T_OUT);
+		memset(got, 0, PART);
+		batch(worker, VIRTIO_BLK_T_IN);
+		worker->wrong += memcmp(written, got, PART) != 0;
+		if (round % 3 == 0 && host_can_clear) {
+			batch(worker, VIRTIO_BLK_T_WRITE_ZEROES);
+			batch(worker, VIRTIO_BLK_T_IN);
+			memset(written, 0, PART);
+			worker->wrong += memcmp(written, got, PART) != 0;
+		}
+	}
+	return NULL;
+}
+
+static void drive_queues(void)
+{
+	assert_int_equal(mmio_negotiate(&bench.bus, mmio_features(&bench.bus)), MMIO_NEGOTIATED);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		workers[i] = (struct worker){.index = i};
+		ring_init(&workers[i].ring, &bench.memory, RINGS + 65536 * i, SIZE);
+		mmio_queue(&bench.bus, i, &workers[i].ring);
+	}
+	mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, MMIO_RUNNING);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
+}
+
+static void start_workers(void)
+{
+	for (unsigned i = 0; i < QUEUES; i++)
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+}
+
+static void open_queues(enum veneer_cache cache)
+{
+	attach(&(struct veneer_disk){.path = bench.path, .cache = cache, .queues = QUEUES});
+	host_can_clear = mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
+static void four_queues_at_once(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_WRITEBACK);
+	assert_true(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_MQ));
+	assert_int_equal(read_config().num_queues, QUEUES);
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, QUEUES);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	drive_queues();
+	start_workers();
+	for (unsigned i = 0; i < 20; i++) {
+		resize(DISK_SIZE + i % 2 * MIB); // meanwhile
+		usleep(1000);
+	}
+	for (unsigned i = 0; i < QUEUES; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_int_equal(workers[i].wrong, 0);
+		assert_true(workers[i].done >= 60 * BATCH);
+	}
+	assert_int_equal(warnings(), 0);
+	detach();
+}
+
+// One queue taken back while the others work, and started again.
+static void one_queue_of_four_stops(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_NONE);
+	drive_queues();
+	workers[0].wrong = 1; // it has nothing to do
+	start_workers();
+	pthread_join(workers[0].thread, NULL);
+	for (unsigned i = 0; i < 20; i++) {
+		workers[0].wrong = 0;
+		batch(&workers[0], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[0].wrong, 0);
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 0);
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
+		ring_init(&workers[0].ring, &bench.memory, RINGS, SIZE);
+		mmio_queue(&bench.bus, 0, &workers[0].ring);
+	}
+	for (unsigned i = 1; i < QUEUES; i++) {
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	detach();
+}
+
+// A reset takes back all queues, with requests in flight in each.
+static void a_reset_of_four_queues(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_DIRECTSYNC);
+	for (unsigned round = 0; round < 20; round++) {
+		drive_queues();
+		for (unsigned i = 0; i < QUEUES; i++) {
+			for (unsigned k = 0; k < BATCH; k++)
+				put_request(
+					&workers[i], k, k % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN);
+			mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, i);
+		}
+		usleep(round * 50);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		for (unsigned i = 0; i < QUEUES; i++) {
+			uint16_t before = ring_used_index(&workers[i].ring);
+			usleep(100);
+			assert_int_equal(ring_used_index(&workers[i].ring), before);
+		}
+	}
+	drive_queues();
+	for (unsigned i = 0; i < QUEUES; i++) {
+		batch(&workers[i], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	detach();
+}
+
+static void too_many_queues(void **state)
+{
+	(void)state;
+	struct veneer_disk disk = {.path = bench.path, .queues = VENEER_QUEUES_MAX + 1};
+	assert_refused(&disk, -EINVAL, "17 queues: must be 1 to 16");
+	disk.queues = VENEER_QUEUES_MAX;
+	attach(&disk);
+	assert_int_equal(read_config().num_queues, VENEER_QUEUES_MAX);
+	drive(mmio_features(&bench.bus) & ~FEATURE(VIRTIO_BLK_F_MQ)); // one will do
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+	detach();
+}
+
 #define WITH_FILE(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
 #define WITH_DISK(name) cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
 
@@ -1352,6 +1557,10 @@ int main(void)
 		WITH_DISK(a_new_size_is_told),
 		WITH_DISK(a_bad_size_changes_nothing),
 		WITH_DISK(a_size_that_keeps_changing),
+		WITH_FILE(four_queues_at_once),
+		WITH_FILE(one_queue_of_four_stops),
+		WITH_FILE(a_reset_of_four_queues),
+		WITH_FILE(too_many_queues),
 		WITH_DISK(garbage_requests),
 		WITH_DISK(two_vcpus_at_one_device),
 		WITH_FILE(opening_fails_in_words),
