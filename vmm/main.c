@@ -87,6 +87,14 @@ static const char RUN_HELP[] =
 	"run\n"
 	"  -h, --help            this help\n"
 	"\n"
+	"Signals\n"
+	"  SIGTERM  presses the guest's power button, and it ends in its own time; a second one "
+	"ends\n"
+	"           the run. Where there is no button to press (the guest that is built in has "
+	"none),\n"
+	"           the first one does. SIGINT and SIGHUP end the run\n"
+	"  SIGUSR1  makes Veneer look at the disks' sizes again, and tell the guest what changed\n"
+	"\n"
 	"Exit status\n"
 	"  0        the guest switched itself off, or reset without --reboot, or Ctrl-A x\n"
 	"  1 to 119 the guest's own value, through the debug-exit port (above that: 119)\n"
@@ -106,6 +114,8 @@ enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 // The main thread's.
 struct run {
 	const struct options *options;
+	struct veneer *vm; // that runs
+	bool pressed; // its power button, by SIGTERM
 	struct console console;
 	int signal_fd;
 	int timer_fd;
@@ -151,7 +161,7 @@ static void open_standard_descriptors(void)
 // thread takes them; one that was ignored on entry (nohup, a background job) stays ignored.
 static int open_signals(void)
 {
-	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGTSTP, SIGCONT};
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGTSTP, SIGCONT};
 	sigset_t watched;
 	sigset_t blocked;
 
@@ -190,6 +200,26 @@ static void suspend(void)
 	raise(SIGSTOP);
 }
 
+// The first SIGTERM presses the power button, for a kernel that may know it. The guest that is built
+// in does not.
+static bool press_power_button(struct run *run)
+{
+	if (run->pressed || !run->options->kernel)
+		return false;
+	run->pressed = veneer_press_power_button(run->vm) == 0;
+	return run->pressed;
+}
+
+static void refresh_disks(const struct run *run)
+{
+	struct veneer_error error = {""};
+
+	for (size_t i = 0; i < run->options->disk_count; i++) {
+		if (veneer_refresh_disk(run->vm, i, &error) < 0)
+			complain("%s", error.message);
+	}
+}
+
 static void on_signal(struct run *run)
 {
 	struct signalfd_siginfo info;
@@ -200,7 +230,9 @@ static void on_signal(struct run *run)
 			suspend();
 		} else if (info.ssi_signo == SIGCONT) {
 			terminal_forget();
-		} else {
+		} else if (info.ssi_signo == SIGUSR1) {
+			refresh_disks(run);
+		} else if (info.ssi_signo != SIGTERM || !press_power_button(run)) {
 			run->stop = STOP_SIGNAL;
 			run->signal = (int)info.ssi_signo;
 		}
@@ -259,18 +291,17 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	struct veneer_error *error)
 {
 	struct veneer_config config = configure(run, cmdline);
-	struct veneer *vm;
-	int ret = veneer_create(&vm, &config, error);
+	int ret = veneer_create(&run->vm, &config, error);
 
 	if (ret < 0)
 		return ret;
-	ret = veneer_start(vm, error);
+	ret = veneer_start(run->vm, error);
 	if (ret == 0) {
-		watch(run, veneer_fd(vm));
-		veneer_stop(vm);
-		veneer_wait(vm, result);
+		watch(run, veneer_fd(run->vm));
+		veneer_stop(run->vm);
+		veneer_wait(run->vm, result);
 	}
-	veneer_destroy(vm);
+	veneer_destroy(run->vm);
 	return ret;
 }
 
@@ -324,7 +355,7 @@ static int run_guest(struct run *run, const char *cmdline)
 	do {
 		ret = run_once(run, cmdline, &result, &error);
 	} while (ret == 0 && result.end == VENEER_END_RESET && run->options->reboot &&
-		 run->stop == STOP_NONE);
+		 run->stop == STOP_NONE && !run->pressed);
 	console_drain(&run->console);
 	console_close(&run->console);
 	if (ret < 0) {

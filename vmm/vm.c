@@ -58,6 +58,7 @@ struct veneer {
 	struct vn_pci *pci; // NULL where devices are on virtio-mmio
 	struct slot slots[PCI_DEVICES_MAX];
 	unsigned slot_count;
+	size_t disk_count; // they are in the first slots
 	struct vn_vcpu vcpus[VENEER_CPUS_MAX];
 	unsigned vcpu_count; // those created
 	struct vn_machine machine;
@@ -271,6 +272,7 @@ static int create_disks(
 	int code = vn_config_disks(&disks, config, error);
 	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
 		code = create_disk(vm, i, &disks[i], error);
+	vm->disk_count = config->disk_count;
 	free(disks);
 	return code;
 }
@@ -406,6 +408,14 @@ int veneer_press_power_button(struct veneer *vm)
 		vn_irq_raise(&vm->button_irq);
 	pthread_mutex_unlock(&vm->lock);
 	return runs ? 0 : -ENOTCONN;
+}
+
+int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error)
+{
+	if (index >= vm->disk_count)
+		return vn_fail(error, -EINVAL, "there is no disk %zu: this guest has %zu", index,
+			vm->disk_count);
+	return vn_blk_refresh(vm->slots[index].device, error);
 }
 
 // Once only, by the first that waits: the vCPUs have been kicked and are about to leave.
