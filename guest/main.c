@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "hostile.h"
 #include "machine.h"
+#include "net_commands.h"
 #include "print.h"
 #include "report.h"
 #include "smp.h"
@@ -71,6 +72,9 @@ static const struct action actions[] = {
 	{"queue-reset", command_queue_reset},
 	{"driver-reset", command_driver_reset},
 	{"features-wrong", command_features_wrong},
+	{"net-echo", command_net_echo},
+	{"net-send", command_net_send},
+	{"net-recv", command_net_recv},
 	{"echo", command_echo},
 	{"flood", command_flood},
 	{"spin", command_spin},
