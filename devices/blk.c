@@ -599,11 +599,15 @@ int vn_blk_refresh(struct vn_virtio_device *device, struct veneer_error *error)
 	vn_virtio_lock(device);
 	int code = blk->backend->ops->refresh(blk->backend, error);
 	uint64_t sectors = blk->backend->capacity >> SECTOR_SHIFT;
-	if (code == 0 && sectors != blk->config.capacity) {
+	bool changed = sectors != blk->config.capacity;
+	if (changed) {
 		blk->config.capacity = sectors;
 		vn_virtio_config_changed(device);
 	}
 	vn_virtio_unlock(device);
+	if (changed)
+		vn_note(device->log, "%s: its size is now %llu bytes", blk->name,
+			(unsigned long long)sectors << SECTOR_SHIFT);
 	return code;
 }
 

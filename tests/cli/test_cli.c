@@ -561,7 +561,7 @@ static void test_refresh(void **state)
 	await_text(job, "spin: for ever");
 	assert_int_equal(ftruncate(fd, 2 << 20), 0);
 	kill(job->pid, SIGUSR1);
-	nap();
+	await_text(job, "note: blk0: its size is now 2097152 bytes");
 	assert_int_equal(ftruncate(fd, 1000), 0);
 	kill(job->pid, SIGUSR1);
 	await_text(job, "its size, 1000 bytes, is not a multiple of 512");

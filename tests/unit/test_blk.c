@@ -10,12 +10,17 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <linux/magic.h>
 #include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "devices/blk.h"
@@ -111,15 +116,20 @@ static int destroy_bench(void **state)
 	return 0;
 }
 
-static int make_file(void **state)
+static void make_file_in(const char *directory)
 {
-	(void)state;
-	snprintf(bench.path, sizeof(bench.path), "blk-test-XXXXXX");
+	snprintf(bench.path, sizeof(bench.path), "%s/blk-test-XXXXXX", directory);
 	bench.fd = mkstemp(bench.path);
 	assert_true(bench.fd >= 0);
 	bench.warnings = 0;
 	bench.warning[0] = '\0';
 	fill_file();
+}
+
+static int make_file(void **state)
+{
+	(void)state;
+	make_file_in(".");
 	return 0;
 }
 
@@ -169,6 +179,15 @@ static void open_disk(enum veneer_cache cache, bool readonly)
 static int open_writeback(void **state)
 {
 	make_file(state);
+	open_disk(VENEER_CACHE_WRITEBACK, false);
+	return 0;
+}
+
+// A file system that knows how to punch holes, but not how to zero what it has.
+static int open_in_memory(void **state)
+{
+	(void)state;
+	make_file_in("/dev/shm");
 	open_disk(VENEER_CACHE_WRITEBACK, false);
 	return 0;
 }
@@ -392,6 +411,66 @@ static void writes_for_a_driver_without_flush(void **state)
 	(void)state;
 	drive(ALL_FEATURES);
 	write_and_flush();
+}
+
+// Pages of the file that the page cache has and the disk has not: cachestat(2), Linux 6.5, which is
+// too new for some libraries' headers.
+static uint64_t dirty_pages(void)
+{
+	enum { CACHESTAT = 451 };
+	const struct {
+		uint64_t offset, length;
+	} range = {0, DISK_SIZE};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} pages = {0};
+	struct statfs system;
+	assert_int_equal(fstatfs(bench.fd, &system), 0);
+	if (system.f_type == TMPFS_MAGIC || syscall(CACHESTAT, bench.fd, &range, &pages, 0) < 0) {
+		print_message("# nothing here tells which pages are dirty\n");
+		skip();
+	}
+	return pages.dirty + pages.writeback;
+}
+
+// What each mode promises of a write and of a flush.
+static void what_is_on_the_disk(void **state)
+{
+	(void)state;
+	static const struct {
+		enum veneer_cache cache;
+		bool written; // it is on the disk without a flush
+	} cases[] = {
+		{VENEER_CACHE_WRITEBACK, false},
+		{VENEER_CACHE_WRITETHROUGH, true},
+		{VENEER_CACHE_DIRECTSYNC, true},
+		{VENEER_CACHE_NONE, true},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(fsync(bench.fd), 0);
+		open_disk(cases[i].cache, false);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+		if (cases[i].written)
+			assert_int_equal(dirty_pages(), 0);
+		assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(dirty_pages(), 0);
+		detach();
+	}
+}
+
+// The host may write to the disk at any time of its own, but not every time between two requests.
+static void what_an_unsafe_disk_keeps_back(void **state)
+{
+	(void)state;
+	uint64_t dirty = 0;
+	open_disk(VENEER_CACHE_UNSAFE, false);
+	for (unsigned i = 0; i < 20 && dirty == 0; i++) {
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+		assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+		dirty = dirty_pages();
+	}
+	detach();
+	assert_true(dirty > 0);
 }
 
 // Memory that O_DIRECT does not take goes through a buffer, also more than fits into it at once.
@@ -1034,6 +1113,7 @@ static void a_new_size_is_told(void **state)
 	assert_int_equal(config_interrupt(), 0);
 
 	resize(2 * DISK_SIZE);
+	assert_string_equal(bench.warning, "blk0: its size is now 8388608 bytes");
 	assert_int_not_equal(generation(), before);
 	assert_int_equal(config_interrupt(), VIRTIO_MMIO_INT_CONFIG);
 	assert_int_equal(read_config().capacity, 2 * SECTORS);
@@ -1124,6 +1204,77 @@ static void a_size_that_keeps_changing(void **state)
 	atomic_store(&offering, false);
 	pthread_join(thread, NULL);
 	assert_true(large >= 100 && small >= 100);
+}
+
+// A block device, made of the scratch file; only root can make one.
+struct loop {
+	int fd;
+	char path[32];
+};
+
+static struct loop make_loop(uint32_t block_size)
+{
+	struct loop loop = {.fd = -1};
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	for (unsigned i = 0; control >= 0 && i < 10; i++) { // another process may be faster
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		struct loop_config config = {.fd = (uint32_t)bench.fd, .block_size = block_size};
+		config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+		snprintf(loop.path, sizeof(loop.path), "/dev/loop%d", number);
+		loop.fd = open(loop.path, O_RDWR | O_CLOEXEC);
+		if (loop.fd >= 0 && ioctl(loop.fd, LOOP_CONFIGURE, &config) == 0)
+			break;
+		if (loop.fd >= 0)
+			close(loop.fd);
+		loop.fd = -1;
+	}
+	int reason = errno;
+	if (control >= 0)
+		close(control);
+	if (loop.fd < 0) {
+		print_message("# no loop device can be made here: %s\n", strerror(reason));
+		skip();
+	}
+	return loop;
+}
+
+static void a_block_device(void **state)
+{
+	(void)state;
+	need_holes();
+	struct loop loop = make_loop(4096);
+	attach(&(struct veneer_disk){.path = loop.path, .cache = VENEER_CACHE_NONE});
+	drive(mmio_features(&bench.bus));
+	struct virtio_blk_config config = read_config();
+	assert_int_equal(config.capacity, SECTORS);
+	assert_int_equal(config.blk_size, 4096);
+	assert_int_equal(config.physical_block_exp, 0);
+	assert_int_equal(config.min_io_size, 1);
+	assert_int_equal(config.discard_sector_alignment, 8);
+	write_and_flush();
+	fill_file();
+	uint64_t before = blocks_in_use();
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 0, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 2048, 2048, 1), VIRTIO_BLK_S_OK);
+	assert_true(blocks_in_use() <= before - 4096);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 4096, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 3 * MIB), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 3 * MIB; i++)
+		assert_int_equal(data_at(DATA, 3 * MIB)[i], 0);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 6144, DATA, MIB), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, MIB), 3 * MIB, MIB);
+	assert_int_equal(warnings(), 0);
+	// Parts of its blocks are the driver's mistake.
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 6145, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_words(3 * MIB, MIB);
+
+	struct veneer_error error;
+	assert_int_equal(ftruncate(bench.fd, 2 * DISK_SIZE), 0);
+	assert_int_equal(ioctl(loop.fd, LOOP_SET_CAPACITY, 0), 0);
+	assert_int_equal(vn_blk_refresh(bench.device, &error), 0);
+	assert_int_equal(read_config().capacity, 2 * SECTORS);
+	detach();
+	close(loop.fd);
 }
 
 // Garbage requests: chains of any shape, headers of any type, buffers anywhere, in RAM and out of
@@ -1515,6 +1666,7 @@ static void too_many_queues(void **state)
 }
 
 #define WITH_FILE(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
+#define IN_MEMORY(name) cmocka_unit_test_setup_teardown(name, open_in_memory, close_disk)
 #define WITH_DISK(name) cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
 
 int main(void)
@@ -1528,6 +1680,8 @@ int main(void)
 		WITH_FILE(writes_through),
 		WITH_FILE(writes_unsafely),
 		WITH_DISK(writes_for_a_driver_without_flush),
+		WITH_FILE(what_is_on_the_disk),
+		WITH_FILE(what_an_unsafe_disk_keeps_back),
 		WITH_FILE(unaligned_memory_without_cache),
 		WITH_DISK(gives_its_id),
 		WITH_FILE(gives_an_id_of_twenty_bytes),
@@ -1551,7 +1705,10 @@ int main(void)
 		WITH_FILE(the_end_with_requests_in_flight),
 		WITH_DISK(discards_free_blocks),
 		WITH_DISK(writes_zeroes),
+		IN_MEMORY(discards_free_blocks),
+		IN_MEMORY(writes_zeroes),
 		WITH_FILE(clears_in_every_cache_mode),
+		WITH_FILE(a_block_device),
 		WITH_DISK(judges_every_range),
 		WITH_DISK(clears_only_what_was_negotiated),
 		WITH_DISK(a_new_size_is_told),
