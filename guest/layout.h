@@ -25,7 +25,7 @@
 
 #define RFLAGS_IOPL3 0x3002 /* I/O privilege 3, interrupts off, bit 1 always set */
 
-#define TSS_IO_BYTES 416 /* I/O bitmap: ports 0 to 0xcff, with the PCI ones at its end */
+#define TSS_IO_BYTES 424 /* I/O bitmap: ports 0 to 0xd3f, with the PCI ones near its end */
 #define TSS_LIMIT    (0x68 + TSS_IO_BYTES) /* the bitmap ends in a byte of ones */
 
 #define VECTOR_UD       6

@@ -24,6 +24,33 @@ struct pci_function pci_functions[PCI_FUNCTIONS];
 static unsigned function_count;
 static uint64_t window; /* where the next BAR without an address goes, 0: nowhere */
 
+uint64_t mmio_read(uint64_t address, unsigned bytes)
+{
+	uint64_t value = 0;
+
+	if (bytes == 1)
+		__asm__ volatile("movb (%1), %b0" : "+q"(value) : "r"(address) : "memory");
+	else if (bytes == 2)
+		__asm__ volatile("movw (%1), %w0" : "+r"(value) : "r"(address) : "memory");
+	else if (bytes == 4)
+		__asm__ volatile("movl (%1), %k0" : "+r"(value) : "r"(address) : "memory");
+	else
+		__asm__ volatile("movq (%1), %0" : "=r"(value) : "r"(address) : "memory");
+	return value;
+}
+
+void mmio_write(uint64_t address, uint64_t value, unsigned bytes)
+{
+	if (bytes == 1)
+		__asm__ volatile("movb %b0, (%1)" : : "q"(value), "r"(address) : "memory");
+	else if (bytes == 2)
+		__asm__ volatile("movw %w0, (%1)" : : "r"(value), "r"(address) : "memory");
+	else if (bytes == 4)
+		__asm__ volatile("movl %k0, (%1)" : : "r"(value), "r"(address) : "memory");
+	else
+		__asm__ volatile("movq %0, (%1)" : : "r"(value), "r"(address) : "memory");
+}
+
 static uint16_t select_port(unsigned slot, unsigned offset)
 {
 	out32(PORT_PCI_ADDRESS, PORT_ENABLE | slot << 11 | (offset & 0xfcu));

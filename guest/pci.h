@@ -51,6 +51,10 @@ struct pci_function {
 
 extern struct pci_function pci_functions[PCI_FUNCTIONS];
 
+/* A register of 1, 2, 4 or 8 bytes in memory, at any address: one plain `mov`. */
+uint64_t mmio_read(uint64_t address, unsigned bytes);
+void mmio_write(uint64_t address, uint64_t value, unsigned bytes);
+
 /*
  * Looks, the first time, at what there is: in the memory that the device tree or `pci=BASE[,WINDOW]`
  * names, or for `pci=ports` through ports 0xcf8 and 0xcfc. Turns memory decoding, bus mastering and

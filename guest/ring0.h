@@ -123,34 +123,6 @@ static inline void mmio_write32(uint64_t address, uint32_t value)
 	__asm__ volatile("movl %0, (%1)" : : "r"(value), "r"(address) : "memory");
 }
 
-/* The same with 1, 2, 4 or 8 bytes, at any address. */
-static inline uint64_t mmio_read(uint64_t address, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes == 1)
-		__asm__ volatile("movb (%1), %b0" : "+q"(value) : "r"(address) : "memory");
-	else if (bytes == 2)
-		__asm__ volatile("movw (%1), %w0" : "+r"(value) : "r"(address) : "memory");
-	else if (bytes == 4)
-		__asm__ volatile("movl (%1), %k0" : "+r"(value) : "r"(address) : "memory");
-	else
-		__asm__ volatile("movq (%1), %0" : "=r"(value) : "r"(address) : "memory");
-	return value;
-}
-
-static inline void mmio_write(uint64_t address, uint64_t value, unsigned bytes)
-{
-	if (bytes == 1)
-		__asm__ volatile("movb %b0, (%1)" : : "q"(value), "r"(address) : "memory");
-	else if (bytes == 2)
-		__asm__ volatile("movw %w0, (%1)" : : "r"(value), "r"(address) : "memory");
-	else if (bytes == 4)
-		__asm__ volatile("movl %k0, (%1)" : : "r"(value), "r"(address) : "memory");
-	else
-		__asm__ volatile("movq %0, (%1)" : : "r"(value), "r"(address) : "memory");
-}
-
 static inline uint64_t rdtsc(void)
 {
 	uint32_t low, high;

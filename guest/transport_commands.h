@@ -10,5 +10,6 @@ int command_msix_mask(const char *value);
 int command_queue_reset(const char *value);
 int command_driver_reset(const char *value);
 int command_features_wrong(const char *value);
+int command_config_scan(const char *value);
 
 #endif
