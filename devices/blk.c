@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ids.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,11 +19,13 @@
 #include "vmm/iovec.h"
 
 #define SECTOR_SHIFT 9
-#define QUEUES       1
 #define QUEUE_SIZE   256
 // A chain also holds a header and a status.
 #define SEGMENTS_MAX (QUEUE_SIZE - 2)
 #define RING_ENTRIES 256
+// Of a discard or a write of zeroes: a reset waits for it, so it must not be the whole disk.
+#define RANGES_MAX        16
+#define RANGE_SECTORS_MAX (1u << (30 - SECTOR_SHIFT))
 
 // Where a request is, between pop and push. On the queue's loop only.
 struct blk_request {
@@ -31,6 +34,8 @@ struct blk_request {
 	uint8_t *status; // the guest's byte
 	uint32_t writable; // bytes of the chain that the device may write, the status among them
 	uint16_t head;
+	uint16_t range, range_count; // of a request that clears ranges: the next one, all
+	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
 	struct iovec iov[QUEUE_SIZE];
 };
 
@@ -53,11 +58,14 @@ struct vn_blk {
 	struct vn_virtio_device device;
 	char name[16];
 	uint8_t serial[VIRTIO_BLK_ID_BYTES];
-	struct virtio_blk_config config;
+	struct virtio_blk_config config; // the capacity: under the device's lock
 	struct vn_blk_backend *backend;
 	atomic_uint errors; // of the host, over the device's life
-	struct vn_virtio_queue virtio_queues[QUEUES];
-	struct blk_queue queues[QUEUES];
+	atomic_uint
+		unsupported; // kinds of requests, by bit, of which it was said that the host has none
+	unsigned queue_count;
+	struct vn_virtio_queue virtio_queues[VENEER_QUEUES_MAX];
+	struct blk_queue queues[VENEER_QUEUES_MAX];
 };
 
 static struct vn_blk *from_device(struct vn_virtio_device *device)
@@ -75,28 +83,59 @@ static void complete(struct blk_request *request, uint8_t status, uint32_t data)
 	vn_virtqueue_push(request->queue->ring, request->head, written);
 }
 
+static const char *name_of(enum vn_blk_kind kind)
+{
+	static const char *const names[] = {[VN_BLK_READ] = "read",
+		[VN_BLK_WRITE] = "write",
+		[VN_BLK_FLUSH] = "flush",
+		[VN_BLK_DISCARD] = "discard",
+		[VN_BLK_ZERO] = "write of zeroes"};
+	return names[kind];
+}
+
 // Warn of the first host error, the second, the fourth...: a failing disk must not fill the log.
 static void report(struct blk_request *request, int code, const char *reason)
 {
-	static const char *const names[] = {"read", "write", "flush"};
 	const struct vn_blk_io *io = &request->io;
 	struct vn_blk *blk = request->queue->blk;
 	unsigned count = atomic_fetch_add_explicit(&blk->errors, 1, memory_order_relaxed) + 1;
 	if ((count & (count - 1)) != 0)
 		return;
 	vn_warn(blk->device.log, "%s: %s at byte %llu failed: %s (error %u of this disk)",
-		blk->name, names[io->kind], (unsigned long long)io->offset,
+		blk->name, name_of(io->kind), (unsigned long long)io->offset,
 		reason ? reason : strerror(-code), count);
 }
+
+// The host turned out to have no such operation, which is no error of the disk.
+static void report_unsupported(struct vn_blk *blk, enum vn_blk_kind kind)
+{
+	unsigned bit = 1u << kind;
+	unsigned before = atomic_fetch_or_explicit(&blk->unsupported, bit, memory_order_relaxed);
+	if (!(before & bit))
+		vn_warn(blk->device.log, "%s: the host cannot do a %s here", blk->name,
+			name_of(kind));
+}
+
+static bool clears(enum vn_blk_kind kind)
+{
+	return kind == VN_BLK_DISCARD || kind == VN_BLK_ZERO;
+}
+
+static void next_range(struct blk_request *request);
 
 static void io_done(struct vn_blk_io *io, int code, const char *reason)
 {
 	struct blk_request *request =
 		(struct blk_request *)((char *)io - offsetof(struct blk_request, io));
 	request->queue->in_flight--;
-	if (code < 0) {
+	if (code == -EOPNOTSUPP && clears(io->kind)) {
+		report_unsupported(request->queue->blk, io->kind);
+		complete(request, VIRTIO_BLK_S_UNSUPP, 0);
+	} else if (code < 0) {
 		report(request, code, reason);
 		complete(request, VIRTIO_BLK_S_IOERR, 0);
+	} else if (clears(io->kind)) {
+		next_range(request);
 	} else {
 		complete(request, VIRTIO_BLK_S_OK,
 			io->kind == VN_BLK_READ ? request->writable - 1 : 0);
@@ -107,10 +146,17 @@ static void submit(struct blk_request *request, enum vn_blk_kind kind)
 {
 	struct blk_queue *queue = request->queue;
 	request->io.kind = kind;
-	request->io.stable = kind == VN_BLK_WRITE && queue->write_through;
+	request->io.stable = (kind == VN_BLK_WRITE || kind == VN_BLK_ZERO) && queue->write_through;
 	request->io.done = io_done;
 	queue->in_flight++;
 	queue->blk->backend->ops->submit(queue->blk->backend, queue->loop, &request->io);
+}
+
+static bool is_within(const struct vn_blk_backend *backend, uint64_t sector, uint64_t sectors)
+{
+	uint64_t capacity =
+		atomic_load_explicit(&backend->capacity, memory_order_relaxed) >> SECTOR_SHIFT;
+	return sector <= capacity && sectors <= capacity - sector;
 }
 
 // Start a read or write of the `size` bytes in request->io.iov.
@@ -118,9 +164,7 @@ static void transfer(
 	struct blk_request *request, enum vn_blk_kind kind, uint64_t sector, uint64_t size)
 {
 	const struct vn_blk_backend *backend = request->queue->blk->backend;
-	uint64_t sectors = size >> SECTOR_SHIFT;
-	uint64_t capacity = backend->capacity >> SECTOR_SHIFT;
-	if (size % (1u << SECTOR_SHIFT) != 0 || sector > capacity || sectors > capacity - sector ||
+	if (size % (1u << SECTOR_SHIFT) != 0 || !is_within(backend, sector, size >> SECTOR_SHIFT) ||
 		(kind == VN_BLK_WRITE && backend->readonly)) {
 		complete(request, VIRTIO_BLK_S_IOERR, 0);
 		return;
@@ -134,6 +178,60 @@ static void transfer(
 	submit(request, kind);
 }
 
+// The status of a range before anything is done to it (section 5.2.6.2).
+static uint8_t judge_range(
+	const struct blk_request *request, const struct virtio_blk_discard_write_zeroes *range)
+{
+	uint32_t flags = request->io.kind == VN_BLK_ZERO ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	if (range->flags & ~flags)
+		return VIRTIO_BLK_S_UNSUPP;
+	if (range->num_sectors > RANGE_SECTORS_MAX ||
+		!is_within(request->queue->blk->backend, range->sector, range->num_sectors))
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+// Go on with the next range that is not empty, or end the request.
+static void next_range(struct blk_request *request)
+{
+	while (request->range < request->range_count) {
+		const struct virtio_blk_discard_write_zeroes *range =
+			&request->ranges[request->range++];
+		if (range->num_sectors == 0)
+			continue;
+		request->io.offset = range->sector << SECTOR_SHIFT;
+		request->io.size = (uint64_t)range->num_sectors << SECTOR_SHIFT;
+		request->io.unmap = range->flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+		submit(request, request->io.kind);
+		return;
+	}
+	complete(request, VIRTIO_BLK_S_OK, 0);
+}
+
+// A discard or a write of zeroes: the `size` bytes in request->io.iov are ranges, copied at once,
+// all of which are judged before the first is carried out.
+static void clear(struct blk_request *request, enum vn_blk_kind kind, uint64_t size)
+{
+	const struct vn_virtio_device *device = &request->queue->blk->device;
+	unsigned feature = kind == VN_BLK_ZERO ? VIRTIO_BLK_F_WRITE_ZEROES : VIRTIO_BLK_F_DISCARD;
+	uint8_t status = VIRTIO_BLK_S_OK;
+	if (!vn_virtio_has(device, feature) || size > sizeof(request->ranges))
+		status = VIRTIO_BLK_S_UNSUPP;
+	else if (size == 0 || size % sizeof(request->ranges[0]) != 0)
+		status = VIRTIO_BLK_S_IOERR;
+	else
+		vn_iovec_gather(request->ranges, request->io.iov, size);
+	request->io.kind = kind;
+	request->range = 0;
+	request->range_count = (uint16_t)(size / sizeof(request->ranges[0]));
+	for (unsigned i = 0; status == VIRTIO_BLK_S_OK && i < request->range_count; i++)
+		status = judge_range(request, &request->ranges[i]);
+	if (status == VIRTIO_BLK_S_OK)
+		next_range(request);
+	else
+		complete(request, status, 0);
+}
+
 static void get_id(struct blk_request *request)
 {
 	uint32_t size = request->writable - 1;
@@ -143,7 +241,45 @@ static void get_id(struct blk_request *request)
 	complete(request, VIRTIO_BLK_S_OK, size);
 }
 
-// Carry out a chain. The header may be cut up or share a descriptor with data in any way, the
+// Carry out a request. Its data is in request->io.iov: `in` bytes from the driver, or room for what
+// goes to it.
+static void dispatch(
+	struct blk_request *request, const struct virtio_blk_outhdr *header, uint64_t in)
+{
+	switch (header->type) {
+	case VIRTIO_BLK_T_IN:
+		transfer(request, VN_BLK_READ, header->sector, request->writable - 1);
+		break;
+	case VIRTIO_BLK_T_OUT:
+		transfer(request, VN_BLK_WRITE, header->sector, in);
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		request->io.offset = 0;
+		submit(request, VN_BLK_FLUSH);
+		break;
+	case VIRTIO_BLK_T_GET_ID:
+		get_id(request);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		clear(request, VN_BLK_DISCARD, in);
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		clear(request, VN_BLK_ZERO, in);
+		break;
+	default:
+		complete(request, VIRTIO_BLK_S_UNSUPP, 0);
+		break;
+	}
+}
+
+// Types whose data comes from the driver.
+static bool is_out(uint32_t type)
+{
+	return type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
+	       type == VIRTIO_BLK_T_WRITE_ZEROES;
+}
+
+// Take a chain apart. The header may be cut up or share a descriptor with data in any way, the
 // status is the last writable byte, and what is between them is data (section 2.7.4).
 static void carry_out(struct blk_request *request, const struct vn_chain *chain)
 {
@@ -160,28 +296,12 @@ static void carry_out(struct blk_request *request, const struct vn_chain *chain)
 
 	request->io.iov = writable;
 	request->io.iov_count = writable_count;
-	switch (header.type) {
-	case VIRTIO_BLK_T_IN:
-		transfer(request, VN_BLK_READ, header.sector, request->writable - 1);
-		break;
-	case VIRTIO_BLK_T_OUT:
+	if (is_out(header.type)) {
 		request->io.iov = chain->iov;
 		request->io.iov_count = chain->readable;
 		vn_iovec_advance(&request->io.iov, &request->io.iov_count, sizeof(header));
-		transfer(request, VN_BLK_WRITE, header.sector,
-			chain->readable_size - sizeof(header));
-		break;
-	case VIRTIO_BLK_T_FLUSH:
-		request->io.offset = 0;
-		submit(request, VN_BLK_FLUSH);
-		break;
-	case VIRTIO_BLK_T_GET_ID:
-		get_id(request);
-		break;
-	default:
-		complete(request, VIRTIO_BLK_S_UNSUPP, 0);
-		break;
 	}
+	dispatch(request, &header, chain->readable_size - sizeof(header));
 }
 
 // 1 when a request was taken, 0 when there is none, or -EPROTO.
@@ -284,32 +404,79 @@ static void config_read(struct vn_virtio_device *device, uint32_t offset, void *
 static const struct vn_virtio_ops blk_ops = {
 	.start = start, .stop = stop, .config_read = config_read};
 
+// What the fields of the configuration space hold that say how to access the disk well.
+static void describe_topology(
+	struct virtio_blk_config *config, const struct vn_blk_backend *backend)
+{
+	uint32_t block = backend->block_size;
+	uint32_t minimum = backend->io_min / block;
+	while (((uint64_t)block << config->physical_block_exp) < backend->physical_size)
+		config->physical_block_exp++;
+	config->alignment_offset = (uint8_t)(backend->alignment / block);
+	config->min_io_size = minimum <= UINT16_MAX ? (uint16_t)minimum : 0;
+	config->opt_io_size = backend->io_best / block;
+}
+
+static void describe_clearing(
+	struct virtio_blk_config *config, const struct vn_blk_backend *backend)
+{
+	if (backend->discards) {
+		config->max_discard_sectors = RANGE_SECTORS_MAX;
+		config->max_discard_seg = RANGES_MAX;
+		config->discard_sector_alignment = backend->physical_size >> SECTOR_SHIFT;
+	}
+	if (backend->zeroes) {
+		config->max_write_zeroes_sectors = RANGE_SECTORS_MAX;
+		config->max_write_zeroes_seg = RANGES_MAX;
+		config->write_zeroes_may_unmap = 1;
+	}
+}
+
+static uint64_t offered(const struct vn_blk *blk)
+{
+	const struct vn_blk_backend *backend = blk->backend;
+	uint64_t features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
+			    1ull << VIRTIO_BLK_F_TOPOLOGY;
+	// Without a write cache there is nothing to flush: a driver that sees no FLUSH takes the
+	// disk for write-through (section 5.2.5.1), which it is.
+	if (backend->write_cache)
+		features |= 1ull << VIRTIO_BLK_F_FLUSH;
+	if (backend->readonly)
+		features |= 1ull << VIRTIO_BLK_F_RO;
+	if (backend->discards)
+		features |= 1ull << VIRTIO_BLK_F_DISCARD;
+	if (backend->zeroes)
+		features |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	if (blk->queue_count > 1)
+		features |= 1ull << VIRTIO_BLK_F_MQ;
+	return features;
+}
+
 static void describe(struct vn_blk *blk, const struct vn_memory *memory, const struct vn_log *log)
 {
 	const struct vn_blk_backend *backend = blk->backend;
 	blk->config = (struct virtio_blk_config){.capacity = backend->capacity >> SECTOR_SHIFT,
 		.seg_max = SEGMENTS_MAX,
-		.blk_size = backend->block_size};
+		.blk_size = backend->block_size,
+		.num_queues = (uint16_t)blk->queue_count};
+	describe_topology(&blk->config, backend);
+	describe_clearing(&blk->config, backend);
 	blk->device = (struct vn_virtio_device){.name = blk->name,
 		.id = VIRTIO_ID_BLOCK,
-		.features = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE,
+		.features = offered(blk),
 		.config_size = sizeof(blk->config),
-		.queue_count = QUEUES,
+		.queue_count = blk->queue_count,
 		.queues = blk->virtio_queues,
 		.ops = &blk_ops,
 		.memory = memory,
 		.log = log};
-	// Without a write cache there is nothing to flush: a driver that sees no FLUSH takes the
-	// disk for write-through (section 5.2.5.1), which it is.
-	if (backend->write_cache)
-		blk->device.features |= 1ull << VIRTIO_BLK_F_FLUSH;
-	if (backend->readonly)
-		blk->device.features |= 1ull << VIRTIO_BLK_F_RO;
 }
 
 static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error *error)
 {
 	struct blk_queue *queue = &blk->queues[index];
+	char name[32];
+	snprintf(name, sizeof(name), "%s-%u", blk->name, index);
 	blk->virtio_queues[index].size_max = QUEUE_SIZE;
 	queue->blk = blk;
 	queue->index = index;
@@ -318,7 +485,7 @@ static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error 
 	queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
 	if (!queue->requests)
 		return vn_fail(error, -ENOMEM, "%s: no memory for its requests", blk->name);
-	int code = vn_ioloop_create(&queue->loop, blk->name, RING_ENTRIES, error);
+	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, error);
 	if (code < 0)
 		free(queue->requests);
 	return code;
@@ -334,7 +501,7 @@ static void destroy_queues(struct vn_blk *blk, unsigned count)
 
 static int create_queues(struct vn_blk *blk, struct veneer_error *error)
 {
-	for (unsigned i = 0; i < QUEUES; i++) {
+	for (unsigned i = 0; i < blk->queue_count; i++) {
 		int code = create_queue(blk, i, error);
 		if (code < 0) {
 			destroy_queues(blk, i);
@@ -344,21 +511,33 @@ static int create_queues(struct vn_blk *blk, struct veneer_error *error)
 	return 0;
 }
 
-int vn_blk_create(struct vn_virtio_device **device, const char *name,
-	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
-	struct veneer_error *error)
+static int judge_disk(const struct veneer_disk *disk, struct veneer_error *error)
 {
 	if (disk->serial && strlen(disk->serial) > VIRTIO_BLK_ID_BYTES)
 		return vn_fail(error, -EINVAL,
 			"disk %s: serial number '%s' is longer than %d bytes", disk->path,
 			disk->serial, VIRTIO_BLK_ID_BYTES);
+	if (disk->queues > VENEER_QUEUES_MAX)
+		return vn_fail(error, -EINVAL, "disk %s: %u queues: must be 1 to %d", disk->path,
+			disk->queues, VENEER_QUEUES_MAX);
+	return 0;
+}
+
+int vn_blk_create(struct vn_virtio_device **device, const char *name,
+	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
+	struct veneer_error *error)
+{
+	int code = judge_disk(disk, error);
+	if (code < 0)
+		return code;
 	struct vn_blk *blk = calloc(1, sizeof(*blk));
 	if (!blk)
 		return vn_fail(error, -ENOMEM, "%s: no memory", name);
 	strncpy(blk->name, name, sizeof(blk->name) - 1);
 	if (disk->serial)
 		memcpy(blk->serial, disk->serial, strnlen(disk->serial, sizeof(blk->serial)));
-	int code = vn_blk_file_open(&blk->backend, disk, log, error);
+	blk->queue_count = disk->queues ? disk->queues : 1;
+	code = vn_blk_file_open(&blk->backend, disk, log, error);
 	if (code < 0)
 		goto free_blk;
 	describe(blk, memory, log);
@@ -380,10 +559,29 @@ free_blk:
 	return code;
 }
 
+// The lock keeps the capacity and its generation together for a driver that reads both.
+int vn_blk_refresh(struct vn_virtio_device *device, struct veneer_error *error)
+{
+	struct vn_blk *blk = from_device(device);
+	vn_virtio_lock(device);
+	int code = blk->backend->ops->refresh(blk->backend, error);
+	uint64_t sectors = blk->backend->capacity >> SECTOR_SHIFT;
+	bool changed = sectors != blk->config.capacity;
+	if (changed) {
+		blk->config.capacity = sectors;
+		vn_virtio_config_changed(device);
+	}
+	vn_virtio_unlock(device);
+	if (changed)
+		vn_note(device->log, "%s: its size is now %llu bytes", blk->name,
+			(unsigned long long)sectors << SECTOR_SHIFT);
+	return code;
+}
+
 void vn_blk_destroy(struct vn_virtio_device *device)
 {
 	struct vn_blk *blk = from_device(device);
-	destroy_queues(blk, QUEUES);
+	destroy_queues(blk, blk->queue_count);
 	vn_virtio_device_destroy(device);
 	blk->backend->ops->destroy(blk->backend);
 	free(blk);

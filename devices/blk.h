@@ -7,12 +7,17 @@
 #include "virtio/device.h"
 #include "vmm/memory.h"
 
-// A device named `name` ("blk0") on `disk`, with a loop of its own for its queue. The strings are
-// copied or not needed afterwards; `memory` and `log` must outlive it. On success *device is given
-// back with vn_blk_destroy(), after its transport.
+// A device named `name` ("blk0") on `disk`, with disk->queues queues (0: one) and a loop for each.
+// The strings are copied or not needed afterwards; `memory` and `log` must outlive it. On success
+// *device is given back with vn_blk_destroy(), after its transport.
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
 	struct veneer_error *error);
+
+// Look at the size of the file or device again, and tell the driver when it has changed. From any
+// thread, once the device has its transport. A size that no disk can have changes nothing: -EINVAL.
+int vn_blk_refresh(struct vn_virtio_device *device, struct veneer_error *error);
+
 void vn_blk_destroy(struct vn_virtio_device *device);
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef VN_BLK_BACKEND_H
 #define VN_BLK_BACKEND_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -13,7 +14,13 @@
 #include "vmm/error.h"
 #include "vmm/ioloop.h"
 
-enum vn_blk_kind { VN_BLK_READ, VN_BLK_WRITE, VN_BLK_FLUSH };
+enum vn_blk_kind {
+	VN_BLK_READ,
+	VN_BLK_WRITE,
+	VN_BLK_FLUSH,
+	VN_BLK_DISCARD, // what the range holds afterwards does not matter
+	VN_BLK_ZERO, // the range reads as zero afterwards
+};
 
 struct vn_blk_backend;
 
@@ -21,13 +28,14 @@ struct vn_blk_backend;
 // `done` is called, on the loop's thread only.
 struct vn_blk_io {
 	enum vn_blk_kind kind;
-	bool stable; // a write that ends on stable storage
+	bool stable; // a VN_BLK_WRITE or VN_BLK_ZERO that ends on stable storage
+	bool unmap; // a VN_BLK_ZERO that may give the range's blocks back to the host
 	// A read or write. The backend moves them along as it proceeds, so that after a failure
 	// `offset` is where it happened.
 	struct iovec *iov;
 	unsigned iov_count;
 	uint64_t offset; // bytes; the range lies within the capacity
-	uint64_t size; // bytes in `iov`, above 0
+	uint64_t size; // bytes, above 0; those in `iov` of a read or write
 	// 0, or a negative errno with a reason in words, or NULL where the errno says it all.
 	// Also called from within `submit`.
 	void (*done)(struct vn_blk_io *io, int code, const char *reason);
@@ -37,20 +45,32 @@ struct vn_blk_io {
 	struct vn_blk_backend *backend;
 	struct vn_ioloop *loop;
 	struct iovec bounce;
+	unsigned step;
 };
 
 // `submit` is called on the loop's thread; different loops may call it at once.
 struct vn_blk_backend_ops {
 	void (*submit)(
 		struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io);
+	// Look at the size again and set `capacity` to it. From any thread, one at a time.
+	int (*refresh)(struct vn_blk_backend *backend, struct veneer_error *error);
 	void (*destroy)(struct vn_blk_backend *backend); // nothing is in flight
 };
 
-// Embedded in a backend of some kind. Immutable once opened.
+// Embedded in a backend of some kind. Immutable once opened, but for the capacity.
 struct vn_blk_backend {
 	const struct vn_blk_backend_ops *ops;
-	uint64_t capacity; // bytes, a multiple of block_size
+	_Atomic uint64_t capacity; // bytes, a multiple of block_size
 	uint32_t block_size; // logical, bytes: 512 or more, a power of two
+	// What a driver had better keep to, in bytes, multiples of block_size: the block below
+	// which a write means a read (a power of two, times block_size), where the first one
+	// begins, the smallest and the best size of a transfer. 0: unknown, but for the first.
+	uint32_t physical_size;
+	uint32_t alignment;
+	uint32_t io_min;
+	uint32_t io_best;
+	bool discards; // takes VN_BLK_DISCARD
+	bool zeroes; // takes VN_BLK_ZERO
 	bool readonly;
 	bool write_cache; // writes that are not `stable` need a flush to be so
 };

@@ -1,27 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The file backend: opening, which finds out what the file is and what O_DIRECT needs, and the data
-// path, which is one submission for each operation and a further one for what a short transfer left.
+// path, which is one submission for each operation and further ones for what a short transfer left or
+// what the host does only in steps.
 #include "devices/blk_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "vmm/iovec.h"
 
 #define SECTOR 512
+// A file system's blocks may be larger, but are not read to write a part of them.
+#define PHYSICAL_MAX 4096
 
-// Immutable once opened.
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+// Immutable once opened, but for the capacity.
 struct blk_file {
 	struct vn_blk_backend backend;
+	char *path; // for messages
 	int fd;
 	bool direct;
+	bool device; // a block device
+	bool unsafe; // nothing need be stable
 	uint32_t memory_align; // of buffers for O_DIRECT; a power of two
 };
 
@@ -113,7 +124,7 @@ static void submit_transfer(struct blk_file *file, struct vn_blk_io *io)
 	io->op.complete = transferred;
 	if (file->direct && ((io->offset | io->size) & (file->backend.block_size - 1)) != 0) {
 		finish(io, -EINVAL,
-			"cache=none: offset and size are not multiples of the block size");
+			"O_DIRECT: offset and size are not multiples of the block size");
 		return;
 	}
 	if (file->direct && !is_aligned(file, io)) {
@@ -129,35 +140,110 @@ static void submit_transfer(struct blk_file *file, struct vn_blk_io *io)
 	transfer(file, io);
 }
 
+// The steps of clearing a range.
+enum step {
+	STEP_PUNCH, // a hole, which reads as zero
+	STEP_ZERO, // zeroes in place
+	STEP_REPUNCH, // where the file system cannot do that: a hole...
+	STEP_FILL, // ...and new blocks in it
+	STEP_SYNC,
+};
+
+static void cleared(struct vn_ioloop_op *op, int result, uint32_t flags);
+
+static void clear(struct blk_file *file, struct vn_blk_io *io, enum step step)
+{
+	static const int modes[] = {[STEP_PUNCH] = PUNCH,
+		[STEP_ZERO] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		[STEP_REPUNCH] = PUNCH,
+		[STEP_FILL] = FALLOC_FL_KEEP_SIZE};
+	io->op.complete = cleared;
+	io->step = step;
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
+	if (step == STEP_SYNC)
+		io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
+	else
+		io_uring_prep_fallocate(
+			sqe, file->fd, modes[step], (off_t)io->offset, (off_t)io->size);
+}
+
+// Another way to the same end, where the host does not know this one. A block device knows
+// STEP_ZERO always, a file that got this far STEP_PUNCH.
+static bool retry(struct blk_file *file, struct vn_blk_io *io)
+{
+	if (io->kind != VN_BLK_ZERO)
+		return false;
+	if (io->step == STEP_PUNCH)
+		clear(file, io, STEP_ZERO);
+	else if (io->step == STEP_ZERO && !io->unmap && !file->device)
+		clear(file, io, STEP_REPUNCH);
+	else
+		return false;
+	return true;
+}
+
+static void cleared(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)flags;
+	struct vn_blk_io *io = (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
+	struct blk_file *file = from_backend(io->backend);
+	if (result == -EINTR || result == -EAGAIN)
+		clear(file, io, io->step);
+	else if (result == -EOPNOTSUPP && retry(file, io))
+		return;
+	else if (result < 0 && io->step != STEP_FILL) // the hole reads as zero anyway
+		finish(io, result, NULL);
+	else if (io->step == STEP_REPUNCH)
+		clear(file, io, STEP_FILL);
+	else if (io->stable && io->step != STEP_SYNC)
+		clear(file, io, STEP_SYNC);
+	else
+		finish(io, 0, NULL);
+}
+
+static void submit_flush(struct blk_file *file, struct vn_blk_io *io)
+{
+	if (file->unsafe) {
+		finish(io, 0, NULL);
+		return;
+	}
+	io->op.complete = flushed;
+	io_uring_prep_fsync(vn_ioloop_sqe(io->loop, &io->op), file->fd, IORING_FSYNC_DATASYNC);
+}
+
 static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io)
 {
 	struct blk_file *file = from_backend(backend);
 	io->backend = backend;
 	io->loop = loop;
 	io->bounce.iov_base = NULL;
-	if (io->kind != VN_BLK_FLUSH) {
+	if (file->unsafe)
+		io->stable = false;
+	if (io->kind == VN_BLK_FLUSH)
+		submit_flush(file, io);
+	else if (io->kind == VN_BLK_DISCARD)
+		clear(file, io, STEP_PUNCH);
+	else if (io->kind == VN_BLK_ZERO)
+		clear(file, io, io->unmap ? STEP_PUNCH : STEP_ZERO);
+	else
 		submit_transfer(file, io);
-		return;
-	}
-	io->op.complete = flushed;
-	io_uring_prep_fsync(vn_ioloop_sqe(loop, &io->op), file->fd, IORING_FSYNC_DATASYNC);
 }
 
 static void destroy(struct vn_blk_backend *backend)
 {
 	struct blk_file *file = from_backend(backend);
 	close(file->fd);
+	free(file->path);
 	free(file);
 }
 
-static const struct vn_blk_backend_ops file_ops = {.submit = submit, .destroy = destroy};
-
 static int open_failure(const struct veneer_disk *disk, int code, struct veneer_error *error)
 {
-	if (code == -EINVAL && disk->cache == VENEER_CACHE_NONE)
+	bool direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
+	if (code == -EINVAL && direct)
 		return vn_fail(error, code,
-			"disk %s: its file system has no O_DIRECT, which cache=none needs; use "
-			"cache=writeback",
+			"disk %s: its file system has no O_DIRECT, which cache=none and "
+			"cache=directsync need; use cache=writeback or cache=writethrough",
 			disk->path);
 	const char *remedy = !disk->readonly && (code == -EACCES || code == -EROFS)
 				     ? "; add readonly if it is to be read only"
@@ -194,22 +280,98 @@ static int lock(struct blk_file *file, const struct veneer_disk *disk, const str
 	return 0;
 }
 
-// Size and, for a block device, the block size that partition tables on it are written in.
+static int read_capacity(struct blk_file *file, uint64_t *capacity, struct veneer_error *error)
+{
+	struct stat status;
+	int code =
+		file->device ? ioctl(file->fd, BLKGETSIZE64, capacity) : fstat(file->fd, &status);
+	if (code < 0)
+		return vn_fail(error, -errno, "disk %s: its size is unknown: %s", file->path,
+			strerror(errno));
+	if (!file->device)
+		*capacity = (uint64_t)status.st_size;
+	return 0;
+}
+
+// A limit of a block device's queue; a partition has its disk's. 0 where there is none to read.
+static uint64_t read_limit(dev_t number, const char *name)
+{
+	static const char *const places[] = {"queue", "../queue"};
+	uint64_t limit = 0;
+	bool found = false;
+	for (unsigned i = 0; i < 2 && !found; i++) {
+		char path[96];
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(number),
+			minor(number), places[i], name);
+		FILE *stream = fopen(path, "re");
+		if (!stream)
+			continue;
+		found = fscanf(stream, "%lu", &limit) == 1;
+		fclose(stream);
+	}
+	return found ? limit : 0;
+}
+
+// The block size that partition tables on a block device are written in, what it had better be
+// accessed in, and what it can clear. A hole there is zeroes written with leave to unmap, without
+// which a device has no use for fallocate() as a discard.
+static int measure_device(struct blk_file *file, dev_t number, struct veneer_error *error)
+{
+	struct vn_blk_backend *backend = &file->backend;
+	int block_size;
+	unsigned physical, io_min = 0, io_best = 0;
+	int alignment = 0;
+	if (ioctl(file->fd, BLKSSZGET, &block_size) < 0 ||
+		ioctl(file->fd, BLKPBSZGET, &physical) < 0)
+		return vn_fail(error, -errno, "disk %s: its block size is unknown: %s", file->path,
+			strerror(errno));
+	if (ioctl(file->fd, BLKIOMIN, &io_min) == 0)
+		backend->io_min = io_min;
+	if (ioctl(file->fd, BLKIOOPT, &io_best) == 0)
+		backend->io_best = io_best;
+	if (ioctl(file->fd, BLKALIGNOFF, &alignment) == 0 && alignment > 0)
+		backend->alignment = (uint32_t)alignment;
+	backend->block_size = (uint32_t)block_size;
+	backend->physical_size = physical;
+	backend->zeroes = !backend->readonly;
+	backend->discards = !backend->readonly && read_limit(number, "discard_max_bytes") > 0 &&
+			    read_limit(number, "write_zeroes_max_bytes") > 0;
+	return 0;
+}
+
+static bool is_power_of_two(uint64_t value)
+{
+	return value > 0 && (value & (value - 1)) == 0;
+}
+
+// A file is accessed best in its file system's blocks. Whether holes can be punched is asked where
+// there is nothing to lose, behind its end.
+static void measure_file(struct blk_file *file, const struct stat *status)
+{
+	struct vn_blk_backend *backend = &file->backend;
+	uint32_t block = (uint32_t)status->st_blksize;
+	backend->block_size = SECTOR;
+	backend->physical_size = SECTOR;
+	if (is_power_of_two((uint64_t)status->st_blksize) && block >= SECTOR) {
+		backend->physical_size = block < PHYSICAL_MAX ? block : PHYSICAL_MAX;
+		backend->io_best = block > PHYSICAL_MAX ? block : 0;
+	}
+	backend->io_min = backend->physical_size;
+	backend->discards = !backend->readonly &&
+			    fallocate(file->fd, PUNCH, status->st_size, PHYSICAL_MAX) == 0;
+	backend->zeroes = backend->discards;
+}
+
 static int measure(
 	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
 {
 	struct stat status;
 	if (fstat(file->fd, &status) < 0)
 		return open_failure(disk, -errno, error);
-	file->backend.capacity = (uint64_t)status.st_size;
-	file->backend.block_size = SECTOR;
-	if (S_ISBLK(status.st_mode)) {
-		int block_size;
-		if (ioctl(file->fd, BLKGETSIZE64, &file->backend.capacity) < 0 ||
-			ioctl(file->fd, BLKSSZGET, &block_size) < 0)
-			return open_failure(disk, -errno, error);
-		file->backend.block_size = (uint32_t)block_size;
-	}
+	file->device = S_ISBLK(status.st_mode);
+	if (file->device)
+		return measure_device(file, status.st_rdev, error);
+	measure_file(file, &status);
 	return 0;
 }
 
@@ -226,28 +388,46 @@ static int measure_direct(
 	if (status.stx_dio_offset_align == 0)
 		return open_failure(disk, -EINVAL, error);
 	file->memory_align = status.stx_dio_mem_align;
-	if (status.stx_dio_offset_align > file->backend.block_size)
-		file->backend.block_size = status.stx_dio_offset_align;
+	struct vn_blk_backend *backend = &file->backend;
+	if (status.stx_dio_offset_align > backend->block_size)
+		backend->block_size = status.stx_dio_offset_align;
+	if (backend->physical_size < backend->block_size)
+		backend->physical_size = backend->io_min = backend->block_size;
 	return 0;
 }
 
-static int judge_size(
-	const struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+static int judge_capacity(
+	const struct blk_file *file, uint64_t capacity, struct veneer_error *error)
 {
-	const struct vn_blk_backend *backend = &file->backend;
-	if (backend->capacity == 0)
-		return vn_fail(error, -EINVAL, "disk %s: is empty", disk->path);
-	if (backend->capacity % SECTOR != 0)
+	if (capacity == 0)
+		return vn_fail(error, -EINVAL, "disk %s: is empty", file->path);
+	if (capacity % SECTOR != 0)
 		return vn_fail(error, -EINVAL,
-			"disk %s: its size, %llu bytes, is not a multiple of 512", disk->path,
-			(unsigned long long)backend->capacity);
-	if (backend->capacity % backend->block_size != 0)
+			"disk %s: its size, %llu bytes, is not a multiple of 512", file->path,
+			(unsigned long long)capacity);
+	if (capacity % file->backend.block_size != 0)
 		return vn_fail(error, -EINVAL,
-			"disk %s: its size, %llu bytes, is not a multiple of %u, which cache=none "
+			"disk %s: its size, %llu bytes, is not a multiple of %u, which O_DIRECT "
 			"needs here; use cache=writeback",
-			disk->path, (unsigned long long)backend->capacity, backend->block_size);
+			file->path, (unsigned long long)capacity, file->backend.block_size);
 	return 0;
 }
+
+// Requests in flight may see the old size or the new one.
+static int refresh(struct vn_blk_backend *backend, struct veneer_error *error)
+{
+	struct blk_file *file = from_backend(backend);
+	uint64_t capacity = 0;
+	int code = read_capacity(file, &capacity, error);
+	if (code == 0)
+		code = judge_capacity(file, capacity, error);
+	if (code == 0)
+		atomic_store_explicit(&backend->capacity, capacity, memory_order_relaxed);
+	return code;
+}
+
+static const struct vn_blk_backend_ops file_ops = {
+	.submit = submit, .refresh = refresh, .destroy = destroy};
 
 static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	const struct vn_log *log, struct veneer_error *error)
@@ -256,7 +436,7 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	if (code < 0)
 		return code;
 	int flags = O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR);
-	file->direct = disk->cache == VENEER_CACHE_NONE;
+	file->direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
 	file->fd = open(disk->path, flags | (file->direct ? O_DIRECT : 0));
 	if (file->fd < 0)
 		return open_failure(disk, -errno, error);
@@ -266,7 +446,7 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	if (code == 0 && file->direct)
 		code = measure_direct(file, disk, error);
 	if (code == 0)
-		code = judge_size(file, disk, error);
+		code = refresh(&file->backend, error);
 	if (code < 0)
 		close(file->fd);
 	return code;
@@ -280,9 +460,14 @@ int vn_blk_file_open(struct vn_blk_backend **backend, const struct veneer_disk *
 		return vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
 	file->backend.ops = &file_ops;
 	file->backend.readonly = disk->readonly;
-	file->backend.write_cache = disk->cache != VENEER_CACHE_WRITETHROUGH;
-	int code = open_file(file, disk, log, error);
+	file->backend.write_cache =
+		disk->cache != VENEER_CACHE_WRITETHROUGH && disk->cache != VENEER_CACHE_DIRECTSYNC;
+	file->unsafe = disk->cache == VENEER_CACHE_UNSAFE;
+	file->path = strdup(disk->path);
+	int code = file->path ? open_file(file, disk, log, error)
+			      : vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
 	if (code < 0) {
+		free(file->path);
 		free(file);
 		return code;
 	}

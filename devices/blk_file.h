@@ -7,6 +7,11 @@
 //   none          O_DIRECT; a flush is fdatasync()
 //   writethrough  the host's page cache; every write carries RWF_DSYNC, and there is no write cache
 //                 to tell the guest of
+//   directsync    O_DIRECT, and the same
+//   unsafe        the host's page cache; a flush does nothing
+//
+// A discard punches a hole. Zeroes are written by fallocate() too, which keeps the blocks allocated
+// unless the guest lets them go. Both are offered where the host's file system or device has them.
 //
 // O_DIRECT asks for aligned offsets, sizes and memory. The first two become the disk's block size,
 // to which drivers keep; a request that does not is failed. Memory that is aligned too little for

@@ -73,21 +73,29 @@ static void start_tick(void)
 	write_register(REGISTER_COUNT, TICK_COUNT);
 }
 
-int apic_route(uint32_t gsi)
+int apic_vector(void)
 {
-	uint32_t entry = IOAPIC_REDIRECTION + 2 * gsi;
-
 	apic_init();
 	if (!routed)
 		start_tick();
 	if (VECTOR_IRQ + routed == VECTOR_TICK)
 		return -1;
+	ring0_irq(1);
+	return (int)routed++;
+}
+
+int apic_route(uint32_t gsi)
+{
+	uint32_t entry = IOAPIC_REDIRECTION + 2 * gsi;
+	int irq = apic_vector();
+
+	if (irq < 0)
+		return -1;
 	mmio_write32(IOAPIC_SELECT, entry + 1);
 	mmio_write32(IOAPIC_WINDOW, apic_id() << 24);
 	mmio_write32(IOAPIC_SELECT, entry);
-	mmio_write32(IOAPIC_WINDOW, VECTOR_IRQ + routed);
-	ring0_irq(1);
-	return (int)routed++;
+	mmio_write32(IOAPIC_WINDOW, VECTOR_IRQ + (uint32_t)irq);
+	return irq;
 }
 
 static void send(uint32_t id, uint32_t command)

@@ -12,6 +12,12 @@ void apic_init(void);
 uint32_t apic_id(void);
 
 /*
+ * An interrupt vector that nobody has, VECTOR_IRQ and above, for this CPU, which lets ring 3 be
+ * interrupted. Returns its index in irq_counts[], or -1 when none is left.
+ */
+int apic_vector(void);
+
+/*
  * Routes a GSI (a pin of the IOAPIC at 0xfec00000), edge triggered and active high, to this CPU
  * and lets ring 3 be interrupted. Returns the index in irq_counts[], or -1 when none is left.
  */

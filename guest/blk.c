@@ -5,13 +5,11 @@
  */
 #include "blk.h"
 
-#include "apic.h"
 #include "print.h"
 #include "ring0.h"
 
-#define DEVICE_ID_BLK 2
-#define TIMEOUT_NS    10000000000ull
-#define LATE_NS       1000000000ull /* how much later than its cause an interrupt may come */
+#define TIMEOUT_NS 10000000000ull
+#define LATE_NS    1000000000ull /* how much later than its cause an interrupt may come */
 
 #define CONFIG_CAPACITY   (VIRTIO_CONFIG + 0)
 #define CONFIG_SIZE_MAX   (VIRTIO_CONFIG + 8)
@@ -19,8 +17,9 @@
 #define CONFIG_BLOCK_SIZE (VIRTIO_CONFIG + 20)
 
 #define WANTED                                                                                     \
-	(FEATURE_VERSION_1 | FEATURE_EVENT_IDX | FEATURE_INDIRECT | BLK_FEATURE_SIZE_MAX |         \
-		BLK_FEATURE_SEG_MAX | BLK_FEATURE_RO | BLK_FEATURE_BLK_SIZE | BLK_FEATURE_FLUSH)
+	(FEATURE_VERSION_1 | FEATURE_EVENT_IDX | FEATURE_INDIRECT | FEATURE_RING_RESET |           \
+		BLK_FEATURE_SIZE_MAX | BLK_FEATURE_SEG_MAX | BLK_FEATURE_RO |                      \
+		BLK_FEATURE_BLK_SIZE | BLK_FEATURE_FLUSH)
 
 static uint64_t address_of(const volatile void *p)
 {
@@ -30,20 +29,13 @@ static uint64_t address_of(const volatile void *p)
 bool blk_find(struct blk *blk)
 {
 	const char *word = machine_word("disk"), *wait = machine_word("wait");
-	uint64_t wanted = 0, seen = 0;
+	uint64_t wanted = 0;
 
 	if (word)
 		parse_number(&word, &wanted);
-	for (unsigned i = 0; i < machine.device_count; i++) {
-		if (!virtio_probe(&blk->device, &machine.devices[i], DEVICE_ID_BLK))
-			continue;
-		if (seen++ == wanted) {
-			blk->irq = -1;
-			blk->spin = wait && text_equal(wait, "spin");
-			return true;
-		}
-	}
-	return false;
+	blk->irq = -1;
+	blk->spin = wait && text_equal(wait, "spin");
+	return virtio_find(&blk->device, DEVICE_ID_BLK, wanted);
 }
 
 /* Capacity is two registers: the generation says whether they belong together (4.2.2.2). */
@@ -122,7 +114,7 @@ int blk_start(struct blk *blk)
 int blk_use_interrupts(struct blk *blk, bool interrupts)
 {
 	if (interrupts && blk->irq < 0) {
-		blk->irq = apic_route(blk->device.gsi);
+		blk->irq = virtio_irq(&blk->device, 0);
 		if (blk->irq < 0)
 			return fail("interrupt vector for the disk", "one", "none");
 	}
@@ -236,7 +228,7 @@ static int wait_for_interrupt(struct blk *blk)
 	if (count != blk->irq_seen) {
 		blk->irq_seen = count;
 		blk->armed = false;
-		virtio_write(&blk->device, VIRTIO_INTERRUPT_ACK, 3);
+		virtio_irq_acknowledge(&blk->device);
 		return 0;
 	}
 	idle(blk, count);

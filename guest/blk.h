@@ -5,7 +5,7 @@
 #ifndef GUEST_BLK_H
 #define GUEST_BLK_H
 
-#include "virtio_mmio.h"
+#include "virtio.h"
 
 #define BLK_SECTOR   512
 #define BLK_SLOTS    32

@@ -9,6 +9,7 @@
 
 #include "apic.h"
 #include "machine.h"
+#include "pci.h"
 #include "print.h"
 #include "ring0.h"
 
@@ -179,6 +180,17 @@ int command_dump(const char *value)
 
 		print("virtio-mmio %lx size %lx gsi %u: device ID %u\n", d->base, d->bytes, d->gsi,
 			mmio_read32(d->base + 8));
+	}
+	for (unsigned i = 0; i < pci_scan(); i++) {
+		const struct pci_function *f = &pci_functions[i];
+
+		print("pci slot %u: %04x:%04x, %u MSI-X vectors\n", f->slot, f->vendor, f->device,
+			f->vectors);
+		for (unsigned bar = 0; bar < PCI_BARS; bar++) {
+			if (f->bars[bar].bytes)
+				print("  bar %u at %lx size %lx\n", bar, f->bars[bar].base,
+					f->bars[bar].bytes);
+		}
 	}
 	for (unsigned i = 0; i < machine.cpu_count; i++)
 		print("cpu %u: APIC ID %u\n", i, machine.apic_ids[i]);

@@ -108,6 +108,8 @@ static bool take_property(struct cursor *c, struct fdt_node *node)
 		node->compatible = property;
 	else if (same(name, "reg"))
 		node->reg = property;
+	else if (same(name, "ranges"))
+		node->ranges = property;
 	else if (same(name, "interrupts"))
 		node->interrupts = property;
 	else if (same(name, "timebase-frequency"))

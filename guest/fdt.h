@@ -18,7 +18,7 @@ struct fdt_property {
 
 struct fdt_node {
 	const char *name; /* with its unit address; "" for the root */
-	struct fdt_property compatible, reg, interrupts, timebase;
+	struct fdt_property compatible, reg, ranges, interrupts, timebase;
 };
 
 /*

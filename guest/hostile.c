@@ -495,16 +495,9 @@ static unsigned register_reads(struct hostile *h)
 {
 	uint64_t bytes = h->device.bytes < 0x1000 ? h->device.bytes : 0x1000;
 
-	for (uint64_t a = h->device.base; a < h->device.base + bytes; a++) {
-		uint64_t left = h->device.base + bytes - a, value;
-
-		__asm__ volatile("movb (%1), %b0" : "=q"(value) : "r"(a) : "memory");
-		if (left >= 2)
-			__asm__ volatile("movw (%1), %w0" : "=r"(value) : "r"(a) : "memory");
-		if (left >= 4)
-			__asm__ volatile("movl (%1), %k0" : "=r"(value) : "r"(a) : "memory");
-		if (left >= 8)
-			__asm__ volatile("movq (%1), %0" : "=r"(value) : "r"(a) : "memory");
+	for (uint64_t at = 0; at < bytes; at++) {
+		for (unsigned width = 1; width <= 8 && width <= bytes - at; width *= 2)
+			mmio_read(h->device.base + at, width);
 	}
 	return submit(h, 0);
 }
@@ -514,17 +507,11 @@ static unsigned register_writes(struct hostile *h)
 	uint64_t bytes = h->device.bytes < 0x1000 ? h->device.bytes : 0x1000;
 	uint64_t value = 0x9e3779b97f4a7c15;
 
-	for (uint64_t a = h->device.base; a < h->device.base + bytes; a++) {
-		uint64_t left = h->device.base + bytes - a;
-
-		value = value * 6364136223846793005u + 1442695040888963407u;
-		__asm__ volatile("movb %b0, (%1)" : : "q"(value), "r"(a) : "memory");
-		if (left >= 2)
-			__asm__ volatile("movw %w0, (%1)" : : "r"(value >> 3), "r"(a) : "memory");
-		if (left >= 4)
-			__asm__ volatile("movl %k0, (%1)" : : "r"(value >> 5), "r"(a) : "memory");
-		if (left >= 8)
-			__asm__ volatile("movq %0, (%1)" : : "r"(value), "r"(a) : "memory");
+	for (uint64_t at = 0; at < bytes; at++) {
+		for (unsigned width = 1; width <= 8 && width <= bytes - at; width *= 2) {
+			value = value * 6364136223846793005u + 1442695040888963407u;
+			mmio_write(h->device.base + at, value >> 3, width);
+		}
 	}
 	return submit(h, 0);
 }

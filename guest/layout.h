@@ -25,7 +25,7 @@
 
 #define RFLAGS_IOPL3 0x3002 /* I/O privilege 3, interrupts off, bit 1 always set */
 
-#define TSS_IO_BYTES 256 /* I/O bitmap: ports 0 to 0x7ff */
+#define TSS_IO_BYTES 424 /* I/O bitmap: ports 0 to 0xd3f, with the PCI ones near its end */
 #define TSS_LIMIT    (0x68 + TSS_IO_BYTES) /* the bitmap ends in a byte of ones */
 
 #define VECTOR_UD       6
@@ -47,9 +47,11 @@
 #define RING0_POPCNT 7
 #define RING0_COUNT  8
 
-#define PORT_SERIAL     0x3f8
-#define PORT_KEYBOARD   0x64
-#define PORT_DEBUG_EXIT 0xf4
-#define PORT_SLEEP      0x600
+#define PORT_SERIAL      0x3f8
+#define PORT_KEYBOARD    0x64
+#define PORT_DEBUG_EXIT  0xf4
+#define PORT_SLEEP       0x600
+#define PORT_PCI_ADDRESS 0xcf8
+#define PORT_PCI_DATA    0xcfc
 
 #endif

@@ -16,6 +16,7 @@
 #define HIGH_END     (1ull << 39)
 #define GIB          (1ull << 30)
 #define MSR_KVMCLOCK 0x4b564d01
+#define SPARE_TABLES 6 /* for registers above 4 GiB */
 
 /* PVH boot ABI, x86/HVM direct boot: hvm_start_info, hvm_modlist_entry, hvm_memmap_table_entry. */
 struct start_info {
@@ -46,7 +47,7 @@ struct kvm_clock {
 struct machine machine;
 
 extern char guest_end[];
-extern uint64_t pdpt[512];
+extern uint64_t pml4[512], pdpt[512];
 
 static char command_line[COMMAND_LINE];
 static uint64_t heap_next, heap_end;
@@ -124,6 +125,20 @@ static void add_device(uint64_t base, uint64_t bytes, uint64_t gsi)
 			(struct machine_device){base, bytes, (uint32_t)gsi};
 }
 
+/* A PCI root: its configuration space and, of its `ranges` (3 + 2 + 2 cells), the 64-bit window. */
+static void read_pci_root(const struct fdt_node *node)
+{
+	uint64_t kind, base, bytes;
+
+	if (!fdt_cells(node->reg, 0, 2, &machine.ecam))
+		machine.ecam = 0;
+	for (size_t i = 0; fdt_cells(node->ranges, i, 1, &kind); i += 7) {
+		if ((kind >> 24 & 3) == 3 && fdt_cells(node->ranges, i + 3, 2, &base) &&
+			fdt_cells(node->ranges, i + 5, 2, &bytes))
+			machine.pci_window = (struct machine_range){base, bytes, 0};
+	}
+}
+
 static void visit_node(void *context, const struct fdt_node *node, const struct fdt_node *parent)
 {
 	uint64_t base, bytes, gsi, id;
@@ -132,6 +147,8 @@ static void visit_node(void *context, const struct fdt_node *node, const struct 
 	if (fdt_compatible(node, "virtio,mmio") && fdt_cells(node->reg, 0, 2, &base) &&
 		fdt_cells(node->reg, 2, 2, &bytes) && fdt_cells(node->interrupts, 0, 1, &gsi))
 		add_device(base, bytes, gsi);
+	if (fdt_compatible(node, "pci-host-ecam-generic"))
+		read_pci_root(node);
 	if (parent && text_equal(parent->name, "cpus") &&
 		fdt_cells(node->reg, 0, node->reg.bytes / 4, &id) && machine.cpu_count < MAX_CPUS)
 		machine.apic_ids[machine.cpu_count++] = (uint32_t)id;
@@ -285,6 +302,12 @@ void machine_release(uint64_t mark)
 	heap_next = mark;
 }
 
+static void fill_directory(uint64_t *directory, uint64_t base)
+{
+	for (unsigned i = 0; i < 512; i++)
+		directory[i] = base + i * 0x200000ull + 0xe7;
+}
+
 /* A page directory of 2 MiB pages for the gigabyte at `base`, where 1 GiB pages are lacking. */
 static uint64_t small_directory(uint64_t base)
 {
@@ -292,8 +315,7 @@ static uint64_t small_directory(uint64_t base)
 
 	if (!directory)
 		return 0;
-	for (unsigned i = 0; i < 512; i++)
-		directory[i] = base + i * 0x200000ull + 0xe7;
+	fill_directory(directory, base);
 	return (uint64_t)(uintptr_t)directory + 0x27;
 }
 
@@ -311,6 +333,36 @@ void machine_map_high(void)
 				pdpt[base / GIB] = giant ? base + 0xe7 : small_directory(base);
 		}
 	}
+}
+
+bool machine_map(uint64_t address)
+{
+	static uint64_t spare[SPARE_TABLES][512] __attribute__((aligned(4096)));
+	static unsigned used;
+	uint64_t base = address & ~(GIB - 1), *table = pdpt;
+	unsigned top = (unsigned)(address >> 39);
+
+	if (top >= 256)
+		return false;
+	if (top && !pml4[top]) {
+		if (used == SPARE_TABLES)
+			return false;
+		pml4[top] = (uint64_t)(uintptr_t)spare[used++] + 0x27;
+	}
+	if (top)
+		table = (uint64_t *)(uintptr_t)(pml4[top] & ~0xfffull);
+	table += base / GIB % 512;
+	if (*table)
+		return true;
+	if (ring0_cpuid(0x80000001, 0).edx & (1u << 26)) {
+		*table = base + 0xe7;
+		return true;
+	}
+	if (used == SPARE_TABLES)
+		return false;
+	fill_directory(spare[used], base);
+	*table = (uint64_t)(uintptr_t)spare[used++] + 0x27;
+	return true;
 }
 
 uint64_t ticks_to_ns(uint64_t ticks)

@@ -35,6 +35,8 @@ struct machine {
 	unsigned cpu_count;
 	struct machine_device devices[MAX_DEVICES]; /* virtio-mmio */
 	unsigned device_count;
+	uint64_t ecam; /* PCI configuration space of bus 0; 0: none told of */
+	struct machine_range pci_window; /* where 64-bit BARs may lie */
 	uint64_t tsc_hz;
 	const char *tsc_source, *device_source;
 };
@@ -63,6 +65,9 @@ void machine_release(uint64_t mark);
 
 /* Maps the RAM above 4 GiB (below 512 GiB), which the static tables leave out. */
 void machine_map_high(void);
+
+/* Maps the gigabyte of registers that `address` is in; false when there is no room for its table. */
+bool machine_map(uint64_t address);
 
 /* Nanoseconds for a difference of two rdtsc(), and back. */
 uint64_t ticks_to_ns(uint64_t ticks);

@@ -7,9 +7,11 @@
 #include "commands.h"
 #include "hostile.h"
 #include "machine.h"
+#include "net_commands.h"
 #include "print.h"
 #include "report.h"
 #include "smp.h"
+#include "transport_commands.h"
 
 struct start_info;
 void guest_main(const struct start_info *info);
@@ -66,6 +68,14 @@ static const struct action actions[] = {
 	{"blk-id", blk_command_id},
 	{"blk-flush", blk_command_flush},
 	{"hostile", command_hostile},
+	{"msix-mask", command_msix_mask},
+	{"queue-reset", command_queue_reset},
+	{"driver-reset", command_driver_reset},
+	{"features-wrong", command_features_wrong},
+	{"net-echo", command_net_echo},
+	{"net-send", command_net_send},
+	{"net-recv", command_net_recv},
+	{"config-scan", command_config_scan},
 	{"echo", command_echo},
 	{"flood", command_flood},
 	{"spin", command_spin},

@@ -13,7 +13,7 @@
 tables_start:
 
 /*
- * Task segment of CPU 0: ring 0's stack, and an I/O bitmap that opens the ports below 0x800 to
+ * Task segment of CPU 0: ring 0's stack, and an I/O bitmap that opens the ports below 0xd40 to
  * ring 3. IOPL 3 would do that too, but a KVM that runs without VT-x or SVM drops the IOPL.
  */
 	.globl tss0

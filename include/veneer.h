@@ -29,7 +29,8 @@ extern "C" {
 
 #define VENEER_API __attribute__((visibility("default")))
 
-#define VENEER_CPUS_MAX 64
+#define VENEER_CPUS_MAX   64
+#define VENEER_QUEUES_MAX 16
 
 // A person-readable line, without a newline, that says what is wrong and what mends it.
 struct veneer_error {
@@ -40,6 +41,8 @@ enum veneer_cache {
 	VENEER_CACHE_WRITEBACK, // host page cache; the guest's flush reaches the disk
 	VENEER_CACHE_NONE, // O_DIRECT; the guest's flush reaches the disk
 	VENEER_CACHE_WRITETHROUGH, // host page cache; every write is on the disk when it completes
+	VENEER_CACHE_DIRECTSYNC, // O_DIRECT; every write is on the disk when it completes
+	VENEER_CACHE_UNSAFE, // host page cache; the guest's flush does nothing
 };
 
 // One virtio-blk device on a raw file or block device.
@@ -48,6 +51,30 @@ struct veneer_disk {
 	const char *serial; // at most 20 bytes, or NULL
 	enum veneer_cache cache;
 	bool readonly;
+	unsigned queues; // 1 to VENEER_QUEUES_MAX, or 0: one per vCPU up to 4
+};
+
+enum veneer_net_backend {
+	VENEER_NET_TAP, // an existing TAP interface of the host: `tap`
+	VENEER_NET_USER, // through the host's own sockets, without privileges
+};
+
+// One virtio-net device.
+struct veneer_net {
+	enum veneer_net_backend backend;
+	const char *tap; // the interface's name
+	const char *const
+		*forwards; // VENEER_NET_USER: "tcp:HOSTADDR:HOSTPORT:GUESTPORT" or "udp:..."
+	size_t forward_count;
+	uint8_t mac[6]; // all zero: one that is locally administered, from the device's number
+	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
+	unsigned mtu; // bytes, 0: the interface's own
+};
+
+enum veneer_transport {
+	VENEER_TRANSPORT_DEFAULT, // PCI, but MMIO for the guest that is built in
+	VENEER_TRANSPORT_PCI,
+	VENEER_TRANSPORT_MMIO,
 };
 
 struct veneer_memory {
@@ -75,6 +102,12 @@ struct veneer_config {
 	struct veneer_memory memory;
 	const struct veneer_disk *disks;
 	size_t disk_count;
+	size_t disk_struct_size; // as struct_size, of each of `disks`
+	const struct veneer_net *nets;
+	size_t net_count;
+	size_t net_struct_size;
+	bool rng; // a virtio-rng device, fed by getrandom(2)
+	enum veneer_transport transport;
 	int serial_in; // file descriptor that feeds the serial port, or -1
 	int serial_out; // file descriptor that the serial port writes to, or -1: discarded
 	veneer_message_fn message; // or NULL
@@ -84,6 +117,8 @@ struct veneer_config {
 #define VENEER_CONFIG_INIT                                                                         \
 	{                                                                                          \
 		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
+		.disk_struct_size = sizeof(struct veneer_disk),                                    \
+		.net_struct_size = sizeof(struct veneer_net),                                      \
 		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1    \
 	}
 
@@ -127,6 +162,13 @@ VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
 // Ask a running guest to stop at once, as if its power were cut. From any thread, any number of
 // times; the first end of a guest is the one that counts.
 VENEER_API void veneer_stop(struct veneer *vm);
+
+// Press the guest's power button, from any thread: a kernel that knows ACPI then powers off in its
+// own time. -ENOTCONN when the guest does not run.
+VENEER_API int veneer_press_power_button(struct veneer *vm);
+
+// Look at the size of disk `index` again and tell the guest when it has changed; from any thread.
+VENEER_API int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error);
 
 // Write the guest's flattened device tree to a file descriptor. After veneer_create().
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);

@@ -17,14 +17,28 @@ int vn_fail(struct veneer_error *error, int code, const char *format, ...)
 	return code;
 }
 
-void vn_warn(const struct vn_log *log, const char *format, ...)
+__attribute__((format(printf, 3, 0))) static void say(
+	const struct vn_log *log, enum veneer_severity severity, const char *format, va_list args)
 {
+	char text[512];
 	if (!log || !log->message)
 		return;
-	char text[512];
+	vsnprintf(text, sizeof(text), format, args);
+	log->message(log->opaque, severity, text);
+}
+
+void vn_warn(const struct vn_log *log, const char *format, ...)
+{
 	va_list args;
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	say(log, VENEER_WARNING, format, args);
 	va_end(args);
-	log->message(log->opaque, VENEER_WARNING, text);
+}
+
+void vn_note(const struct vn_log *log, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	say(log, VENEER_INFO, format, args);
+	va_end(args);
 }

@@ -19,5 +19,7 @@ struct vn_log {
 
 void vn_warn(const struct vn_log *log, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+void vn_note(const struct vn_log *log, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 #endif

@@ -56,12 +56,24 @@ static const char RUN_HELP[] =
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
 	"no\n"
 	"                        other. prealloc: all of it before the start. lock: never swapped\n"
-	"  -d, --disk PATH[,readonly][,cache=none|writeback|writethrough][,serial=S]\n"
+	"  -d, --disk PATH[,readonly][,cache=MODE][,queues=N][,serial=S]\n"
 	"                        a raw file or block device as a virtio disk; repeatable. cache:\n"
 	"                        writeback (default) uses the host's page cache, none goes around\n"
-	"                        it, writethrough completes a write when it is on the disk. "
-	"serial:\n"
-	"                        up to 20 bytes. A comma within PATH or S is written ,,\n"
+	"                        it; writethrough and directsync are the same, but complete a "
+	"write\n"
+	"                        when it is on the disk; unsafe is writeback that flushes "
+	"nothing.\n"
+	"                        queues: 1 to 16, default one per CPU up to 4. serial: up to 20\n"
+	"                        bytes. A comma within PATH or S is written ,,\n"
+	"  --net tap=NAME[,mac=M][,queues=N][,mtu=N]\n"
+	"                        a virtio network device on a TAP interface of the host; "
+	"repeatable\n"
+	"  --net user[,mac=M][,hostfwd=tcp|udp:ADDR:HOSTPORT:GUESTPORT]...\n"
+	"                        or on the host's own sockets, without privileges. hostfwd: what\n"
+	"                        reaches HOSTPORT of the host's ADDR goes to the guest's "
+	"GUESTPORT\n"
+	"  --rng on|off          a virtio source of randomness; default on with --kernel\n"
+	"  --transport pci|mmio  how virtio devices are attached; default pci with --kernel\n"
 	"\n"
 	"Console\n"
 	"  --serial stdio|none|file:PATH|pty\n"
@@ -74,6 +86,14 @@ static const char RUN_HELP[] =
 	"  --dump-dtb FILE       write the guest's device tree (-: standard output) and do not "
 	"run\n"
 	"  -h, --help            this help\n"
+	"\n"
+	"Signals\n"
+	"  SIGTERM  presses the guest's power button, and it ends in its own time; a second one "
+	"ends\n"
+	"           the run. Where there is no button to press (the guest that is built in has "
+	"none),\n"
+	"           the first one does. SIGINT and SIGHUP end the run\n"
+	"  SIGUSR1  makes Veneer look at the disks' sizes again, and tell the guest what changed\n"
 	"\n"
 	"Exit status\n"
 	"  0        the guest switched itself off, or reset without --reboot, or Ctrl-A x\n"
@@ -94,6 +114,8 @@ enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 // The main thread's.
 struct run {
 	const struct options *options;
+	struct veneer *vm; // that runs
+	bool pressed; // its power button, by SIGTERM
 	struct console console;
 	int signal_fd;
 	int timer_fd;
@@ -139,7 +161,7 @@ static void open_standard_descriptors(void)
 // thread takes them; one that was ignored on entry (nohup, a background job) stays ignored.
 static int open_signals(void)
 {
-	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGTSTP, SIGCONT};
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGTSTP, SIGCONT};
 	sigset_t watched;
 	sigset_t blocked;
 
@@ -178,6 +200,26 @@ static void suspend(void)
 	raise(SIGSTOP);
 }
 
+// The first SIGTERM presses the power button, for a kernel that may know it. The guest that is built
+// in does not.
+static bool press_power_button(struct run *run)
+{
+	if (run->pressed || !run->options->kernel)
+		return false;
+	run->pressed = veneer_press_power_button(run->vm) == 0;
+	return run->pressed;
+}
+
+static void refresh_disks(const struct run *run)
+{
+	struct veneer_error error = {""};
+
+	for (size_t i = 0; i < run->options->disk_count; i++) {
+		if (veneer_refresh_disk(run->vm, i, &error) < 0)
+			complain("%s", error.message);
+	}
+}
+
 static void on_signal(struct run *run)
 {
 	struct signalfd_siginfo info;
@@ -188,7 +230,9 @@ static void on_signal(struct run *run)
 			suspend();
 		} else if (info.ssi_signo == SIGCONT) {
 			terminal_forget();
-		} else {
+		} else if (info.ssi_signo == SIGUSR1) {
+			refresh_disks(run);
+		} else if (info.ssi_signo != SIGTERM || !press_power_button(run)) {
 			run->stop = STOP_SIGNAL;
 			run->signal = (int)info.ssi_signo;
 		}
@@ -232,6 +276,10 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.memory = options->memory;
 	config.disks = options->disks;
 	config.disk_count = options->disk_count;
+	config.nets = options->nets;
+	config.net_count = options->net_count;
+	config.rng = options->rng;
+	config.transport = options->transport;
 	config.serial_in = run->console.in;
 	config.serial_out = run->console.out;
 	config.message = on_message;
@@ -243,18 +291,17 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	struct veneer_error *error)
 {
 	struct veneer_config config = configure(run, cmdline);
-	struct veneer *vm;
-	int ret = veneer_create(&vm, &config, error);
+	int ret = veneer_create(&run->vm, &config, error);
 
 	if (ret < 0)
 		return ret;
-	ret = veneer_start(vm, error);
+	ret = veneer_start(run->vm, error);
 	if (ret == 0) {
-		watch(run, veneer_fd(vm));
-		veneer_stop(vm);
-		veneer_wait(vm, result);
+		watch(run, veneer_fd(run->vm));
+		veneer_stop(run->vm);
+		veneer_wait(run->vm, result);
 	}
-	veneer_destroy(vm);
+	veneer_destroy(run->vm);
 	return ret;
 }
 
@@ -308,7 +355,7 @@ static int run_guest(struct run *run, const char *cmdline)
 	do {
 		ret = run_once(run, cmdline, &result, &error);
 	} while (ret == 0 && result.end == VENEER_END_RESET && run->options->reboot &&
-		 run->stop == STOP_NONE);
+		 run->stop == STOP_NONE && !run->pressed);
 	console_drain(&run->console);
 	console_close(&run->console);
 	if (ret < 0) {

@@ -5,10 +5,12 @@
 // is named together with what would be right.
 #include "vmm/options.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +24,15 @@
 #define TIMEOUT_MAX     1000000000ull // seconds; 31 years
 #define NS_PER_S        1000000000ull
 #define SERIAL_BYTES    20 // virtio 1.2 section 5.2.6: a device's identity
-#define SUBOPTIONS_MAX  16
+#define MTU_MIN         68 // RFC 791
+#define SUBOPTIONS_MAX  32
 #define LONG_ONLY_FIRST 256 // values of options without a letter
 
 enum {
-	OPTION_SERIAL = LONG_ONLY_FIRST,
+	OPTION_NET = LONG_ONLY_FIRST,
+	OPTION_RNG,
+	OPTION_TRANSPORT,
+	OPTION_SERIAL,
 	OPTION_TIMEOUT,
 	OPTION_DUMP_DTB,
 	OPTION_REBOOT,
@@ -41,6 +47,9 @@ static const struct option LONG_OPTIONS[] = {
 	{"cpus", required_argument, NULL, 'c'},
 	{"memory", required_argument, NULL, 'm'},
 	{"disk", required_argument, NULL, 'd'},
+	{"net", required_argument, NULL, OPTION_NET},
+	{"rng", required_argument, NULL, OPTION_RNG},
+	{"transport", required_argument, NULL, OPTION_TRANSPORT},
 	{"serial", required_argument, NULL, OPTION_SERIAL},
 	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
 	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
@@ -50,8 +59,8 @@ static const struct option LONG_OPTIONS[] = {
 };
 
 #define RUN_CHOICES                                                                                \
-	"--kernel, --initrd, --cmdline, --cpus, --memory, --disk, --serial, --timeout, "           \
-	"--dump-dtb, --reboot, --help"
+	"--kernel, --initrd, --cmdline, --cpus, --memory, --disk, --net, --rng, --transport, "     \
+	"--serial, --timeout, --dump-dtb, --reboot, --help"
 
 __attribute__((format(printf, 2, 3))) static int fail(
 	struct veneer_error *error, const char *format, ...)
@@ -67,6 +76,12 @@ __attribute__((format(printf, 2, 3))) static int fail(
 			*at = '?';
 	}
 	return -EINVAL;
+}
+
+static int out_of_memory(struct veneer_error *error)
+{
+	fail(error, "out of memory");
+	return -ENOMEM;
 }
 
 // Digits up to a character that is none, which *end tells. -EINVAL: no digit; -ERANGE: too large.
@@ -144,10 +159,8 @@ static int words_split(
 {
 	words->count = 0;
 	words->text = strdup(argument);
-	if (!words->text) {
-		fail(error, "out of memory");
-		return -ENOMEM;
-	}
+	if (!words->text)
+		return out_of_memory(error);
 	char *to = words->text;
 	words->words[words->count++] = to;
 	for (const char *from = argument; *from; from++) {
@@ -181,6 +194,13 @@ static int unknown_word(
 	return fail(error, "%s: unknown word '%s'; it takes %s", option, word, choices);
 }
 
+// "on" or "off".
+static int parse_switch(const char *text, bool *on)
+{
+	*on = strcmp(text, "on") == 0;
+	return *on || strcmp(text, "off") == 0 ? 0 : -EINVAL;
+}
+
 static int parse_cpus(struct options *options, const char *argument, struct veneer_error *error)
 {
 	struct words words;
@@ -198,10 +218,8 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 		const char *pit = value_of(words.words[i], "pit");
 		if (!pit)
 			ret = unknown_word(error, "--cpus", words.words[i], "pit=on or pit=off");
-		else if (strcmp(pit, "on") != 0 && strcmp(pit, "off") != 0)
+		else if (parse_switch(pit, &options->pit) < 0)
 			ret = fail(error, "--cpus: pit='%s' is neither on nor off", pit);
-		else
-			options->pit = strcmp(pit, "on") == 0;
 	}
 	words_free(&words);
 	return ret;
@@ -271,6 +289,8 @@ static int parse_cache(struct veneer_disk *disk, const char *value, struct venee
 		{"none", VENEER_CACHE_NONE},
 		{"writeback", VENEER_CACHE_WRITEBACK},
 		{"writethrough", VENEER_CACHE_WRITETHROUGH},
+		{"directsync", VENEER_CACHE_DIRECTSYNC},
+		{"unsafe", VENEER_CACHE_UNSAFE},
 	};
 
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
@@ -279,7 +299,46 @@ static int parse_cache(struct veneer_disk *disk, const char *value, struct venee
 			return 0;
 		}
 	}
-	return fail(error, "--disk: cache='%s' is not none, writeback or writethrough", value);
+	return fail(error,
+		"--disk: cache='%s' is not none, writeback, writethrough, directsync or unsafe",
+		value);
+}
+
+static int parse_queues(
+	unsigned *queues, const char *option, const char *value, struct veneer_error *error)
+{
+	uint64_t count;
+
+	if (parse_number(value, VENEER_QUEUES_MAX, &count) < 0 || count == 0)
+		return fail(error, "%s: queues='%s' is not a number from 1 to %d", option, value,
+			VENEER_QUEUES_MAX);
+	*queues = (unsigned)count;
+	return 0;
+}
+
+static int parse_disk_word(
+	struct veneer_disk *disk, const char **serial, const char *word, struct veneer_error *error)
+{
+	const char *value;
+
+	if (strcmp(word, "readonly") == 0) {
+		disk->readonly = true;
+	} else if ((value = value_of(word, "cache"))) {
+		return parse_cache(disk, value, error);
+	} else if ((value = value_of(word, "queues"))) {
+		return parse_queues(&disk->queues, "--disk", value, error);
+	} else if ((value = value_of(word, "serial"))) {
+		if (!*value || strlen(value) > SERIAL_BYTES)
+			return fail(error, "--disk: serial='%s' is not 1 to %d bytes long", value,
+				SERIAL_BYTES);
+		*serial = value;
+	} else {
+		return unknown_word(error, "--disk", word,
+			"readonly, cache=none, cache=writeback, cache=writethrough, "
+			"cache=directsync, cache=unsafe, queues=N or serial=S; a comma within a "
+			"path is written ,,");
+	}
+	return 0;
 }
 
 // On success the disk owns copies of its strings.
@@ -291,32 +350,16 @@ static int parse_disk_words(
 	if (!*words->words[0])
 		return fail(error, "--disk: '' is not a path; a comma within one is written ,,");
 	for (unsigned i = 1; i < words->count; i++) {
-		const char *word = words->words[i];
-		const char *value;
-		if (strcmp(word, "readonly") == 0) {
-			disk->readonly = true;
-		} else if ((value = value_of(word, "cache"))) {
-			int ret = parse_cache(disk, value, error);
-			if (ret < 0)
-				return ret;
-		} else if ((value = value_of(word, "serial"))) {
-			if (!*value || strlen(value) > SERIAL_BYTES)
-				return fail(error, "--disk: serial='%s' is not 1 to %d bytes long",
-					value, SERIAL_BYTES);
-			serial = value;
-		} else {
-			return unknown_word(error, "--disk", word,
-				"readonly, cache=none, cache=writeback, cache=writethrough or "
-				"serial=S; a comma within a path is written ,,");
-		}
+		int ret = parse_disk_word(disk, &serial, words->words[i], error);
+		if (ret < 0)
+			return ret;
 	}
 	disk->path = strdup(words->words[0]);
 	disk->serial = serial ? strdup(serial) : NULL;
 	if (disk->path && (!serial || disk->serial))
 		return 0;
 	free((char *)(uintptr_t)disk->path);
-	fail(error, "out of memory");
-	return -ENOMEM;
+	return out_of_memory(error);
 }
 
 static int parse_disk(struct options *options, const char *argument, struct veneer_error *error)
@@ -326,10 +369,8 @@ static int parse_disk(struct options *options, const char *argument, struct vene
 	struct veneer_disk *disks =
 		reallocarray(options->disks, options->disk_count + 1, sizeof(*options->disks));
 
-	if (!disks) {
-		fail(error, "out of memory");
-		return -ENOMEM;
-	}
+	if (!disks)
+		return out_of_memory(error);
 	options->disks = disks;
 	int ret = words_split(&words, "--disk", argument, error);
 	if (ret < 0)
@@ -339,6 +380,194 @@ static int parse_disk(struct options *options, const char *argument, struct vene
 	if (ret == 0)
 		disks[options->disk_count++] = disk;
 	return ret;
+}
+
+static int hex_digit(char c)
+{
+	const char *digits = "0123456789abcdef";
+	const char *at = strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c);
+
+	return c && at ? (int)(at - digits) : -1;
+}
+
+// Six bytes in hexadecimal, of one device: neither a group's address nor all zero.
+static int parse_mac(uint8_t mac[6], const char *value, struct veneer_error *error)
+{
+	const char *at = value;
+	unsigned sum = 0;
+	bool good = true;
+
+	for (unsigned i = 0; i < 6 && good; i++) {
+		int high = hex_digit(at[0]);
+		int low = high < 0 ? -1 : hex_digit(at[1]);
+		good = low >= 0 && at[2] == (i < 5 ? ':' : '\0');
+		if (good)
+			mac[i] = (uint8_t)(high << 4 | low);
+		sum |= mac[i];
+		at += 3;
+	}
+	if (good && sum != 0 && !(mac[0] & 1))
+		return 0;
+	return fail(error,
+		"--net: mac='%s' is not the address of one device, such as 02:00:00:00:00:01",
+		value);
+}
+
+static bool is_port(const char *text, size_t length)
+{
+	char digits[6];
+	uint64_t port;
+
+	if (length >= sizeof(digits))
+		return false;
+	memcpy(digits, text, length);
+	digits[length] = '\0';
+	return parse_number(digits, UINT16_MAX, &port) == 0 && port > 0;
+}
+
+// tcp:ADDR:HOSTPORT:GUESTPORT or udp:...
+static bool is_forward(const char *text)
+{
+	char address[INET_ADDRSTRLEN];
+	struct in_addr unused;
+
+	if (strncmp(text, "tcp:", 4) != 0 && strncmp(text, "udp:", 4) != 0)
+		return false;
+	text += 4;
+	size_t length = strcspn(text, ":");
+	if (length >= sizeof(address) || !text[length])
+		return false;
+	memcpy(address, text, length);
+	address[length] = '\0';
+	text += length + 1;
+	length = strcspn(text, ":");
+	return inet_pton(AF_INET, address, &unused) == 1 && is_port(text, length) && text[length] &&
+	       is_port(text + length + 1, strlen(text + length + 1));
+}
+
+static int add_forward(struct veneer_net *net, const char *value, struct veneer_error *error)
+{
+	if (!is_forward(value))
+		return fail(error,
+			"--net: hostfwd='%s' is not tcp:ADDR:HOSTPORT:GUESTPORT or udp:..., with "
+			"an IPv4 address of the host and ports from 1 to 65535",
+			value);
+	const char **forwards = reallocarray(
+		(void *)(uintptr_t)net->forwards, net->forward_count + 1, sizeof(*forwards));
+	if (!forwards)
+		return out_of_memory(error);
+	net->forwards = forwards;
+	forwards[net->forward_count] = strdup(value);
+	return forwards[net->forward_count++] ? 0 : out_of_memory(error);
+}
+
+static int parse_tap(struct veneer_net *net, const char *name, struct veneer_error *error)
+{
+	if (!*name || strlen(name) >= IF_NAMESIZE || strpbrk(name, "/ "))
+		return fail(error, "--net: tap='%s' is not the name of an interface", name);
+	net->backend = VENEER_NET_TAP;
+	net->tap = strdup(name);
+	return net->tap ? 0 : out_of_memory(error);
+}
+
+static int parse_tap_word(struct veneer_net *net, const char *word, struct veneer_error *error)
+{
+	const char *value;
+	uint64_t mtu;
+
+	if ((value = value_of(word, "mac")))
+		return parse_mac(net->mac, value, error);
+	if ((value = value_of(word, "queues")))
+		return parse_queues(&net->queues, "--net", value, error);
+	if (!(value = value_of(word, "mtu")))
+		return unknown_word(error, "--net tap", word, "mac=M, queues=N or mtu=N");
+	if (parse_number(value, UINT16_MAX, &mtu) < 0 || mtu < MTU_MIN)
+		return fail(error, "--net: mtu='%s' is not a number from %d to %d", value, MTU_MIN,
+			UINT16_MAX);
+	net->mtu = (unsigned)mtu;
+	return 0;
+}
+
+static int parse_user_word(struct veneer_net *net, const char *word, struct veneer_error *error)
+{
+	const char *value;
+
+	if ((value = value_of(word, "mac")))
+		return parse_mac(net->mac, value, error);
+	if ((value = value_of(word, "hostfwd")))
+		return add_forward(net, value, error);
+	return unknown_word(
+		error, "--net user", word, "mac=M or hostfwd=tcp:ADDR:HOSTPORT:GUESTPORT");
+}
+
+static void free_net(const struct veneer_net *net)
+{
+	for (size_t i = 0; i < net->forward_count; i++)
+		free((char *)(uintptr_t)net->forwards[i]);
+	free((void *)(uintptr_t)net->forwards);
+	free((char *)(uintptr_t)net->tap);
+}
+
+static int parse_net_words(
+	struct veneer_net *net, const struct words *words, struct veneer_error *error)
+{
+	const char *kind = words->words[0];
+	const char *tap = value_of(kind, "tap");
+	int ret = 0;
+
+	if (tap)
+		ret = parse_tap(net, tap, error);
+	else if (strcmp(kind, "user") == 0)
+		net->backend = VENEER_NET_USER;
+	else
+		return unknown_word(error, "--net", kind, "tap=NAME or user first");
+	for (unsigned i = 1; i < words->count && ret == 0; i++)
+		ret = tap ? parse_tap_word(net, words->words[i], error)
+			  : parse_user_word(net, words->words[i], error);
+	return ret;
+}
+
+// On success the net owns copies of its strings.
+static int parse_net(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct veneer_net net = {0};
+	struct words words;
+	struct veneer_net *nets =
+		reallocarray(options->nets, options->net_count + 1, sizeof(*options->nets));
+
+	if (!nets)
+		return out_of_memory(error);
+	options->nets = nets;
+	int ret = words_split(&words, "--net", argument, error);
+	if (ret < 0)
+		return ret;
+	ret = parse_net_words(&net, &words, error);
+	words_free(&words);
+	if (ret == 0)
+		nets[options->net_count++] = net;
+	else
+		free_net(&net);
+	return ret;
+}
+
+static int parse_transport(
+	struct options *options, const char *argument, struct veneer_error *error)
+{
+	if (strcmp(argument, "pci") == 0)
+		options->transport = VENEER_TRANSPORT_PCI;
+	else if (strcmp(argument, "mmio") == 0)
+		options->transport = VENEER_TRANSPORT_MMIO;
+	else
+		return fail(error, "--transport: '%s' is neither pci nor mmio", argument);
+	return 0;
+}
+
+static int parse_rng(struct options *options, const char *argument, struct veneer_error *error)
+{
+	options->rng_given = true;
+	if (parse_switch(argument, &options->rng) == 0)
+		return 0;
+	return fail(error, "--rng: '%s' is neither on nor off", argument);
 }
 
 static int parse_serial(struct options *options, const char *argument, struct veneer_error *error)
@@ -405,6 +634,12 @@ static int parse_option(
 		return parse_memory(options, argument, error);
 	case 'd':
 		return parse_disk(options, argument, error);
+	case OPTION_NET:
+		return parse_net(options, argument, error);
+	case OPTION_RNG:
+		return parse_rng(options, argument, error);
+	case OPTION_TRANSPORT:
+		return parse_transport(options, argument, error);
 	case OPTION_SERIAL:
 		return parse_serial(options, argument, error);
 	case OPTION_TIMEOUT:
@@ -472,6 +707,8 @@ static int parse_run(
 	}
 	if (ret == 0 && options->action == ACTION_RUN && optind < argc)
 		return fail(error, "'%s' is not an option; there are " RUN_CHOICES, argv[optind]);
+	if (!options->rng_given)
+		options->rng = options->kernel != NULL;
 	return ret;
 }
 
@@ -506,4 +743,9 @@ void options_free(struct options *options)
 	free(options->disks);
 	options->disks = NULL;
 	options->disk_count = 0;
+	for (size_t i = 0; i < options->net_count; i++)
+		free_net(&options->nets[i]);
+	free(options->nets);
+	options->nets = NULL;
+	options->net_count = 0;
 }

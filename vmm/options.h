@@ -19,7 +19,8 @@ enum action {
 
 enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
 
-// Filled by options_parse(). Plain strings point into argv; disks are owned, with their strings.
+// Filled by options_parse(). Plain strings point into argv; disks and nets are owned, with
+// their strings.
 struct options {
 	enum action action;
 	const char *kernel; // NULL: the guest that is built in
@@ -30,6 +31,11 @@ struct options {
 	struct veneer_memory memory;
 	struct veneer_disk *disks;
 	size_t disk_count;
+	struct veneer_net *nets;
+	size_t net_count;
+	bool rng; // unless given: whether a kernel is named
+	bool rng_given;
+	enum veneer_transport transport;
 	enum serial_mode serial;
 	const char *serial_path; // SERIAL_FILE
 	uint64_t timeout_ns; // 0: none

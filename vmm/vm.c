@@ -17,23 +17,31 @@
 #include "arch/x86/fdt.h"
 #include "arch/x86/map.h"
 #include "devices/blk.h"
+#include "devices/pci.h"
 #include "devices/power.h"
+#include "devices/rng.h"
 #include "devices/serial.h"
 #include "virtio/mmio.h"
+#include "virtio/pci.h"
 #include "vmm/builtin.h"
 #include "vmm/bus.h"
+#include "vmm/config.h"
 #include "vmm/ioloop.h"
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
 #include "vmm/memory.h"
 #include "vmm/vcpu.h"
 
-// A virtio device in its slot; owned by the vm.
+// A virtio device in its slot, with its transport, which is one of the two; owned by the vm.
 struct slot {
-	char name[16];
+	char name[24];
 	struct vn_virtio_device *device;
-	struct vn_virtio_mmio *transport;
+	void (*destroy)(struct vn_virtio_device *device);
+	struct vn_virtio_mmio *mmio;
+	struct vn_virtio_pci *pci;
 };
+
+#define PCI_DEVICES_MAX (VN_PCI_SLOTS - 1)
 
 // A guest. Its parts are immutable once it runs; what follows a lock is shared under it.
 struct veneer {
@@ -42,11 +50,15 @@ struct veneer {
 	struct vn_memory memory;
 	struct vn_bus pio, mmio;
 	struct vn_end_hook end;
+	struct vn_irqs *irqs;
 	struct vn_ioloop *loop; // the serial port's
 	struct vn_irq serial_irq;
 	struct vn_serial *serial;
-	struct slot slots[VN_VIRTIO_SLOTS];
+	struct vn_irq button_irq; // ACPI's event device: the power button
+	struct vn_pci *pci; // NULL where devices are on virtio-mmio
+	struct slot slots[PCI_DEVICES_MAX];
 	unsigned slot_count;
+	size_t disk_count; // they are in the first slots
 	struct vn_vcpu vcpus[VENEER_CPUS_MAX];
 	unsigned vcpu_count; // those created
 	struct vn_machine machine;
@@ -88,6 +100,24 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 	pthread_mutex_unlock(&vm->lock);
 }
 
+// The built-in guest starts fastest without PCI; the kernels that people have find devices there.
+static int choose_transport(struct veneer_config *config, struct veneer_error *error)
+{
+	if (config->transport == VENEER_TRANSPORT_DEFAULT)
+		config->transport = config->kernel ? VENEER_TRANSPORT_PCI : VENEER_TRANSPORT_MMIO;
+	bool pci = config->transport == VENEER_TRANSPORT_PCI;
+	if (!pci && config->transport != VENEER_TRANSPORT_MMIO)
+		return vn_fail(
+			error, -EINVAL, "transport %d is none of veneer.h", config->transport);
+	size_t others = config->net_count + config->rng;
+	size_t slots = pci ? PCI_DEVICES_MAX : VN_VIRTIO_SLOTS;
+	if (config->disk_count > slots || others > slots - config->disk_count)
+		return vn_fail(error, -EINVAL, "%zu disks and %zu other devices: there are %zu %s",
+			config->disk_count, others, slots,
+			pci ? "PCI slots" : "virtio-mmio slots; PCI has more of them");
+	return 0;
+}
+
 static int read_config(
 	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
 {
@@ -101,10 +131,7 @@ static int read_config(
 	if (config->cpus < 1 || config->cpus > VENEER_CPUS_MAX)
 		return vn_fail(
 			error, -EINVAL, "%u CPUs: must be 1 to %d", config->cpus, VENEER_CPUS_MAX);
-	if (config->disk_count > VN_VIRTIO_SLOTS)
-		return vn_fail(error, -EINVAL, "%zu disks: there are %d virtio-mmio slots",
-			config->disk_count, VN_VIRTIO_SLOTS);
-	return 0;
+	return choose_transport(config, error);
 }
 
 static int create_machine(
@@ -136,6 +163,7 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 		.tsc_deadline = vn_kvm_capability(&vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
 	};
 	int code = vn_cpuid_supported(&vm->kvm, supported, error);
+	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(supported) : 0;
 	for (unsigned i = 0; code == 0 && i < vm->machine.cpus; i++) {
 		struct vn_vcpu *vcpu = &vm->vcpus[i];
 		code = vn_vcpu_create(vcpu, &vm->kvm, i, error);
@@ -166,13 +194,10 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 	return code;
 }
 
-static int create_platform(
+static int create_serial(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	int code = vn_power_add(&vm->pio, &vm->end, error);
-	if (code < 0)
-		return code;
-	code = vn_ioloop_create(&vm->loop, "serial", 16, error);
+	int code = vn_ioloop_create(&vm->loop, "serial", 16, error);
 	if (code < 0)
 		return code;
 	code = vn_irq_open(&vm->serial_irq, &vm->kvm, VN_GSI_SERIAL, error);
@@ -185,20 +210,79 @@ static int create_platform(
 	return vn_bus_add(&vm->pio, VN_PORT_SERIAL, 8, &vn_serial_ops, vm->serial, error);
 }
 
-static int create_disk(
-	struct veneer *vm, const struct veneer_disk *disk, struct veneer_error *error)
+static int create_pci(struct veneer *vm, struct veneer_error *error)
 {
-	unsigned i = vm->slot_count++;
-	struct slot *slot = &vm->slots[i];
-	snprintf(slot->name, sizeof(slot->name), "blk%u", i);
-	int code = vn_blk_create(&slot->device, slot->name, disk, &vm->memory, &vm->log, error);
+	struct vn_machine_window *window = &vm->machine.pci;
+	int code = vn_machine_place_window(window, &vm->memory, vm->machine.address_bits, error);
 	if (code < 0)
 		return code;
+	return vn_pci_create(&vm->pci, &vm->mmio, &vm->pio, window->base, window->size, error);
+}
+
+static int create_platform(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_irqs_create(&vm->irqs, &vm->kvm, error);
+	if (code == 0)
+		code = vn_power_add(&vm->pio, &vm->end, error);
+	if (code == 0)
+		code = create_serial(vm, config, error);
+	if (code == 0)
+		code = vn_irq_open(&vm->button_irq, &vm->kvm, VN_GSI_EVENT, error);
+	if (code == 0 && config->transport == VENEER_TRANSPORT_PCI)
+		code = create_pci(vm, error);
+	return code;
+}
+
+// The next slot, with the name that its device has in messages: its kind and number.
+static struct slot *take_slot(struct veneer *vm, const char *kind, size_t number)
+{
+	struct slot *slot = &vm->slots[vm->slot_count++];
+	snprintf(slot->name, sizeof(slot->name), "%s%zu", kind, number);
+	return slot;
+}
+
+// Give the device of a slot its transport; slot 0 of the PCI bus is the host bridge's.
+static int attach(struct veneer *vm, struct slot *slot, struct veneer_error *error)
+{
+	unsigned i = (unsigned)(slot - vm->slots);
+	if (vm->pci)
+		return vn_virtio_pci_create(
+			&slot->pci, slot->device, &vm->kvm, vm->irqs, vm->pci, i + 1, error);
 	uint64_t base = VN_MAP_VIRTIO + i * VN_MAP_VIRTIO_STEP;
 	uint32_t gsi = VN_GSI_VIRTIO + i;
 	vm->machine.virtio[i] = (struct vn_machine_virtio){base, VN_VIRTIO_MMIO_SIZE, gsi};
 	return vn_virtio_mmio_create(
-		&slot->transport, slot->device, &vm->kvm, &vm->mmio, base, gsi, error);
+		&slot->mmio, slot->device, &vm->kvm, &vm->mmio, base, gsi, error);
+}
+
+static int create_disk(struct veneer *vm, size_t number, const struct veneer_disk *disk,
+	struct veneer_error *error)
+{
+	struct slot *slot = take_slot(vm, "blk", number);
+	slot->destroy = vn_blk_destroy;
+	int code = vn_blk_create(&slot->device, slot->name, disk, &vm->memory, &vm->log, error);
+	return code < 0 ? code : attach(vm, slot, error);
+}
+
+static int create_disks(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	struct veneer_disk *disks;
+	int code = vn_config_disks(&disks, config, error);
+	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
+		code = create_disk(vm, i, &disks[i], error);
+	vm->disk_count = config->disk_count;
+	free(disks);
+	return code;
+}
+
+static int create_rng(struct veneer *vm, struct veneer_error *error)
+{
+	struct slot *slot = take_slot(vm, "rng", 0);
+	slot->destroy = vn_rng_destroy;
+	int code = vn_rng_create(&slot->device, slot->name, &vm->memory, &vm->log, error);
+	return code < 0 ? code : attach(vm, slot, error);
 }
 
 // The user's words, then a word for each device that kernels without ACPI find it by.
@@ -258,8 +342,10 @@ static int create_all(
 		code = create_vcpus(vm, error);
 	if (code == 0)
 		code = create_platform(vm, config, error);
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
-		code = create_disk(vm, &config->disks[i], error);
+	if (code == 0)
+		code = create_disks(vm, config, error);
+	if (code == 0 && config->rng)
+		code = create_rng(vm, error);
 	return code == 0 ? load(vm, config, error) : code;
 }
 
@@ -275,7 +361,8 @@ int veneer_create(
 		return vn_fail(error, -ENOMEM, "no memory for a guest's description");
 	vm->log = (struct vn_log){config.message, config.message_opaque};
 	vm->end = (struct vn_end_hook){ended, vm};
-	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = vm->serial_irq.fd = -1;
+	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = -1;
+	vm->serial_irq.fd = vm->button_irq.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);
 	vm->ended_fd = eventfd(0, EFD_CLOEXEC);
@@ -311,6 +398,24 @@ int veneer_fd(const struct veneer *vm)
 void veneer_stop(struct veneer *vm)
 {
 	ended(vm, VENEER_END_STOPPED, 0, NULL);
+}
+
+int veneer_press_power_button(struct veneer *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	bool runs = vm->started && !vm->ended;
+	if (runs)
+		vn_irq_raise(&vm->button_irq);
+	pthread_mutex_unlock(&vm->lock);
+	return runs ? 0 : -ENOTCONN;
+}
+
+int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error)
+{
+	if (index >= vm->disk_count)
+		return vn_fail(error, -EINVAL, "there is no disk %zu: this guest has %zu", index,
+			vm->disk_count);
+	return vn_blk_refresh(vm->slots[index].device, error);
 }
 
 // Once only, by the first that waits: the vCPUs have been kicked and are about to leave.
@@ -367,16 +472,24 @@ void veneer_destroy(struct veneer *vm)
 	}
 	free(vm->dtb);
 	for (unsigned i = vm->slot_count; i-- > 0;) {
-		if (vm->slots[i].transport)
-			vn_virtio_mmio_destroy(vm->slots[i].transport);
-		if (vm->slots[i].device)
-			vn_blk_destroy(vm->slots[i].device);
+		struct slot *slot = &vm->slots[i];
+		if (slot->mmio)
+			vn_virtio_mmio_destroy(slot->mmio);
+		if (slot->pci)
+			vn_virtio_pci_destroy(slot->pci);
+		if (slot->device)
+			slot->destroy(slot->device);
 	}
+	if (vm->pci)
+		vn_pci_destroy(vm->pci);
+	vn_irq_close(&vm->button_irq);
 	if (vm->serial)
 		vn_serial_destroy(vm->serial);
 	vn_irq_close(&vm->serial_irq);
 	if (vm->loop)
 		vn_ioloop_destroy(vm->loop);
+	if (vm->irqs)
+		vn_irqs_destroy(vm->irqs);
 	for (unsigned i = vm->vcpu_count; i-- > 0;)
 		vn_vcpu_destroy(&vm->vcpus[i]);
 	vn_kvm_destroy(&vm->kvm);

@@ -2,8 +2,9 @@
 //
 // The ACPI tables (ACPI 6.3), written straight into guest memory before the guest runs. They
 // describe a hardware-reduced machine: no PM1 registers, no SCI, no timer, no FACS; it is switched
-// off through the sleep registers. What varies between machines is the number of CPUs in the MADT
-// and four bytes of the DSDT that say which virtio-mmio slots hold a device.
+// off through the sleep registers. What varies between machines is the number of CPUs in the MADT,
+// whether there is PCI, and the numbers in the DSDT that say so and which virtio-mmio slots hold a
+// device.
 #include "arch/x86/acpi.h"
 
 #include <assert.h>
@@ -54,9 +55,11 @@ struct rsdp {
 
 #define RSDP_REVISION_1_SIZE 20
 
+#define TABLES_MAX 3
+
 struct xsdt {
 	struct header header;
-	uint64_t tables[2];
+	uint64_t tables[TABLES_MAX];
 } __attribute__((packed));
 
 // Fixed ACPI Description Table, section 5.2.9; what hardware-reduced machines leave 0 has no name.
@@ -118,13 +121,35 @@ struct madt_ioapic {
 	uint32_t gsi_base;
 } __attribute__((packed));
 
+struct madt_x2apic {
+	uint8_t type;
+	uint8_t length;
+	uint16_t reserved;
+	uint32_t x2apic_id;
+	uint32_t flags;
+	uint32_t processor_uid;
+} __attribute__((packed));
+
 #define MADT_REVISION      4
 #define MADT_LAPIC         0
 #define MADT_IOAPIC        1
+#define MADT_X2APIC        9
 #define MADT_LAPIC_ENABLED 1u
 
-// APIC ids of these entries have 8 bits, 255 is the broadcast, and the IOAPIC takes one.
-#define MADT_CPUS_MAX 254
+// Ids of local APIC entries have 8 bits and 255 is the broadcast: CPUs from there on have an x2APIC
+// entry each (section 5.2.12.12).
+#define MADT_LAPICS_MAX 255
+
+// PCI Firmware Specification 3.3 section 4.1.2: where configuration space is in memory.
+struct mcfg {
+	struct header header;
+	uint64_t reserved0;
+	uint64_t base;
+	uint16_t segment;
+	uint8_t first_bus;
+	uint8_t last_bus;
+	uint32_t reserved1;
+} __attribute__((packed));
 
 // Guest memory that the tables are taken from, front to back.
 struct area {
@@ -192,38 +217,66 @@ static int slot_bits(const struct vn_machine *machine, uint32_t *bits, struct ve
 	return 0;
 }
 
-// Set VDEV of the byte code. `Name (VDEV, ...)` is NameOp, the name, DWordPrefix and the value
-// (section 20.2); a second match would mean that this pattern is also something else.
-static int set_slots(uint8_t *aml, size_t length, uint32_t bits, struct veneer_error *error)
+// Set a number of the byte code. `Name (XXXX, 0x...)` is NameOp, the name, a prefix that says how many
+// bytes follow, and the value (section 20.2); a second match would mean that this pattern is also
+// something else.
+static int set_number(uint8_t *aml, size_t length, const char *name, uint8_t prefix,
+	const void *number, size_t size, struct veneer_error *error)
 {
-	static const uint8_t pattern[] = {0x08, 'V', 'D', 'E', 'V', 0x0c};
+	const uint8_t pattern[] = {0x08, (uint8_t)name[0], (uint8_t)name[1], (uint8_t)name[2],
+		(uint8_t)name[3], prefix};
 	const uint8_t *end = aml + length;
 	uint8_t *found = memmem(aml, length, pattern, sizeof(pattern));
 	uint8_t *value;
 
-	if (!found || (size_t)(end - found) < sizeof(pattern) + sizeof(bits))
-		return vn_fail(error, -EINVAL, "the DSDT has no VDEV of four bytes");
+	if (!found || (size_t)(end - found) < sizeof(pattern) + size)
+		return vn_fail(error, -EINVAL, "the DSDT has no %s of %zu bytes", name, size);
 	value = found + sizeof(pattern);
 	if (memmem(value, (size_t)(end - value), pattern, sizeof(pattern)))
-		return vn_fail(error, -EINVAL, "the DSDT has more than one VDEV");
-	memcpy(value, &bits, sizeof(bits));
+		return vn_fail(error, -EINVAL, "the DSDT has more than one %s", name);
+	memcpy(value, number, size);
 	return 0;
+}
+
+static int set_dword(
+	uint8_t *aml, size_t length, const char *name, uint32_t value, struct veneer_error *error)
+{
+	return set_number(aml, length, name, 0x0c, &value, sizeof(value), error);
+}
+
+static int set_qword(
+	uint8_t *aml, size_t length, const char *name, uint64_t value, struct veneer_error *error)
+{
+	return set_number(aml, length, name, 0x0e, &value, sizeof(value), error);
+}
+
+// What the byte code cannot know of the machine.
+static int set_numbers(
+	uint8_t *aml, size_t length, const struct vn_machine *machine, struct veneer_error *error)
+{
+	uint32_t bits;
+	int ret;
+
+	ret = slot_bits(machine, &bits, error);
+	if (ret == 0)
+		ret = set_dword(aml, length, "VDEV", bits, error);
+	if (ret == 0)
+		ret = set_qword(aml, length, "PBAS", machine->pci.base, error);
+	if (ret == 0)
+		ret = set_qword(aml, length, "PLEN", machine->pci.size, error);
+	return ret;
 }
 
 static int write_dsdt(struct area *area, const struct vn_machine *machine, uint64_t *gpa)
 {
 	size_t length = ((const struct header *)vn_dsdt)->length;
 	struct header *header = take(area, length, gpa);
-	uint32_t bits;
 	int ret;
 
 	if (!header)
 		return -ENOSPC;
 	memcpy(header, vn_dsdt, length);
-	ret = slot_bits(machine, &bits, area->error);
-	if (ret < 0)
-		return ret;
-	ret = set_slots((uint8_t *)header, length, bits, area->error);
+	ret = set_numbers((uint8_t *)header, length, machine, area->error);
 	if (ret < 0)
 		return ret;
 	header->checksum = 0;
@@ -262,53 +315,99 @@ static int write_fadt(struct area *area, uint64_t dsdt, uint64_t *gpa)
 	return 0;
 }
 
+// The entry of one CPU at `at`, or only its size where that is NULL.
+static size_t add_cpu(uint8_t *at, unsigned id)
+{
+	const struct madt_lapic lapic = {
+		.type = MADT_LAPIC,
+		.length = sizeof(lapic),
+		.processor_uid = (uint8_t)id,
+		.apic_id = (uint8_t)id,
+		.flags = MADT_LAPIC_ENABLED,
+	};
+	const struct madt_x2apic x2apic = {
+		.type = MADT_X2APIC,
+		.length = sizeof(x2apic),
+		.x2apic_id = id,
+		.flags = MADT_LAPIC_ENABLED,
+		.processor_uid = id,
+	};
+	bool wide = id >= MADT_LAPICS_MAX;
+	size_t size = wide ? sizeof(x2apic) : sizeof(lapic);
+
+	if (at)
+		memcpy(at, wide ? (const void *)&x2apic : &lapic, size);
+	return size;
+}
+
 // Every pin is what ACPI assumes of it (ISA pins edge and high, GSI n on pin n), so there are no
 // interrupt source overrides; hardware-reduced machines have no 8259 to announce either.
 static int write_madt(struct area *area, unsigned cpus, uint64_t *gpa)
 {
-	size_t length =
-		sizeof(struct madt) + cpus * sizeof(struct madt_lapic) + sizeof(struct madt_ioapic);
+	const struct madt_ioapic ioapic = {
+		.type = MADT_IOAPIC,
+		.length = sizeof(ioapic),
+		// The first that no CPU has, where there is one: of those that CPUs share the IOAPIC's
+		// is told by its address.
+		.ioapic_id = cpus < MADT_LAPICS_MAX ? (uint8_t)cpus : 0,
+		.address = (uint32_t)VN_MAP_IOAPIC,
+	};
+	size_t length = sizeof(struct madt) + sizeof(ioapic);
 	struct madt *madt;
-	struct madt_lapic *lapic;
-	struct madt_ioapic *ioapic;
+	uint8_t *at;
 
-	if (cpus > MADT_CPUS_MAX)
-		return vn_fail(area->error, -ENOSPC, "the MADT has room for %u CPUs, not %u",
-			MADT_CPUS_MAX, cpus);
+	for (unsigned i = 0; i < cpus; i++)
+		length += add_cpu(NULL, i);
 	madt = take(area, length, gpa);
 	if (!madt)
 		return -ENOSPC;
 	madt->lapic_address = (uint32_t)VN_MAP_LAPIC;
-	lapic = (struct madt_lapic *)(madt + 1);
+	at = (uint8_t *)(madt + 1);
 	for (unsigned i = 0; i < cpus; i++)
-		*lapic++ = (struct madt_lapic){
-			.type = MADT_LAPIC,
-			.length = sizeof(*lapic),
-			.processor_uid = (uint8_t)i,
-			.apic_id = (uint8_t)i,
-			.flags = MADT_LAPIC_ENABLED,
-		};
-	ioapic = (struct madt_ioapic *)lapic;
-	*ioapic = (struct madt_ioapic){
-		.type = MADT_IOAPIC,
-		.length = sizeof(*ioapic),
-		.ioapic_id = (uint8_t)cpus, // the first that no CPU has
-		.address = (uint32_t)VN_MAP_IOAPIC,
-	};
+		at += add_cpu(at, i);
+	memcpy(at, &ioapic, sizeof(ioapic));
 	finish(&madt->header, "APIC", MADT_REVISION, length);
 	return 0;
 }
 
-static int write_xsdt(struct area *area, uint64_t fadt, uint64_t madt, uint64_t *gpa)
+static int write_mcfg(struct area *area, uint64_t *gpa)
 {
-	struct xsdt *xsdt = take(area, sizeof(*xsdt), gpa);
+	struct mcfg *mcfg = take(area, sizeof(*mcfg), gpa);
+
+	if (!mcfg)
+		return -ENOSPC;
+	mcfg->base = VN_MAP_ECAM; // segment 0 and bus 0 alone
+	finish(&mcfg->header, "MCFG", 1, sizeof(*mcfg));
+	return 0;
+}
+
+static int write_xsdt(struct area *area, const uint64_t *tables, unsigned count, uint64_t *gpa)
+{
+	size_t size = count * sizeof(tables[0]);
+	struct xsdt *xsdt = take(area, sizeof(xsdt->header) + size, gpa);
 
 	if (!xsdt)
 		return -ENOSPC;
-	xsdt->tables[0] = fadt;
-	xsdt->tables[1] = madt;
-	finish(&xsdt->header, "XSDT", 1, sizeof(*xsdt));
+	memcpy(xsdt->tables, tables, size);
+	finish(&xsdt->header, "XSDT", 1, sizeof(xsdt->header) + size);
 	return 0;
+}
+
+// The tables that the XSDT lists, and that. The DSDT is known to the FADT alone.
+static int write_tables(struct area *area, const struct vn_machine *machine, uint64_t *xsdt)
+{
+	uint64_t dsdt, tables[TABLES_MAX];
+	unsigned count = 0;
+	int ret;
+
+	ret = write_dsdt(area, machine, &dsdt);
+	if (ret == 0)
+		ret = write_fadt(area, dsdt, &tables[count++]);
+	if (ret == 0)
+		ret = write_madt(area, machine->cpus, &tables[count++]);
+	if (ret == 0 && machine->pci.size != 0)
+		ret = write_mcfg(area, &tables[count++]);
+	return ret == 0 ? write_xsdt(area, tables, count, xsdt) : ret;
 }
 
 static void fill_rsdp(struct rsdp *rsdp, uint64_t xsdt)
@@ -325,7 +424,7 @@ static void fill_rsdp(struct rsdp *rsdp, uint64_t xsdt)
 int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_error *error)
 {
 	struct area area = {.error = error};
-	uint64_t at = 0, dsdt = 0, fadt = 0, madt = 0, xsdt = 0;
+	uint64_t at = 0, xsdt = 0;
 	struct rsdp *pointer;
 	int ret;
 
@@ -340,16 +439,7 @@ int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_
 	pointer = take(&area, sizeof(*pointer), &at);
 	if (!pointer)
 		return -ENOSPC;
-	ret = write_dsdt(&area, machine, &dsdt);
-	if (ret < 0)
-		return ret;
-	ret = write_fadt(&area, dsdt, &fadt);
-	if (ret < 0)
-		return ret;
-	ret = write_madt(&area, machine->cpus, &madt);
-	if (ret < 0)
-		return ret;
-	ret = write_xsdt(&area, fadt, madt, &xsdt);
+	ret = write_tables(&area, machine, &xsdt);
 	if (ret < 0)
 		return ret;
 	fill_rsdp(pointer, xsdt);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a PC's kernel cannot find by itself: the serial port, the virtio-mmio devices, and the value
-// that switches the machine off. iasl compiles it when Veneer is built; arch/x86/acpi.c puts the
-// byte code into guest memory and sets the bits of VDEV. The build replaces the words between @ by
-// their values in arch/x86/map.h.
+// What a PC's kernel cannot find by itself: the serial port, the PCI root, the virtio-mmio devices,
+// the power button, and the value that switches the machine off. iasl compiles it when Veneer is
+// built; arch/x86/acpi.c puts the byte code into guest memory and sets VDEV, PBAS and PLEN. The build
+// replaces the words between @ by their values in arch/x86/map.h.
 DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 {
 	// SLP_TYP of soft off; the rest is unused where sleep registers replace the PM1 block.
@@ -23,6 +23,112 @@ DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 					@VN_GSI_SERIAL@
 				}
 			})
+		}
+
+		Device (PWRB)
+		{
+			Name (_HID, EisaId ("PNP0C0C"))
+			Name (_UID, 0)
+		}
+
+		// Says by an interrupt that the power button was pressed, the only event there is:
+		// a machine without fixed ACPI registers has no other way.
+		Device (GED0)
+		{
+			Name (_HID, "ACPI0013")
+			Name (_UID, 0)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+				{
+					@VN_GSI_EVENT@
+				}
+			})
+
+			Method (_EVT, 1, Serialized)
+			{
+				If (Arg0 == @VN_GSI_EVENT@)
+				{
+					Notify (PWRB, 0x80)
+				}
+			}
+		}
+
+		// Where BARs may be; no length says that there is no PCI. The monitor finds these
+		// numbers by their names and sets them; the values here are only ones that take
+		// eight bytes.
+		Name (PBAS, 0x1000000000000000)
+		Name (PLEN, 0x1000000000000000)
+
+		Method (PSTA)
+		{
+			If (PLEN)
+			{
+				Return (0x0F)
+			}
+			Return (0)
+		}
+
+		// Configuration space in memory, as MCFG has it: kernels want it reserved.
+		Device (ECAM)
+		{
+			Name (_HID, EisaId ("PNP0C02"))
+			Name (_UID, 0)
+			Name (_CRS, ResourceTemplate ()
+			{
+				Memory32Fixed (ReadWrite, @VN_MAP_ECAM@, @VN_MAP_ECAM_SIZE@)
+			})
+			Method (_STA) { Return (PSTA ()) }
+		}
+
+		// One bus, without legacy interrupts and so without _PRT.
+		Device (PCI0)
+		{
+			Name (_HID, EisaId ("PNP0A08"))
+			Name (_CID, EisaId ("PNP0A03"))
+			Name (_UID, 0)
+			Name (_SEG, 0)
+			Name (_BBN, 0)
+			Method (_STA) { Return (PSTA ()) }
+
+			Method (_CRS, 0, Serialized)
+			{
+				Name (WIND, ResourceTemplate ()
+				{
+					WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
+						0, 0, 0, 0, 1)
+					IO (Decode16, @VN_PORT_PCI@, @VN_PORT_PCI@, 1, 8)
+					QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
+						NonCacheable, ReadWrite, 0, 0, 0, 0, 1,,, BARS)
+				})
+				CreateQWordField (WIND, BARS._MIN, LOW)
+				CreateQWordField (WIND, BARS._MAX, HIGH)
+				CreateQWordField (WIND, BARS._LEN, SIZE)
+				LOW = PBAS
+				HIGH = PBAS + PLEN - 1
+				SIZE = PLEN
+				Return (WIND)
+			}
+
+			// The system may have what it asks for but hot-plugging: there is nothing here
+			// that the monitor would do in its place (PCI Firmware Specification 3.3
+			// section 4.5.1).
+			Method (_OSC, 4, Serialized)
+			{
+				CreateDWordField (Arg3, 0, STAT)
+				If (Arg0 != ToUUID ("33db4d5b-1ff7-401c-9657-7441c03dd766"))
+				{
+					STAT |= 0x04 // no such UUID
+					Return (Arg3)
+				}
+				CreateDWordField (Arg3, 8, CTRL)
+				If (CTRL & 0x03)
+				{
+					CTRL &= ~0x03
+					STAT |= 0x10 // not all of it
+				}
+				Return (Arg3)
+			}
 		}
 
 		// Bit i says that slot i holds a device. The monitor finds these four bytes by the

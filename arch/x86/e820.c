@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which of the guest's memory its kernel may use. The range from VN_MAP_LOW_RAM_END up to 1 MiB is
-// the PC's legacy area: RAM as far as KVM is concerned, but no kernel expects any there.
+// the PC's legacy area: RAM as far as KVM is concerned, but no kernel expects any there. PCI's
+// configuration space is reserved with or without PCI: kernels use it only where they find it so.
 #include "arch/x86/e820.h"
 
 #include "arch/x86/map.h"
@@ -21,6 +22,10 @@ unsigned vn_e820_build(
 			start = VN_MAP_KERNEL_MIN;
 		if (start < end)
 			entries[count++] = (struct vn_e820_entry){start, end - start, VN_E820_RAM};
+		// The first run lies below the hole, a second one above it.
+		if (i == 0)
+			entries[count++] = (struct vn_e820_entry){
+				VN_MAP_ECAM, VN_MAP_ECAM_SIZE, VN_E820_RESERVED};
 	}
 	return count;
 }

@@ -16,6 +16,7 @@
 #define APIC_SIZE      0x1000 // bytes of an APIC's registers
 #define SERIAL_PORTS   8
 #define SERIAL_CLOCK   1843200 // Hz: divided by 16, 115200 baud
+#define PCI_MEMORY_64  0x03000000 // first cell of a PCI address: 64-bit memory space
 #define ISA_IO         1 // first cell of an ISA address: port space
 
 // Second cell of an interrupt: edge triggered, active high, as the "intel,ce4100-ioapic" binding
@@ -200,6 +201,29 @@ static void add_virtio(struct tree *tree, const struct vn_machine *machine)
 	}
 }
 
+// Its children are found by asking them: the node says only where. Addresses behind it are those in
+// front of it, as memory of 64 bits that is not prefetchable (IEEE 1275 PCI bus binding, 2.2.1.1).
+static void add_pci(struct tree *tree, const struct vn_machine_window *window)
+{
+	const fdt32_t buses[] = {0, 0};
+	const fdt32_t ranges[] = {cpu_to_fdt32(PCI_MEMORY_64),
+		cpu_to_fdt32((uint32_t)(window->base >> 32)), cpu_to_fdt32((uint32_t)window->base),
+		cpu_to_fdt32((uint32_t)(window->base >> 32)), cpu_to_fdt32((uint32_t)window->base),
+		cpu_to_fdt32((uint32_t)(window->size >> 32)), cpu_to_fdt32((uint32_t)window->size)};
+
+	if (window->size == 0)
+		return;
+	begin(tree, "pci@%llx", VN_MAP_ECAM);
+	string(tree, "compatible", "pci-host-ecam-generic");
+	string(tree, "device_type", "pci");
+	reg(tree, VN_MAP_ECAM, VN_MAP_ECAM_SIZE);
+	u32(tree, "#address-cells", 3);
+	u32(tree, "#size-cells", 2);
+	bytes(tree, "bus-range", buses, sizeof(buses));
+	bytes(tree, "ranges", ranges, sizeof(ranges));
+	end(tree);
+}
+
 static void add_root(struct tree *tree, const struct vn_machine *machine)
 {
 	begin(tree, "%s", "");
@@ -213,6 +237,7 @@ static void add_root(struct tree *tree, const struct vn_machine *machine)
 	add_memory(tree, machine->memory);
 	add_apics(tree);
 	add_isa(tree);
+	add_pci(tree, &machine->pci);
 	add_virtio(tree, machine);
 	end(tree);
 }

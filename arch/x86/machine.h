@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/x86/cpuid.h"
 #include "arch/x86/map.h"
 #include "vmm/memory.h"
 
@@ -18,14 +19,29 @@ struct vn_machine_virtio {
 	uint32_t gsi;
 };
 
+// Guest-physical addresses that the BARs of PCI devices lie in.
+struct vn_machine_window {
+	uint64_t base;
+	uint64_t size; // 0: the machine has no PCI
+};
+
 // Filled by the vm while it is built; the memory it points to is the vm's.
 struct vn_machine {
 	unsigned cpus; // APIC ids are 0 to cpus - 1
 	uint64_t tsc_hz; // 0 when KVM does not say
+	unsigned address_bits; // that a guest-physical address can have
 	const struct vn_memory *memory;
 	struct vn_machine_virtio virtio[VN_VIRTIO_SLOTS]; // slot i, absent where size is 0
+	struct vn_machine_window pci;
 	const char *cmdline; // as the guest receives it
 	uint64_t initrd_start, initrd_end; // guest-physical; both 0 without one
 };
+
+// How many bits a guest-physical address can have, as CPUID leaf 0x80000008 says. Pure.
+unsigned vn_machine_address_bits(const struct vn_cpuid *cpuid);
+
+// Where a window for PCI fits: above all RAM, within `address_bits`. -ENOSPC when none does. Pure.
+int vn_machine_place_window(struct vn_machine_window *window, const struct vn_memory *memory,
+	unsigned address_bits, struct veneer_error *error);
 
 #endif

@@ -24,6 +24,8 @@
 #define VN_MAP_HIGH_RAM    0x100000000ull
 #define VN_MAP_VIRTIO      0xd0000000ull // virtio-mmio slots, one page each
 #define VN_MAP_VIRTIO_STEP 0x1000ull
+#define VN_MAP_ECAM        0xe0000000ull // configuration space of PCI bus 0; reserved in the E820 map
+#define VN_MAP_ECAM_SIZE   0x100000ull
 #define VN_MAP_IOAPIC      0xfec00000ull
 #define VN_MAP_LAPIC       0xfee00000ull
 #define VN_MAP_IDENTITY    0xfffbc000ull // KVM_SET_IDENTITY_MAP_ADDR: one page
@@ -34,6 +36,7 @@
 #define VN_PORT_KEYBOARD_COMMAND 0x64
 #define VN_PORT_DEBUG_EXIT       0xf4
 #define VN_PORT_SERIAL           0x3f8
+#define VN_PORT_PCI              0xcf8 // CONFIG_ADDRESS, and CONFIG_DATA at 0xcfc
 #define VN_PORT_SLEEP_CONTROL    0x600 // ACPI 4.8.3.7
 #define VN_PORT_SLEEP_STATUS     0x601
 #define VN_PORT_RESET            0x602
@@ -44,6 +47,7 @@
 
 // IOAPIC pins. Virtio-mmio slot i uses VN_GSI_VIRTIO + i; pins above 15 belong to no ISA device.
 #define VN_GSI_SERIAL   4
+#define VN_GSI_EVENT    5 // ACPI's generic event device
 #define VN_GSI_VIRTIO   16
 #define VN_VIRTIO_SLOTS 8
 #define VN_IOAPIC_PINS  24

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The program from outside. Its path is the argument. A small stand-in for a shell starts it on a
+// The program from outside. Its path is the first argument; the second is the guest that is built in,
+// as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
 // pseudo-terminal, so that job control is real and the terminal's modes can be looked at after the
 // program is gone. What needs a guest is skipped where there is no /dev/kvm.
 #include <errno.h>
@@ -31,6 +32,7 @@
 #define LIMIT_MS 20000 // for what must happen; no test waits that long unless it fails
 
 static const char *program;
+static const char *guest;
 
 static void need_kvm(void)
 {
@@ -137,7 +139,8 @@ static void test_help(void **state)
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->err, "");
 	static const char *const options[] = {"--kernel", "--initrd", "--cmdline", "--cpus",
-		"--memory", "--disk", "--serial", "--timeout", "--dump-dtb", "--reboot"};
+		"--memory", "--disk", "--net", "--rng", "--transport", "--serial", "--timeout",
+		"--dump-dtb", "--reboot"};
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		assert_non_null(strstr(outcome->out, options[i]));
 	outcome = RUN(NULL, "--version");
@@ -162,6 +165,9 @@ static void test_bad_arguments(void **state)
 		{{"run", "-m", "1X"}, "'1X'"},
 		{{"run", "-m", "1G,huge"}, "'huge'"},
 		{{"run", "-d", "x,cache=fast"}, "'fast'"},
+		{{"run", "--net", "wifi"}, "'wifi'"},
+		{{"run", "--rng", "maybe"}, "'maybe'"},
+		{{"run", "--transport", "isa"}, "'isa'"},
 		{{"run", "--serial", "usb"}, "'usb'"},
 		{{"run", "--timeout", "soon"}, "'soon'"},
 	};
@@ -558,6 +564,60 @@ static void test_terminal_signals(void **state)
 	}
 }
 
+// A named kernel may know the power button: the first SIGTERM presses it, the second one ends the run.
+// This one does not know it, and goes on.
+static void test_power_button(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job =
+		START("run", "-k", guest, "-a", "echo", "--transport", "mmio", "--rng", "off");
+	await_text(job, "ready");
+	await_raw(job);
+	kill(job->pid, SIGTERM);
+	type(job, "alive\r");
+	await_text(job, "ALIVE");
+	kill(job->pid, SIGTERM);
+	expect_end(job, 128 + SIGTERM);
+}
+
+// A guest that resets once its button was pressed is not started again.
+static void test_power_button_ends_reboots(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-k", guest, "-a", "reset", "--transport", "mmio", "--rng",
+		"off", "--reboot");
+	await_text(job, "reset");
+	kill(job->pid, SIGTERM);
+	expect_end(job, 0);
+}
+
+// The size of a disk changes; then to one that no disk can have, which is said.
+static void test_refresh(void **state)
+{
+	char path[] = "/tmp/veneer-disk-XXXXXX";
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		unlink(path);
+	need_kvm();
+	struct job *job = START("run", "-a", "spin", "-d", path);
+	await_text(job, "spin: for ever");
+	assert_int_equal(ftruncate(fd, 2 << 20), 0);
+	kill(job->pid, SIGUSR1);
+	await_text(job, "note: blk0: its size is now 2097152 bytes");
+	assert_int_equal(ftruncate(fd, 1000), 0);
+	kill(job->pid, SIGUSR1);
+	await_text(job, "its size, 1000 bytes, is not a multiple of 512");
+	kill(job->pid, SIGTERM);
+	expect_end(job, 128 + SIGTERM);
+	close(fd);
+	unlink(path);
+}
+
 static bool died_of(int status, int signal)
 {
 	if (WIFSIGNALED(status) && WTERMSIG(status) == signal)
@@ -725,6 +785,9 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_closed_descriptors),
 		cmocka_unit_test(test_ignored_signal),
 		cmocka_unit_test(test_terminal_signals),
+		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_power_button_ends_reboots),
+		cmocka_unit_test(test_refresh),
 		cmocka_unit_test(test_terminal_crashes),
 		cmocka_unit_test(test_terminal_ends),
 		cmocka_unit_test(test_terminal_keys),
@@ -735,10 +798,11 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_serial_pty_alone),
 	};
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s VENEER\n", argv[0]);
+	if (argc != 3) {
+		fprintf(stderr, "usage: %s VENEER GUEST\n", argv[0]);
 		return 2;
 	}
 	program = argv[1];
+	guest = argv[2];
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

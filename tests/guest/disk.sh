@@ -15,9 +15,9 @@ cleanup() {
 	rm -rf "$work"
 }
 
-# The scratch directory must be on a file system with O_DIRECT for cache=none.
+# The scratch directory must be on a file system with O_DIRECT for cache=none and directsync.
 disk=$work/disk
-for cache in writeback none writethrough; do
+for cache in writeback none writethrough directsync unsafe; do
 	truncate -s 32M "$disk"
 	run -d "$disk,cache=$cache" -a blk-fill=7
 	if [ "$status" -eq 125 ] && grep -q 'cache=writeback' "$work/err"; then
@@ -90,6 +90,46 @@ wait "$pid"
 status=$?
 expect "a file cut short under the guest is an I/O error, said with device and offset" 11 \
 	'blk0.*(4194304|0x400000)'
+
+# resized NEW-SIZE WORD: the guest does WORD on an 8M disk that became NEW-SIZE, of which Veneer was
+# told while the guest waited.
+resized() {
+	truncate -s 8M "$disk"
+	"$veneer" run --timeout 60 -d "$disk" -a "echo $2" <"$work/in" >"$work/out" 2>"$work/err" &
+	pid=$!
+	exec 9>"$work/in"
+	for _ in $(seq 100); do
+		grep -q ready "$work/out" && break
+		sleep 0.1
+	done
+	truncate -s "$1" "$disk"
+	kill -USR1 "$pid"
+	for _ in $(seq 100); do
+		[ ! -s "$work/err" ] || break # it has said what it found
+		sleep 0.1
+	done
+	echo quit >&9
+	exec 9>&-
+	wait "$pid"
+	status=$?
+}
+resized 16M blk-read=16384,8
+expect "a disk that became larger can be read up to its new end" 0 'note: blk0.*16777216 bytes'
+resized 16M blk-read=32768,1
+expect "and not beyond it" 11
+resized 1M blk-write=8192,8
+expect "a disk that became smaller ends where it ends" 11
+[ "$(stat -c %s "$disk")" -eq 1048576 ]
+status=$?
+expect "and a write behind that does not make it longer" 0
+resized 1000 blk-read=0,1
+expect "a size that no disk has is said, and changes nothing" 0 'disk.*1000 bytes'
+
+# A device with more queues than the guest uses.
+truncate -s 8M "$disk"
+"$pattern" fill "$disk" 5
+run -d "$disk,queues=16" -a blk-check=5
+expect "sixteen queues, of which one is used" 0
 
 if [ "$(id -u)" -eq 0 ] && mkdir "$work/full" && mount -t tmpfs -o size=1M none "$work/full"; then
 	mounted=$work/full

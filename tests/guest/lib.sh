@@ -53,7 +53,7 @@ expect() {
 		return
 	fi
 	for pattern in "$@"; do
-		if ! cat "$work/out" "$work/err" | grep -qaE -- "$pattern"; then
+		if ! grep -qaE -- "$pattern" "$work/out" "$work/err"; then
 			fail "$name: no match for '$pattern'"
 			return
 		fi

@@ -225,7 +225,7 @@ static void refusals(void **state)
 	struct vn_machine machine = machine_of(1, &tiny);
 
 	refuse(&machine, -ENOSPC);
-	machine = machine_of(255, *state);
+	machine = machine_of(9000, *state); // more CPUs than the area has room for
 	refuse(&machine, -ENOSPC);
 	machine = machine_of(1, *state);
 	add_slot(&machine, 3);

@@ -10,12 +10,17 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <linux/magic.h>
 #include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "devices/blk.h"
@@ -111,15 +116,20 @@ static int destroy_bench(void **state)
 	return 0;
 }
 
-static int make_file(void **state)
+static void make_file_in(const char *directory)
 {
-	(void)state;
-	snprintf(bench.path, sizeof(bench.path), "blk-test-XXXXXX");
+	snprintf(bench.path, sizeof(bench.path), "%s/blk-test-XXXXXX", directory);
 	bench.fd = mkstemp(bench.path);
 	assert_true(bench.fd >= 0);
 	bench.warnings = 0;
 	bench.warning[0] = '\0';
 	fill_file();
+}
+
+static int make_file(void **state)
+{
+	(void)state;
+	make_file_in(".");
 	return 0;
 }
 
@@ -169,6 +179,15 @@ static void open_disk(enum veneer_cache cache, bool readonly)
 static int open_writeback(void **state)
 {
 	make_file(state);
+	open_disk(VENEER_CACHE_WRITEBACK, false);
+	return 0;
+}
+
+// A file system that knows how to punch holes, but not how to zero what it has.
+static int open_in_memory(void **state)
+{
+	(void)state;
+	make_file_in("/dev/shm");
 	open_disk(VENEER_CACHE_WRITEBACK, false);
 	return 0;
 }
@@ -263,23 +282,62 @@ static void assert_file(uint64_t offset, uint8_t value, uint64_t size)
 	assert_memory_equal(got, want, size);
 }
 
-static void describes_itself(void **state)
+static struct virtio_blk_config read_config(void)
 {
-	(void)state;
 	struct virtio_blk_config config;
-	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_DEVICE_ID), 2);
 	for (unsigned i = 0; i < sizeof(config); i += 4) {
 		uint32_t word = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + i);
 		memcpy((char *)&config + i, &word, sizeof(config) - i < 4 ? sizeof(config) - i : 4);
 	}
+	return config;
+}
+
+// Whether the file system that the tests run on has an operation, which is then looked for on the
+// scratch file, behind its end.
+static bool host_has(int mode)
+{
+	bool has = fallocate(bench.fd, mode | FALLOC_FL_KEEP_SIZE, DISK_SIZE, 4096) == 0;
+	fallocate(bench.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, DISK_SIZE, 4096);
+	return has;
+}
+
+static void need_holes(void)
+{
+	if (!host_has(FALLOC_FL_PUNCH_HOLE)) {
+		print_message("# this file system punches no holes: %s\n", strerror(errno));
+		skip();
+	}
+}
+
+static void describes_itself(void **state)
+{
+	(void)state;
+	struct virtio_blk_config config = read_config();
 	assert_int_equal(config.capacity, SECTORS);
 	assert_int_equal(config.seg_max, 254);
 	assert_int_equal(config.blk_size, 512);
+	assert_int_equal(config.num_queues, 1);
+	uint64_t clearing = FEATURE(VIRTIO_BLK_F_DISCARD) | FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
 	uint64_t features = mmio_features(&bench.bus);
-	assert_int_equal(features & ~ALL_FEATURES, FEATURE(VIRTIO_BLK_F_SEG_MAX) |
-							   FEATURE(VIRTIO_BLK_F_BLK_SIZE) |
-							   FEATURE(VIRTIO_BLK_F_FLUSH));
+	assert_int_equal(features & ~ALL_FEATURES & ~clearing,
+		FEATURE(VIRTIO_BLK_F_SEG_MAX) | FEATURE(VIRTIO_BLK_F_BLK_SIZE) |
+			FEATURE(VIRTIO_BLK_F_TOPOLOGY) | FEATURE(VIRTIO_BLK_F_FLUSH));
 	assert_int_equal(features & ALL_FEATURES, ALL_FEATURES);
+	assert_int_equal(features & clearing, host_has(FALLOC_FL_PUNCH_HOLE) ? clearing : 0);
+}
+
+static void describes_its_topology(void **state)
+{
+	(void)state;
+	struct virtio_blk_config config = read_config();
+	struct stat status;
+	assert_int_equal(fstat(bench.fd, &status), 0);
+	uint32_t physical = status.st_blksize < 4096 ? (uint32_t)status.st_blksize : 4096;
+	assert_int_equal(config.blk_size << config.physical_block_exp, physical);
+	assert_int_equal(config.alignment_offset, 0);
+	assert_int_equal(config.min_io_size * config.blk_size, physical);
+	assert_int_equal(config.opt_io_size * config.blk_size,
+		status.st_blksize > 4096 ? status.st_blksize : 0);
 }
 
 static void reads(void **state)
@@ -328,8 +386,21 @@ static void writes_without_cache(void **state)
 static void writes_through(void **state)
 {
 	(void)state;
-	open_disk(VENEER_CACHE_WRITETHROUGH, false);
-	assert_false(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_FLUSH));
+	static const enum veneer_cache modes[] = {
+		VENEER_CACHE_WRITETHROUGH, VENEER_CACHE_DIRECTSYNC};
+	for (unsigned i = 0; i < 2; i++) {
+		open_disk(modes[i], false);
+		assert_false(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_FLUSH));
+		write_and_flush();
+		detach();
+	}
+}
+
+static void writes_unsafely(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_UNSAFE, false);
+	assert_true(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_FLUSH));
 	write_and_flush();
 	detach();
 }
@@ -392,7 +463,7 @@ static void gives_an_id_of_twenty_bytes(void **state)
 static void refuses_unknown_requests(void **state)
 {
 	(void)state;
-	static const uint32_t types[] = {2, 3, 5, 11, 13, 14, 0x80000000, UINT32_MAX};
+	static const uint32_t types[] = {2, 3, 5, 10, 12, 14, 0x80000000, UINT32_MAX};
 	for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		assert_int_equal(request(types[i], 0, DATA, 512), VIRTIO_BLK_S_UNSUPP);
 }
@@ -770,6 +841,462 @@ static void the_end_with_requests_in_flight(void **state)
 	detach();
 }
 
+// A discard or write of zeroes of `count` ranges, at DATA.
+static uint8_t request_clear(
+	uint32_t type, const struct virtio_blk_discard_write_zeroes *ranges, unsigned count)
+{
+	uint32_t size = (uint32_t)(count * sizeof(*ranges));
+	memcpy(data_at(DATA, size + 1), ranges, size);
+	prepare(0, type, 0, DATA, size);
+	ring_desc(&bench.ring, 1, DATA, size, RING_NEXT, 2); // from the driver
+	assert_int_equal(carry_out(0), 1);
+	return *status_of(0);
+}
+
+static uint8_t clear_range(uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+	struct virtio_blk_discard_write_zeroes range = {sector, sectors, flags};
+	return request_clear(type, &range, 1);
+}
+
+static uint64_t blocks_in_use(void)
+{
+	struct stat status;
+	assert_int_equal(fsync(bench.fd), 0); // allocation may be delayed until then
+	assert_int_equal(fstat(bench.fd, &status), 0);
+	return (uint64_t)status.st_blocks;
+}
+
+static void assert_words(uint64_t offset, uint64_t size)
+{
+	static uint64_t words[DISK_SIZE / 8];
+	assert_int_equal(pread(bench.fd, words, size, (off_t)offset), size);
+	assert_original(words, offset, size);
+}
+
+static void discards_free_blocks(void **state)
+{
+	(void)state;
+	need_holes();
+	struct virtio_blk_config config = read_config();
+	assert_int_equal(config.max_discard_sectors, 1u << 21);
+	assert_int_equal(config.max_discard_seg, 16);
+	assert_int_equal(
+		config.discard_sector_alignment, (512u << config.physical_block_exp) / 512);
+	uint64_t before = blocks_in_use();
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 2048, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_true(blocks_in_use() <= before - 2048);
+	assert_words(0, MIB);
+	assert_file(MIB, 0, MIB);
+	assert_words(2 * MIB, 2 * MIB);
+
+	// Many ranges at once: empty, overlapping, the last one up to the end.
+	struct virtio_blk_discard_write_zeroes ranges[16];
+	for (unsigned i = 0; i < 16; i++)
+		ranges[i] = (struct virtio_blk_discard_write_zeroes){4096 + 8 * i, i % 3 * 8, 0};
+	ranges[15] = (struct virtio_blk_discard_write_zeroes){SECTORS - 8, 8, 0};
+	assert_int_equal(request_clear(VIRTIO_BLK_T_DISCARD, ranges, 16), VIRTIO_BLK_S_OK);
+	assert_file(2 * MIB + 4096, 0, 14 * 4096);
+	assert_file(DISK_SIZE - 4096, 0, 4096);
+	assert_words(2 * MIB, 4096);
+	assert_words(3 * MIB, MIB - 4096);
+	struct stat status;
+	assert_int_equal(fstat(bench.fd, &status), 0);
+	assert_int_equal(status.st_size, DISK_SIZE);
+	assert_int_equal(warnings(), 0);
+}
+
+static void writes_zeroes(void **state)
+{
+	(void)state;
+	need_holes();
+	struct virtio_blk_config config = read_config();
+	assert_int_equal(config.max_write_zeroes_sectors, 1u << 21);
+	assert_int_equal(config.max_write_zeroes_seg, 16);
+	assert_int_equal(config.write_zeroes_may_unmap, 1);
+	uint64_t before = blocks_in_use();
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 2048, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_file(MIB, 0, MIB);
+	assert_true(blocks_in_use() >= before); // the disk keeps its room
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 4096, 2048,
+				 VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP),
+		VIRTIO_BLK_S_OK);
+	assert_file(2 * MIB, 0, MIB);
+	assert_true(blocks_in_use() <= before - 2048);
+	// Parts of the file system's blocks are zeroed, and nothing beside them.
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 3, 2, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 11, 1, 1), VIRTIO_BLK_S_OK);
+	assert_words(0, 3 * 512);
+	assert_file(3 * 512, 0, 2 * 512);
+	assert_words(5 * 512, 6 * 512);
+	assert_file(11 * 512, 0, 512);
+	assert_words(12 * 512, MIB - 12 * 512);
+	assert_words(3 * MIB, MIB);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 2048, DATA, MIB), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < MIB; i++)
+		assert_int_equal(data_at(DATA, MIB)[i], 0);
+	assert_int_equal(warnings(), 0);
+}
+
+// In every cache mode; with O_DIRECT, what is in the page cache must not come back.
+static void clears_in_every_cache_mode(void **state)
+{
+	(void)state;
+	need_holes();
+	for (unsigned mode = VENEER_CACHE_WRITEBACK; mode <= VENEER_CACHE_UNSAFE; mode++) {
+		fill_file();
+		open_disk((enum veneer_cache)mode, false);
+		assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 64, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(
+			clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 64, 64, 1), VIRTIO_BLK_S_OK);
+		assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 128, 64, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 192 * 512), VIRTIO_BLK_S_OK);
+		for (unsigned i = 0; i < 192 * 512; i++)
+			assert_int_equal(data_at(DATA, 192 * 512)[i], 0);
+		assert_words(192 * 512, MIB);
+		detach();
+	}
+}
+
+// Pages of the file that the page cache has and the disk has not: cachestat(2), Linux 6.5, which is
+// too new for some libraries' headers.
+static uint64_t dirty_pages(void)
+{
+	enum { CACHESTAT = 451 };
+	const struct {
+		uint64_t offset, length;
+	} range = {0, DISK_SIZE};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} pages = {0};
+	struct statfs system;
+	assert_int_equal(fstatfs(bench.fd, &system), 0);
+	if (system.f_type == TMPFS_MAGIC || syscall(CACHESTAT, bench.fd, &range, &pages, 0) < 0) {
+		print_message("# nothing here tells which pages are dirty\n");
+		skip();
+	}
+	return pages.dirty + pages.writeback;
+}
+
+// What each mode promises of a write and of a flush.
+static void what_is_on_the_disk(void **state)
+{
+	(void)state;
+	static const struct {
+		enum veneer_cache cache;
+		bool past; // writes go around the page cache, or through it to the disk
+		bool stable; // all that was done is on the disk, without a flush
+	} cases[] = {
+		{VENEER_CACHE_WRITEBACK, false, false},
+		{VENEER_CACHE_WRITETHROUGH, true, true},
+		{VENEER_CACHE_DIRECTSYNC, true, true},
+		{VENEER_CACHE_NONE, true, false},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(fsync(bench.fd), 0);
+		open_disk(cases[i].cache, false);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+		if (cases[i].past)
+			assert_int_equal(dirty_pages(), 0);
+		// Zeroes in parts of pages, which the page cache has.
+		if (clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 3, 2, 0) == VIRTIO_BLK_S_OK &&
+			cases[i].stable)
+			assert_int_equal(dirty_pages(), 0);
+		assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(dirty_pages(), 0);
+		detach();
+	}
+}
+
+// The host may write to the disk at any time of its own, but not every time between two requests.
+static void what_an_unsafe_disk_keeps_back(void **state)
+{
+	(void)state;
+	uint64_t dirty = 0;
+	open_disk(VENEER_CACHE_UNSAFE, false);
+	for (unsigned i = 0; i < 20 && dirty == 0; i++) {
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+		assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+		dirty = dirty_pages();
+	}
+	detach();
+	assert_true(dirty > 0);
+}
+
+struct bad_range {
+	uint32_t type;
+	struct virtio_blk_discard_write_zeroes range;
+	uint8_t status;
+};
+
+static void judges_every_range(void **state)
+{
+	(void)state;
+	need_holes();
+	static const struct bad_range cases[] = {
+		{VIRTIO_BLK_T_DISCARD, {SECTORS, 1, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {SECTORS - 1, 2, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {SECTORS + 1, 0, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {0, UINT32_MAX, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {0, (1u << 21) + 1, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {UINT64_MAX, 1, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {UINT64_MAX, 8, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {1ull << 55, 8, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_DISCARD, {8, 8, 1}, VIRTIO_BLK_S_UNSUPP}, // no unmap here
+		{VIRTIO_BLK_T_DISCARD, {8, 8, 2}, VIRTIO_BLK_S_UNSUPP},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {8, 8, 2}, VIRTIO_BLK_S_UNSUPP},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {8, 8, 1u << 31}, VIRTIO_BLK_S_UNSUPP},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {SECTORS, 1, 3}, VIRTIO_BLK_S_UNSUPP},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {SECTORS, 1, 1}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {SECTORS - 1, UINT32_MAX, 0}, VIRTIO_BLK_S_IOERR},
+		{VIRTIO_BLK_T_WRITE_ZEROES, {UINT64_MAX - 7, 8, 0}, VIRTIO_BLK_S_IOERR},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		// Alone, and behind good ranges, none of which is carried out then.
+		struct virtio_blk_discard_write_zeroes three[3] = {
+			{0, 8, 0}, {16, 8, 0}, cases[i].range};
+		assert_int_equal(request_clear(cases[i].type, &cases[i].range, 1), cases[i].status);
+		assert_int_equal(request_clear(cases[i].type, three, 3), cases[i].status);
+	}
+	// No range, parts of ranges, and more than there may be.
+	static const struct virtio_blk_discard_write_zeroes many[17];
+	assert_int_equal(request_clear(VIRTIO_BLK_T_DISCARD, many, 16), VIRTIO_BLK_S_OK);
+	assert_int_equal(request_clear(VIRTIO_BLK_T_DISCARD, many, 17), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(request_clear(VIRTIO_BLK_T_WRITE_ZEROES, many, 17), VIRTIO_BLK_S_UNSUPP);
+	static const uint32_t sizes[] = {0, 1, 15, 17, 255};
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		prepare(0, VIRTIO_BLK_T_DISCARD, 0, DATA, sizes[i]);
+		ring_desc(&bench.ring, 1, DATA, sizes[i], RING_NEXT, 2);
+		assert_int_equal(carry_out(0), 1);
+		assert_int_equal(*status_of(0), VIRTIO_BLK_S_IOERR);
+	}
+	// Ranges where the driver is to be written to are none.
+	assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, DATA, 0), VIRTIO_BLK_S_IOERR);
+	assert_words(0, DISK_SIZE);
+	assert_int_equal(warnings(), 0);
+}
+
+static void resize(uint64_t size)
+{
+	struct veneer_error error = {""};
+	assert_int_equal(ftruncate(bench.fd, (off_t)size), 0);
+	if (vn_blk_refresh(bench.device, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static void bounds_each_range(void **state)
+{
+	(void)state;
+	need_holes();
+	uint32_t most = read_config().max_discard_sectors;
+	resize(2 * 512 * (uint64_t)most);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, most, most, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(
+		clear_range(VIRTIO_BLK_T_DISCARD, most - 8, most + 1, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(
+		clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, most + 1, 1), VIRTIO_BLK_S_IOERR);
+	assert_words(0, DISK_SIZE);
+}
+
+static void clears_only_what_was_negotiated(void **state)
+{
+	(void)state;
+	drive(ALL_FEATURES);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	detach();
+	open_disk(VENEER_CACHE_WRITEBACK, true);
+	uint64_t clearing = FEATURE(VIRTIO_BLK_F_DISCARD) | FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+	assert_int_equal(mmio_features(&bench.bus) & clearing, 0);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_words(0, DISK_SIZE);
+}
+
+static uint32_t generation(void)
+{
+	return mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG_GENERATION);
+}
+
+static uint32_t config_interrupt(void)
+{
+	return mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG;
+}
+
+static void a_new_size_is_told(void **state)
+{
+	(void)state;
+	uint32_t before = generation();
+	resize(DISK_SIZE);
+	assert_int_equal(generation(), before); // nothing has changed
+	assert_int_equal(config_interrupt(), 0);
+
+	resize(2 * DISK_SIZE);
+	assert_string_equal(bench.warning, "blk0: its size is now 8388608 bytes");
+	assert_int_not_equal(generation(), before);
+	assert_int_equal(config_interrupt(), VIRTIO_MMIO_INT_CONFIG);
+	assert_int_equal(read_config().capacity, 2 * SECTORS);
+	memset(data_at(DATA, 512), 0x44, 512);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 2 * SECTORS - 1, DATA, 512), VIRTIO_BLK_S_OK);
+	assert_file(2 * DISK_SIZE - 512, 0x44, 512);
+
+	before = generation();
+	mmio_set(&bench.bus, VIRTIO_MMIO_INTERRUPT_ACK, 3);
+	resize(DISK_SIZE / 2);
+	assert_int_not_equal(generation(), before);
+	assert_int_equal(config_interrupt(), VIRTIO_MMIO_INT_CONFIG);
+	assert_int_equal(read_config().capacity, SECTORS / 2);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, SECTORS / 2, DATA, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, SECTORS / 2, DATA, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, SECTORS / 2 - 1, DATA, 512), VIRTIO_BLK_S_OK);
+	struct stat status;
+	assert_int_equal(fstat(bench.fd, &status), 0);
+	assert_int_equal(status.st_size, DISK_SIZE / 2); // the refused write left it alone
+	assert_int_equal(warnings(), 0);
+}
+
+static void a_bad_size_changes_nothing(void **state)
+{
+	(void)state;
+	static const struct {
+		off_t size;
+		const char *text;
+	} cases[] = {{0, "is empty"}, {DISK_SIZE + 100, "is not a multiple of 512"}};
+	for (unsigned i = 0; i < 2; i++) {
+		struct veneer_error error = {""};
+		uint32_t before = generation();
+		assert_int_equal(ftruncate(bench.fd, cases[i].size), 0);
+		assert_int_equal(vn_blk_refresh(bench.device, &error), -EINVAL);
+		if (!strstr(error.message, cases[i].text) || !strstr(error.message, bench.path))
+			fail_msg("'%s' does not say '%s'", error.message, cases[i].text);
+		assert_int_equal(read_config().capacity, SECTORS);
+		assert_int_equal(generation(), before);
+		assert_int_equal(config_interrupt(), 0);
+	}
+}
+
+// The size changes between two values while the driver reads it, as a driver must: both halves, and
+// again when the generation was another one meanwhile. No mixture may ever be seen.
+#define LARGE (((uint64_t)1 << 42) + 3 * DISK_SIZE)
+
+static void *resize_for_ever(void *arg)
+{
+	unsigned *wrong = arg;
+	for (bool large = true; atomic_load(&offering); large = !large) {
+		*wrong += ftruncate(bench.fd, large ? (off_t)LARGE : (off_t)DISK_SIZE) < 0;
+		*wrong += vn_blk_refresh(bench.device, NULL) < 0;
+	}
+	return NULL;
+}
+
+static uint64_t read_capacity(void)
+{
+	uint32_t before, low, high;
+	do {
+		before = generation();
+		low = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG);
+		high = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + 4);
+	} while (generation() != before);
+	return (uint64_t)high << 32 | low;
+}
+
+static void a_size_that_keeps_changing(void **state)
+{
+	(void)state;
+	pthread_t thread;
+	unsigned large = 0, small = 0, other = 0, failed = 0, wrong = 0;
+	if (ftruncate(bench.fd, LARGE) < 0) {
+		print_message("# no file of 4 TiB here: %s\n", strerror(errno));
+		skip();
+	}
+	atomic_store(&offering, true);
+	assert_int_equal(pthread_create(&thread, NULL, resize_for_ever, &wrong), 0);
+	for (unsigned i = 0; i < 300000 || (!other && (large < 100 || small < 100)); i++) {
+		uint64_t capacity = read_capacity();
+		large += capacity == LARGE / 512;
+		small += capacity == SECTORS;
+		other += capacity != LARGE / 512 && capacity != SECTORS;
+		if (i % 4096 == 0) // and requests go on meanwhile
+			failed += request(VIRTIO_BLK_T_IN, 0, DATA, 4096) != VIRTIO_BLK_S_OK;
+	}
+	atomic_store(&offering, false);
+	pthread_join(thread, NULL);
+	assert_int_equal(other, 0);
+	assert_int_equal(failed, 0);
+	assert_int_equal(wrong, 0);
+}
+
+// A block device, made of the scratch file; only root can make one.
+struct loop {
+	int fd;
+	char path[32];
+};
+
+static struct loop make_loop(uint32_t block_size)
+{
+	struct loop loop = {.fd = -1};
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	for (unsigned i = 0; control >= 0 && i < 10; i++) { // another process may be faster
+		int number = ioctl(control, LOOP_CTL_GET_FREE);
+		struct loop_config config = {.fd = (uint32_t)bench.fd, .block_size = block_size};
+		config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
+		snprintf(loop.path, sizeof(loop.path), "/dev/loop%d", number);
+		loop.fd = open(loop.path, O_RDWR | O_CLOEXEC);
+		if (loop.fd >= 0 && ioctl(loop.fd, LOOP_CONFIGURE, &config) == 0)
+			break;
+		if (loop.fd >= 0)
+			close(loop.fd);
+		loop.fd = -1;
+	}
+	int reason = errno;
+	if (control >= 0)
+		close(control);
+	if (loop.fd < 0) {
+		print_message("# no loop device can be made here: %s\n", strerror(reason));
+		skip();
+	}
+	return loop;
+}
+
+static void a_block_device(void **state)
+{
+	(void)state;
+	need_holes();
+	struct loop loop = make_loop(4096);
+	attach(&(struct veneer_disk){.path = loop.path, .cache = VENEER_CACHE_NONE});
+	drive(mmio_features(&bench.bus));
+	struct virtio_blk_config config = read_config();
+	assert_int_equal(config.capacity, SECTORS);
+	assert_int_equal(config.blk_size, 4096);
+	assert_int_equal(config.physical_block_exp, 0);
+	assert_int_equal(config.min_io_size, 1);
+	assert_int_equal(config.discard_sector_alignment, 8);
+	write_and_flush();
+	fill_file();
+	uint64_t before = blocks_in_use();
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 0, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 2048, 2048, 1), VIRTIO_BLK_S_OK);
+	assert_true(blocks_in_use() <= before - 4096);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 4096, 2048, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 3 * MIB), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 3 * MIB; i++)
+		assert_int_equal(data_at(DATA, 3 * MIB)[i], 0);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 6144, DATA, MIB), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, MIB), 3 * MIB, MIB);
+	assert_int_equal(warnings(), 0);
+	// Parts of its blocks are the driver's mistake.
+	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 6145, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_words(3 * MIB, MIB);
+
+	struct veneer_error error;
+	assert_int_equal(ftruncate(bench.fd, 2 * DISK_SIZE), 0);
+	assert_int_equal(ioctl(loop.fd, LOOP_SET_CAPACITY, 0), 0);
+	assert_int_equal(vn_blk_refresh(bench.device, &error), 0);
+	assert_int_equal(read_config().capacity, 2 * SECTORS);
+	detach();
+	close(loop.fd);
+}
+
 // Garbage requests: chains of any shape, headers of any type, buffers anywhere, in RAM and out of
 // it. Whatever the device makes of them, it works after a reset.
 static uint64_t fuzz_state;
@@ -784,12 +1311,12 @@ static unsigned fuzz(unsigned bound)
 static void put_garbage(void)
 {
 	static const uint32_t sizes[] = {1, 8, 17, 512, 513, 4096, 65536, 1u << 22, 0};
-	static const uint32_t types[] = {0, 1, 0, 1, 4, 8, 99};
+	static const uint32_t types[] = {0, 1, 0, 1, 4, 8, 99, 11, 13};
 	static const uint32_t likely_sizes[] = {16, 4096, 1};
 	static const uint16_t likely_flags[] = {RING_NEXT, RING_NEXT | RING_WRITE, RING_WRITE};
 	for (unsigned i = 0; i < 33; i++) {
 		uint64_t at = DATA + 4096ull * fuzz(64);
-		put_header(at, types[fuzz(7)], fuzz(16) ? fuzz(SECTORS) : fuzz_state);
+		put_header(at, types[fuzz(9)], fuzz(16) ? fuzz(SECTORS) : fuzz_state);
 		struct ring_desc desc = {.addr = at,
 			.len = likely_sizes[i % 3],
 			.flags = likely_flags[i % 3],
@@ -953,18 +1480,228 @@ static void files_are_locked(void **state)
 	vn_blk_destroy(first);
 }
 
+// Several queues, each with a driver's thread of its own and a part of the disk that no other one
+// touches: batches of writes, discards and zeroes, read back at once. cmocka's assertions belong to
+// the main thread, so what goes wrong is counted.
+#define QUEUES      4
+#define BATCH       32
+#define CHUNK       4096
+#define PART        (BATCH * CHUNK)
+#define RANGES(w)   (DATA - 65536 * (uint64_t)(QUEUES - (w)->index))
+#define BUFFER(w)   (DATA + 2 * PART * (uint64_t)(w)->index)
+#define REQUESTS(w) (HEADERS + 65536 * (uint64_t)(w)->index)
+
+struct worker {
+	unsigned index;
+	struct ring ring;
+	unsigned wrong;
+	uint64_t done;
+	pthread_t thread;
+};
+
+static struct worker workers[QUEUES];
+static bool host_can_clear;
+
+static void put_request(struct worker *worker, unsigned i, uint32_t type)
+{
+	uint64_t header = REQUESTS(worker) + 64ull * i;
+	uint64_t sector = (worker->index * (uint64_t)PART + i * (uint64_t)CHUNK) / 512;
+	uint64_t data = BUFFER(worker) + (type == VIRTIO_BLK_T_IN ? PART : 0) + CHUNK * (uint64_t)i;
+	uint32_t size = CHUNK;
+	if (type == VIRTIO_BLK_T_WRITE_ZEROES) {
+		struct virtio_blk_discard_write_zeroes range = {sector, CHUNK / 512, i % 2};
+		data = RANGES(worker) + 16ull * i;
+		size = sizeof(range);
+		memcpy(data_at(data, size), &range, size);
+	}
+	put_header(header, type, sector);
+	*data_at(header + 32, 1) = NO_STATUS;
+	uint16_t write = type == VIRTIO_BLK_T_IN ? RING_WRITE : 0;
+	ring_desc(&worker->ring, 3 * i, header, 16, RING_NEXT, 3 * i + 1);
+	ring_desc(&worker->ring, 3 * i + 1, data, size, RING_NEXT | write, 3 * i + 2);
+	ring_desc(&worker->ring, 3 * i + 2, header + 32, 1, RING_WRITE, 0);
+	ring_offer(&worker->ring, 3 * i);
+}
+
+static void await_batch(struct worker *worker)
+{
+	uint32_t id, len;
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, worker->index);
+	unsigned got = 0;
+	for (unsigned i = 0; i < 100000 && got < BATCH; i++) {
+		while (got < BATCH && ring_take(&worker->ring, &id, &len)) {
+			uint64_t header = REQUESTS(worker) + 64ull * (id / 3);
+			worker->wrong += *data_at(header + 32, 1) != VIRTIO_BLK_S_OK;
+			got++;
+		}
+		if (got < BATCH)
+			usleep(100);
+	}
+	worker->wrong += BATCH - got;
+	worker->done += got;
+}
+
+static void batch(struct worker *worker, uint32_t type)
+{
+	for (unsigned i = 0; i < BATCH; i++)
+		put_request(worker, i, type);
+	await_batch(worker);
+}
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	uint8_t *written = data_at(BUFFER(worker), PART);
+	uint8_t *got = data_at(BUFFER(worker) + PART, PART);
+	for (unsigned round = 0; round < 30 && !worker->wrong; round++) {
+		memset(written, (int)(round * QUEUES + worker->index + 1), PART);
+		batch(worker, VIRTIO_BLK_T_OUT);
+		memset(got, 0, PART);
+		batch(worker, VIRTIO_BLK_T_IN);
+		worker->wrong += memcmp(written, got, PART) != 0;
+		if (round % 3 == 0 && host_can_clear) {
+			batch(worker, VIRTIO_BLK_T_WRITE_ZEROES);
+			batch(worker, VIRTIO_BLK_T_IN);
+			memset(written, 0, PART);
+			worker->wrong += memcmp(written, got, PART) != 0;
+		}
+	}
+	return NULL;
+}
+
+static void drive_queues(void)
+{
+	assert_int_equal(mmio_negotiate(&bench.bus, mmio_features(&bench.bus)), MMIO_NEGOTIATED);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		workers[i] = (struct worker){.index = i};
+		ring_init(&workers[i].ring, &bench.memory, RINGS + 65536 * i, SIZE);
+		mmio_queue(&bench.bus, i, &workers[i].ring);
+	}
+	mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, MMIO_RUNNING);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
+}
+
+static void start_workers(void)
+{
+	for (unsigned i = 0; i < QUEUES; i++)
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+}
+
+static void open_queues(enum veneer_cache cache)
+{
+	attach(&(struct veneer_disk){.path = bench.path, .cache = cache, .queues = QUEUES});
+	host_can_clear = mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+}
+
+static void four_queues_at_once(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_WRITEBACK);
+	assert_true(mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_MQ));
+	assert_int_equal(read_config().num_queues, QUEUES);
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, QUEUES);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	drive_queues();
+	start_workers();
+	for (unsigned i = 0; i < 20; i++) {
+		resize(DISK_SIZE + i % 2 * MIB); // meanwhile
+		usleep(1000);
+	}
+	for (unsigned i = 0; i < QUEUES; i++)
+		pthread_join(workers[i].thread, NULL);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_int_equal(workers[i].wrong, 0);
+		assert_true(workers[i].done >= 60 * BATCH);
+	}
+	assert_int_equal(warnings(), 0);
+	detach();
+}
+
+// One queue taken back while the others work, and started again.
+static void one_queue_of_four_stops(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_NONE);
+	drive_queues();
+	workers[0].wrong = 1; // it has nothing to do
+	start_workers();
+	pthread_join(workers[0].thread, NULL);
+	for (unsigned i = 0; i < 20; i++) {
+		workers[0].wrong = 0;
+		batch(&workers[0], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[0].wrong, 0);
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 0);
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
+		ring_init(&workers[0].ring, &bench.memory, RINGS, SIZE);
+		mmio_queue(&bench.bus, 0, &workers[0].ring);
+	}
+	for (unsigned i = 1; i < QUEUES; i++) {
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	detach();
+}
+
+// A reset takes back all queues, with requests in flight in each.
+static void a_reset_of_four_queues(void **state)
+{
+	(void)state;
+	open_queues(VENEER_CACHE_DIRECTSYNC);
+	for (unsigned round = 0; round < 20; round++) {
+		drive_queues();
+		for (unsigned i = 0; i < QUEUES; i++) {
+			for (unsigned k = 0; k < BATCH; k++)
+				put_request(
+					&workers[i], k, k % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN);
+			mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, i);
+		}
+		usleep(round * 50);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		for (unsigned i = 0; i < QUEUES; i++) {
+			uint16_t before = ring_used_index(&workers[i].ring);
+			usleep(100);
+			assert_int_equal(ring_used_index(&workers[i].ring), before);
+		}
+	}
+	drive_queues();
+	for (unsigned i = 0; i < QUEUES; i++) {
+		batch(&workers[i], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	detach();
+}
+
+static void too_many_queues(void **state)
+{
+	(void)state;
+	struct veneer_disk disk = {.path = bench.path, .queues = VENEER_QUEUES_MAX + 1};
+	assert_refused(&disk, -EINVAL, "17 queues: must be 1 to 16");
+	disk.queues = VENEER_QUEUES_MAX;
+	attach(&disk);
+	assert_int_equal(read_config().num_queues, VENEER_QUEUES_MAX);
+	drive(mmio_features(&bench.bus) & ~FEATURE(VIRTIO_BLK_F_MQ)); // one will do
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+	detach();
+}
+
 #define WITH_FILE(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
+#define IN_MEMORY(name) cmocka_unit_test_setup_teardown(name, open_in_memory, close_disk)
 #define WITH_DISK(name) cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_DISK(describes_itself),
+		WITH_DISK(describes_its_topology),
 		WITH_DISK(reads),
 		WITH_DISK(writes),
 		WITH_FILE(writes_without_cache),
 		WITH_FILE(writes_through),
+		WITH_FILE(writes_unsafely),
 		WITH_DISK(writes_for_a_driver_without_flush),
+		WITH_FILE(what_is_on_the_disk),
+		WITH_FILE(what_an_unsafe_disk_keeps_back),
 		WITH_FILE(unaligned_memory_without_cache),
 		WITH_DISK(gives_its_id),
 		WITH_FILE(gives_an_id_of_twenty_bytes),
@@ -986,6 +1723,22 @@ int main(void)
 		WITH_FILE(a_reset_with_requests_in_flight),
 		WITH_FILE(a_reset_under_endless_requests),
 		WITH_FILE(the_end_with_requests_in_flight),
+		WITH_DISK(discards_free_blocks),
+		WITH_DISK(writes_zeroes),
+		IN_MEMORY(discards_free_blocks),
+		IN_MEMORY(writes_zeroes),
+		WITH_FILE(clears_in_every_cache_mode),
+		WITH_FILE(a_block_device),
+		WITH_DISK(judges_every_range),
+		WITH_DISK(bounds_each_range),
+		WITH_DISK(clears_only_what_was_negotiated),
+		WITH_DISK(a_new_size_is_told),
+		WITH_DISK(a_bad_size_changes_nothing),
+		WITH_DISK(a_size_that_keeps_changing),
+		WITH_FILE(four_queues_at_once),
+		WITH_FILE(one_queue_of_four_stops),
+		WITH_FILE(a_reset_of_four_queues),
+		WITH_FILE(too_many_queues),
 		WITH_DISK(garbage_requests),
 		WITH_DISK(two_vcpus_at_one_device),
 		WITH_FILE(opening_fails_in_words),

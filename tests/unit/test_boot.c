@@ -315,14 +315,16 @@ static void test_cmdline(void **state)
 
 static void assert_pvh_memory(const struct guest *guest, const struct vn_pvh_start_info *info)
 {
-	assert_int_equal(info->memory_map_count, 4);
-	const struct vn_pvh_memory *map = at(guest, info->memory_map, 4 * sizeof(*map));
+	assert_int_equal(info->memory_map_count, 5);
+	const struct vn_pvh_memory *map = at(guest, info->memory_map, 5 * sizeof(*map));
 	assert_int_equal(map[0].start, 0);
 	assert_int_equal(map[0].type, 1);
 	assert_int_equal(map[1].type, 2);
-	assert_int_equal(map[3].start, 4 * GIB);
-	assert_int_equal(map[3].size, 2 * GIB);
-	assert_int_equal(map[3].reserved, 0);
+	assert_int_equal(map[3].start, VN_MAP_ECAM);
+	assert_int_equal(map[3].type, 2);
+	assert_int_equal(map[4].start, 4 * GIB);
+	assert_int_equal(map[4].size, 2 * GIB);
+	assert_int_equal(map[4].reserved, 0);
 }
 
 static void test_pvh_structures(void **state)
@@ -389,11 +391,12 @@ static void assert_zero_page(const struct guest *guest, const struct boot_params
 	assert_int_equal(params->hdr.ramdisk_size, 4096);
 	assert_int_equal(params->ext_ramdisk_image, 0);
 	assert_int_equal(params->ext_ramdisk_size, 0);
-	assert_int_equal(params->e820_entries, 4);
+	assert_int_equal(params->e820_entries, 5);
 	assert_int_equal(params->e820_table[2].addr, MIB);
 	assert_int_equal(params->e820_table[2].size, 3 * GIB - MIB);
 	assert_int_equal(params->e820_table[2].type, 1);
-	assert_int_equal(params->e820_table[3].size, 2 * GIB);
+	assert_int_equal(params->e820_table[3].addr, VN_MAP_ECAM);
+	assert_int_equal(params->e820_table[4].size, 2 * GIB);
 }
 
 static void test_linux_structures(void **state)

@@ -13,7 +13,7 @@
 
 #include "vmm/options.h"
 
-#define ARGS_MAX 8
+#define ARGS_MAX 10
 #define MIB      (1ull << 20)
 #define GIB      (1ull << 30)
 
@@ -99,7 +99,10 @@ static const struct bad bad_lines[] = {
 	{{"run", "-m", "1G,node=2147483648"}, "'2147483648'", "NUMA node"},
 	{{"run", "-m", "1G,prealloc=on"}, "'prealloc=on'", "prealloc"},
 	{{"run", "-m", "1G,lock=off"}, "'lock=off'", "lock"},
-	{{"run", "-m", "1G,a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"}, "a,b,c", "too many"},
+	{{"run", "-m",
+		 "1G,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,"
+		 "27,28,29,30,31,32"},
+		"1,2,3", "too many"},
 
 	{{"run", "-d", ""}, "''", "path"},
 	{{"run", "-d", ",readonly"}, "''", "path"},
@@ -107,11 +110,60 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,ro"}, "'ro'", "readonly"},
 	{{"run", "-d", "a,readonly=on"}, "'readonly=on'", "readonly"},
 	{{"run", "-d", "a,cache"}, "'cache'", "cache=none"},
-	{{"run", "-d", "a,cache=unsafe"}, "'unsafe'", "none, writeback or writethrough"},
+	{{"run", "-d", "a,cache=safe"}, "'safe'", "none, writeback, writethrough, directsync or"},
+	{{"run", "-d", "a,cache="}, "''", "or unsafe"},
+	{{"run", "-d", "a,queues"}, "'queues'", "queues=N"},
+	{{"run", "-d", "a,queues="}, "''", "1 to 16"},
+	{{"run", "-d", "a,queues=0"}, "'0'", "1 to 16"},
+	{{"run", "-d", "a,queues=17"}, "'17'", "1 to 16"},
+	{{"run", "-d", "a,queues=4x"}, "'4x'", "1 to 16"},
 	{{"run", "-d", "a,serial"}, "'serial'", "serial=S"},
 	{{"run", "-d", "a,serial="}, "''", "1 to 20 bytes"},
 	{{"run", "-d", "a,serial=123456789012345678901"}, "'123456789012345678901'", "20"},
 	{{"run", "-d", "a,b,readonly"}, "'b'", ",,"},
+
+	{{"run", "--net", ""}, "''", "tap=NAME or user"},
+	{{"run", "--net", "tap"}, "'tap'", "tap=NAME or user"},
+	{{"run", "--net", "mac=02:00:00:00:00:01,user"}, "'mac=02:00:00:00:00:01'", "first"},
+	{{"run", "--net", "tap="}, "''", "interface"},
+	{{"run", "--net", "tap=sixteen-bytes-16"}, "'sixteen-bytes-16'", "interface"},
+	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
+	{{"run", "--net", "tap=t,user"}, "'user'", "mac=M, queues=N or mtu=N"},
+	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "mtu=N"},
+	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
+	{{"run", "--net", "tap=t,mac=02:00:00:00:00"}, "'02:00:00:00:00'", "02:00:00:00:00:01"},
+	{{"run", "--net", "tap=t,mac=02:00:00:00:00:01:02"}, "'02:00:00:00:00:01:02'",
+		"one device"},
+	{{"run", "--net", "tap=t,mac=2:0:0:0:0:1"}, "'2:0:0:0:0:1'", "02:00:00:00:00:01"},
+	{{"run", "--net", "tap=t,mac=02:00:00:00:00:0g"}, "'02:00:00:00:00:0g'", "one device"},
+	{{"run", "--net", "tap=t,mac=02-00-00-00-00-01"}, "'02-00-00-00-00-01'", "one device"},
+	{{"run", "--net", "tap=t,mac=01:00:00:00:00:01"}, "'01:00:00:00:00:01'", "one device"},
+	{{"run", "--net", "tap=t,mac=00:00:00:00:00:00"}, "'00:00:00:00:00:00'", "one device"},
+	{{"run", "--net", "tap=t,queues=0"}, "'0'", "1 to 16"},
+	{{"run", "--net", "tap=t,queues=17"}, "'17'", "1 to 16"},
+	{{"run", "--net", "tap=t,mtu=67"}, "'67'", "68 to 65535"},
+	{{"run", "--net", "tap=t,mtu=65536"}, "'65536'", "68 to 65535"},
+	{{"run", "--net", "tap=t,mtu=big"}, "'big'", "68 to 65535"},
+	{{"run", "--net", "user,queues=2"}, "'queues=2'", "mac=M or hostfwd="},
+	{{"run", "--net", "user,mac=x"}, "'x'", "one device"},
+	{{"run", "--net", "user,hostfwd"}, "'hostfwd'", "hostfwd=tcp:ADDR"},
+	{{"run", "--net", "user,hostfwd="}, "''", "tcp:ADDR:HOSTPORT:GUESTPORT"},
+	{{"run", "--net", "user,hostfwd=sctp:127.0.0.1:1:2"}, "'sctp:127.0.0.1:1:2'", "udp"},
+	{{"run", "--net", "user,hostfwd=tcp:127.0.0.1"}, "'tcp:127.0.0.1'", "HOSTPORT"},
+	{{"run", "--net", "user,hostfwd=tcp:127.0.0.1:22"}, "'tcp:127.0.0.1:22'", "GUESTPORT"},
+	{{"run", "--net", "user,hostfwd=tcp:localhost:1:2"}, "'tcp:localhost:1:2'", "IPv4"},
+	{{"run", "--net", "user,hostfwd=tcp::1:2"}, "'tcp::1:2'", "IPv4"},
+	{{"run", "--net", "user,hostfwd=tcp:255.255.255.255.255:1:2"}, ".255:1:2'", "IPv4"},
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:0:2"}, "'tcp:1.2.3.4:0:2'", "1 to 65535"},
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:65536:2"}, ":65536:2'", "1 to 65535"},
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:000002"}, ":000002'", "1 to 65535"},
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:2:3"}, ":1:2:3'", "GUESTPORT"},
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:"}, ":1:'", "1 to 65535"},
+
+	{{"run", "--rng", ""}, "''", "on nor off"},
+	{{"run", "--rng", "yes"}, "'yes'", "on nor off"},
+	{{"run", "--transport", ""}, "''", "pci nor mmio"},
+	{{"run", "--transport", "PCI"}, "'PCI'", "pci nor mmio"},
 
 	{{"run", "--serial", ""}, "''", "stdio, none, pty or file:PATH"},
 	{{"run", "--serial", "tcp"}, "'tcp'", "stdio, none, pty or file:PATH"},
@@ -193,6 +245,9 @@ static void test_defaults(void **state)
 	assert_false(options.memory.prealloc);
 	assert_false(options.memory.lock);
 	assert_int_equal(options.disk_count, 0);
+	assert_int_equal(options.net_count, 0);
+	assert_int_equal(options.transport, VENEER_TRANSPORT_DEFAULT);
+	assert_false(options.rng);
 	assert_int_equal(options.serial, SERIAL_STDIO);
 	assert_int_equal(options.timeout_ns, 0);
 	assert_false(options.reboot);
@@ -272,6 +327,67 @@ static void test_disks(void **state)
 	options_free(&options);
 }
 
+static void test_disk_queues(void **state)
+{
+	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
+		"c,queues=1,cache=unsafe");
+
+	(void)state;
+	assert_int_equal(options.disks[0].queues, 0);
+	assert_int_equal(options.disks[1].queues, 16);
+	assert_int_equal(options.disks[1].cache, VENEER_CACHE_DIRECTSYNC);
+	assert_int_equal(options.disks[2].queues, 1);
+	assert_int_equal(options.disks[2].cache, VENEER_CACHE_UNSAFE);
+	options_free(&options);
+}
+
+static void test_nets(void **state)
+{
+	static const uint8_t mac[] = {0x02, 0xab, 0xCD, 0x00, 0xff, 0x10};
+	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
+		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000", "--net", "user", "--net",
+		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
+		"hostfwd=udp:0.0.0.0:65535:53");
+	const struct veneer_net *nets = options.nets;
+
+	(void)state;
+	assert_int_equal(options.net_count, 4);
+	assert_int_equal(nets[0].backend, VENEER_NET_TAP);
+	assert_string_equal(nets[0].tap, "fifteen-bytes15");
+	assert_int_equal(nets[0].queues, 0);
+	assert_int_equal(nets[0].mtu, 0);
+	assert_memory_equal(nets[0].mac, "\0\0\0\0\0\0", 6);
+	assert_memory_equal(nets[1].mac, mac, 6);
+	assert_int_equal(nets[1].queues, 4);
+	assert_int_equal(nets[1].mtu, 9000);
+	assert_int_equal(nets[2].backend, VENEER_NET_USER);
+	assert_null(nets[2].tap);
+	assert_int_equal(nets[2].forward_count, 0);
+	assert_int_equal(nets[3].backend, VENEER_NET_USER);
+	assert_memory_equal(nets[3].mac, mac, 6);
+	assert_int_equal(nets[3].forward_count, 2);
+	assert_string_equal(nets[3].forwards[0], "tcp:127.0.0.1:2222:22");
+	assert_string_equal(nets[3].forwards[1], "udp:0.0.0.0:65535:53");
+	options_free(&options);
+}
+
+static void test_rng(void **state)
+{
+	(void)state;
+	assert_false(GOOD("run").rng);
+	assert_true(GOOD("run", "-k", "vmlinuz").rng);
+	assert_true(GOOD("run", "--rng", "on").rng);
+	assert_false(GOOD("run", "--rng", "off", "-k", "vmlinuz").rng);
+	assert_true(GOOD("run", "--rng", "off", "--rng=on").rng);
+}
+
+static void test_transport(void **state)
+{
+	(void)state;
+	assert_int_equal(GOOD("run", "--transport", "pci").transport, VENEER_TRANSPORT_PCI);
+	assert_int_equal(GOOD("run", "--transport=mmio").transport, VENEER_TRANSPORT_MMIO);
+}
+
 static void test_serial(void **state)
 {
 	(void)state;
@@ -304,6 +420,10 @@ int main(void)
 		cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_disk_queues),
+		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_transport),
 		cmocka_unit_test(test_serial),
 		cmocka_unit_test(test_timeout),
 	};

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The virtio-mmio transport and the split ring, as virtio 1.2 sections 2.7 and 4.2 have the driver
- * use them. x86 keeps stores in order and loads in order: only a store before a load needs a fence.
+ * The virtio-mmio transport, what both transports share, and the split ring, as virtio 1.2 sections
+ * 2.7, 3.1 and 4.2 have the driver use them. x86 keeps stores in order and loads in order: only a store before a load needs a fence.
  */
-#include "virtio_mmio.h"
+#include "virtio.h"
 
+#include "apic.h"
 #include "print.h"
 #include "ring0.h"
 
@@ -16,23 +17,60 @@
 
 uint32_t virtio_read(const struct virtio_device *device, uint32_t offset)
 {
-	return mmio_read32(device->base + offset);
+	return device->pci ? virtio_pci_read(device, offset) : mmio_read32(device->base + offset);
 }
 
 void virtio_write(const struct virtio_device *device, uint32_t offset, uint32_t value)
 {
-	mmio_write32(device->base + offset, value);
+	if (device->pci)
+		virtio_pci_write(device, offset, value);
+	else
+		mmio_write32(device->base + offset, value);
 }
 
-bool virtio_probe(
-	struct virtio_device *device, const struct machine_device *where, uint32_t device_id)
+uint32_t virtio_config(const struct virtio_device *device, uint32_t offset, unsigned bytes)
 {
-	device->base = where->base;
-	device->bytes = where->bytes;
-	device->gsi = where->gsi;
+	uint64_t base = device->pci ? device->regions[VIRTIO_PCI_DEVICE].base
+				    : device->base + VIRTIO_CONFIG;
+
+	return (uint32_t)mmio_read(base + offset, bytes);
+}
+
+static bool probe(struct virtio_device *device, const struct machine_device *where)
+{
+	*device = (struct virtio_device){
+		.base = where->base, .bytes = where->bytes, .gsi = where->gsi};
+	device->id = virtio_read(device, VIRTIO_DEVICE_ID);
 	return virtio_read(device, VIRTIO_MAGIC) == MAGIC &&
-	       virtio_read(device, VIRTIO_VERSION) == 2 &&
-	       virtio_read(device, VIRTIO_DEVICE_ID) == device_id;
+	       virtio_read(device, VIRTIO_VERSION) == 2 && device->id;
+}
+
+bool virtio_find(struct virtio_device *device, uint32_t device_id, uint64_t n)
+{
+	uint64_t seen = 0;
+
+	for (unsigned i = 0; i < machine.device_count; i++) {
+		if (probe(device, &machine.devices[i]) && (!device_id || device->id == device_id) &&
+			seen++ == n)
+			return true;
+	}
+	for (unsigned i = 0; i < pci_scan(); i++) {
+		if (virtio_pci_probe(device, &pci_functions[i]) &&
+			(!device_id || device->id == device_id) && seen++ == n)
+			return true;
+	}
+	return false;
+}
+
+int virtio_irq(const struct virtio_device *device, unsigned index)
+{
+	return device->pci ? pci_irq(device->pci, index + 1) : apic_route(device->gsi);
+}
+
+void virtio_irq_acknowledge(const struct virtio_device *device)
+{
+	if (!device->pci)
+		virtio_write(device, VIRTIO_INTERRUPT_ACK, 3);
 }
 
 int virtio_reset(const struct virtio_device *device)
@@ -100,11 +138,28 @@ static void write_address(
 	virtio_write(device, offset + 4, (uint32_t)(address >> 32));
 }
 
-int virtio_queue_start(const struct virtio_device *device, struct virtio_queue *queue)
+/* A PCI queue has a message of its own, number index + 1, and a place to be notified. */
+static int start_on_pci(struct virtio_device *device, const struct virtio_queue *queue)
+{
+	const struct virtio_region *notify = &device->regions[VIRTIO_PCI_NOTIFY];
+	uint64_t offset =
+		(uint64_t)virtio_read(device, VIRTIO_PCI_NOTIFY_OFFSET) * device->notify_step;
+	uint32_t vector = queue->index + 1u;
+
+	if (offset + 2 > notify->bytes)
+		return -1;
+	device->notify[queue->index] = notify->base + offset;
+	if (vector >= device->pci->vectors)
+		return 0;
+	virtio_write(device, VIRTIO_PCI_QUEUE_VECTOR, vector);
+	return virtio_read(device, VIRTIO_PCI_QUEUE_VECTOR) == vector ? 0 : -1;
+}
+
+int virtio_queue_start(struct virtio_device *device, struct virtio_queue *queue)
 {
 	uint32_t max;
 
-	virtio_write(device, VIRTIO_QUEUE_SELECT, 0);
+	virtio_write(device, VIRTIO_QUEUE_SELECT, queue->index);
 	max = virtio_read(device, VIRTIO_QUEUE_MAX);
 	if (!max || virtio_read(device, VIRTIO_QUEUE_READY))
 		return -1;
@@ -114,6 +169,8 @@ int virtio_queue_start(const struct virtio_device *device, struct virtio_queue *
 	write_address(device, VIRTIO_QUEUE_DESC, queue->desc);
 	write_address(device, VIRTIO_QUEUE_DRIVER, queue->avail);
 	write_address(device, VIRTIO_QUEUE_DEVICE, queue->used);
+	if (device->pci && start_on_pci(device, queue))
+		return -1;
 	virtio_write(device, VIRTIO_QUEUE_READY, 1);
 	return 0;
 }
@@ -144,7 +201,7 @@ bool virtio_queue_kick(const struct virtio_device *device, struct virtio_queue *
 	else
 		wanted = !(queue->used->flags & NO_NOTIFY);
 	if (wanted)
-		virtio_write(device, VIRTIO_QUEUE_NOTIFY, 0);
+		virtio_write(device, VIRTIO_QUEUE_NOTIFY, queue->index);
 	return wanted;
 }
 

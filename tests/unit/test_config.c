@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Arrays from programs that were built with an older header, and from wrong ones.
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "vmm/config.h"
+
+// A disk and a network as a header without the last members would have them.
+struct old_disk {
+	const char *path;
+	const char *serial;
+	enum veneer_cache cache;
+	bool readonly;
+};
+
+struct old_net {
+	enum veneer_net_backend backend;
+	const char *tap;
+};
+
+static void expect_disk_error(const struct veneer_config *config, const char *text)
+{
+	struct veneer_error error = {""};
+	struct veneer_disk *disks;
+	assert_int_equal(vn_config_disks(&disks, config, &error), -EINVAL);
+	assert_null(disks);
+	if (!strstr(error.message, text))
+		fail_msg("'%s' does not speak of '%s'", error.message, text);
+}
+
+static void expect_net_error(const struct veneer_config *config, const char *text)
+{
+	struct veneer_error error = {""};
+	struct veneer_net *nets;
+	assert_int_equal(vn_config_nets(&nets, config, &error), -EINVAL);
+	assert_null(nets);
+	if (!strstr(error.message, text))
+		fail_msg("'%s' does not speak of '%s'", error.message, text);
+}
+
+static void test_none(void **state)
+{
+	(void)state;
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.disk_struct_size = config.net_struct_size = 0;
+	struct veneer_disk *disks;
+	struct veneer_net *nets;
+	assert_int_equal(vn_config_disks(&disks, &config, NULL), 0);
+	assert_null(disks);
+	assert_int_equal(vn_config_nets(&nets, &config, NULL), 0);
+	assert_null(nets);
+}
+
+static void test_old_disks(void **state)
+{
+	(void)state;
+	const struct old_disk old[] = {
+		{.path = "a", .cache = VENEER_CACHE_NONE},
+		{.path = "b", .serial = "s", .readonly = true},
+		{.path = "c"},
+	};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cpus = 3;
+	config.disks = (const struct veneer_disk *)(const void *)old;
+	config.disk_count = 3;
+	config.disk_struct_size = sizeof(old[0]);
+	struct veneer_disk *disks;
+	assert_int_equal(vn_config_disks(&disks, &config, NULL), 0);
+	assert_string_equal(disks[0].path, "a");
+	assert_int_equal(disks[0].cache, VENEER_CACHE_NONE);
+	assert_string_equal(disks[1].serial, "s");
+	assert_true(disks[1].readonly);
+	assert_string_equal(disks[2].path, "c");
+	assert_false(disks[2].readonly);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(disks[i].queues, 3);
+	free(disks);
+}
+
+static void test_default_queues(void **state)
+{
+	(void)state;
+	static const unsigned cases[][2] = {{1, 1}, {4, 4}, {5, 4}, {64, 4}};
+	const struct veneer_disk given[] = {{.path = "a"}, {.path = "b", .queues = 16}};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.disks = given;
+	config.disk_count = 2;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		config.cpus = cases[i][0];
+		struct veneer_disk *disks;
+		assert_int_equal(vn_config_disks(&disks, &config, NULL), 0);
+		assert_int_equal(disks[0].queues, cases[i][1]);
+		assert_int_equal(disks[1].queues, 16);
+		free(disks);
+	}
+}
+
+static void test_bad_disks(void **state)
+{
+	(void)state;
+	struct veneer_disk disks[] = {{.path = "a"}, {.path = "b"}};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.disks = disks;
+	config.disk_count = 2;
+	disks[1].queues = 17;
+	expect_disk_error(&config, "disk b: 17 queues");
+	disks[1].queues = 0;
+	disks[1].cache = (enum veneer_cache)99;
+	expect_disk_error(&config, "disk b: unknown cache mode 99");
+	disks[1].path = NULL;
+	expect_disk_error(&config, "disk 1 has no path");
+	config.disk_struct_size = 0;
+	expect_disk_error(&config, "another version");
+	config.disk_struct_size = sizeof(disks[0]) + 8;
+	expect_disk_error(&config, "another version");
+}
+
+static void test_nets(void **state)
+{
+	(void)state;
+	const struct old_net old[] = {{.tap = "t0"}, {.backend = VENEER_NET_USER}};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.nets = (const struct veneer_net *)(const void *)old;
+	config.net_count = 2;
+	config.net_struct_size = sizeof(old[0]);
+	struct veneer_net *nets;
+	assert_int_equal(vn_config_nets(&nets, &config, NULL), 0);
+	assert_string_equal(nets[0].tap, "t0");
+	assert_int_equal(nets[0].mtu, 0);
+	assert_int_equal(nets[1].backend, VENEER_NET_USER);
+	assert_int_equal(nets[1].forward_count, 0);
+	free(nets);
+
+	struct veneer_net net = {.tap = "t0", .queues = 17};
+	config.nets = &net;
+	config.net_count = 1;
+	config.net_struct_size = sizeof(net);
+	expect_net_error(&config, "17 queues");
+	net = (struct veneer_net){.backend = VENEER_NET_TAP};
+	expect_net_error(&config, "no TAP");
+	net.backend = (enum veneer_net_backend)7;
+	expect_net_error(&config, "unknown kind 7");
+	config.net_struct_size = sizeof(net) + 1;
+	expect_net_error(&config, "another version");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_none),
+		cmocka_unit_test(test_old_disks),
+		cmocka_unit_test(test_default_queues),
+		cmocka_unit_test(test_bad_disks),
+		cmocka_unit_test(test_nets),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Message-signalled interrupts: their state without KVM; and, where there is /dev/kvm, that what is
+// raised reaches the request register of a vCPU's local APIC, at once or when it is unmasked, also
+// while another thread raises.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/irq.h"
+
+#define MSI_ADDRESS 0xfee00000ull // to the local APIC with id 0
+#define VECTOR      0x41
+#define OTHER       0x52
+#define APIC_SPIV   0xf0
+#define APIC_IRR    0x200
+#define GSI_MIN     24
+#define MESSAGES    2048
+
+static struct vn_irqs *make_irqs(const struct vn_kvm *kvm)
+{
+	struct vn_irqs *irqs;
+	struct veneer_error error;
+	if (vn_irqs_create(&irqs, kvm, &error) < 0)
+		fail_msg("%s", error.message);
+	return irqs;
+}
+
+static void open_msi(struct vn_msi *msi, struct vn_irqs *irqs)
+{
+	struct veneer_error error;
+	if (vn_msi_open(msi, irqs, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static void a_new_one_is_masked(void **state)
+{
+	(void)state;
+	struct vn_irqs *irqs = make_irqs(NULL);
+	struct vn_msi msi;
+	open_msi(&msi, irqs);
+	assert_true(msi.masked);
+	assert_true(msi.irq.gsi >= GSI_MIN);
+	assert_false(vn_msi_is_pending(&msi));
+	vn_irq_raise(&msi.irq);
+	vn_irq_raise(&msi.irq);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_false(vn_msi_is_pending(&msi));
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_int_equal(vn_msi_mask(&msi), 0);
+	assert_int_equal(vn_msi_mask(&msi), 0);
+	vn_msi_close(&msi);
+	vn_msi_close(&msi);
+	vn_irqs_destroy(irqs);
+}
+
+static void each_has_a_gsi_of_its_own(void **state)
+{
+	(void)state;
+	struct vn_irqs *irqs = make_irqs(NULL);
+	struct vn_msi msis[40];
+	for (unsigned i = 0; i < 40; i++) {
+		open_msi(&msis[i], irqs);
+		for (unsigned n = 0; n < i; n++)
+			assert_int_not_equal(msis[i].irq.gsi, msis[n].irq.gsi);
+	}
+	uint32_t freed = msis[7].irq.gsi;
+	vn_msi_close(&msis[7]);
+	open_msi(&msis[7], irqs);
+	assert_int_equal(msis[7].irq.gsi, freed);
+	for (unsigned i = 0; i < 40; i++)
+		vn_msi_close(&msis[i]);
+	vn_irqs_destroy(irqs);
+}
+
+static void they_run_out(void **state)
+{
+	(void)state;
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_max < MESSAGES + 64) {
+		print_message(
+			"# at most %llu files may be open\n", (unsigned long long)limit.rlim_max);
+		skip();
+	}
+	limit.rlim_cur = limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct vn_irqs *irqs = make_irqs(NULL);
+	struct vn_msi *msis = calloc(MESSAGES + 1, sizeof(*msis));
+	assert_non_null(msis);
+	for (unsigned i = 0; i < MESSAGES; i++)
+		open_msi(&msis[i], irqs);
+	struct veneer_error error = {""};
+	assert_int_equal(vn_msi_open(&msis[MESSAGES], irqs, &error), -ENOSPC);
+	assert_non_null(strstr(error.message, "2048"));
+	vn_msi_close(&msis[MESSAGES]);
+	vn_msi_close(&msis[MESSAGES - 1]);
+	open_msi(&msis[MESSAGES], irqs);
+	for (unsigned i = 0; i <= MESSAGES; i++)
+		vn_msi_close(&msis[i]);
+	free(msis);
+	vn_irqs_destroy(irqs);
+}
+
+// A machine with one vCPU, which never runs.
+struct machine {
+	struct vn_kvm kvm;
+	struct vn_irqs *irqs;
+	int vcpu;
+};
+
+static void get_lapic(const struct machine *machine, struct kvm_lapic_state *lapic)
+{
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_GET_LAPIC, lapic), 0);
+}
+
+static void set_lapic(const struct machine *machine, struct kvm_lapic_state *lapic)
+{
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_SET_LAPIC, lapic), 0);
+}
+
+static uint32_t *request_word(struct kvm_lapic_state *lapic, unsigned vector)
+{
+	return (uint32_t *)(void *)(lapic->regs + APIC_IRR + vector / 32 * 0x10);
+}
+
+// Whether an interrupt is requested; it is taken back.
+static bool take(const struct machine *machine, unsigned vector)
+{
+	struct kvm_lapic_state lapic;
+	get_lapic(machine, &lapic);
+	uint32_t *word = request_word(&lapic, vector), bit = 1u << vector % 32;
+	if (!(*word & bit))
+		return false;
+	*word &= ~bit;
+	set_lapic(machine, &lapic);
+	return true;
+}
+
+// KVM may deliver from a thread of its own.
+static bool take_soon(const struct machine *machine, unsigned vector)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	for (unsigned i = 0; i < 20000; i++) {
+		if (take(machine, vector))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
+static int make_machine(void **state)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+	struct veneer_error error;
+	*state = machine;
+	if (!machine)
+		return -1;
+	machine->vcpu = -1;
+	if (access("/dev/kvm", R_OK | W_OK) < 0) {
+		machine->kvm.vm_fd = -1;
+		return 0;
+	}
+	if (vn_kvm_create(&machine->kvm, false, &error) < 0)
+		return -1;
+	machine->vcpu = vn_kvm_ioctl(machine->kvm.vm_fd, KVM_CREATE_VCPU, NULL);
+	if (machine->vcpu < 0)
+		return -1;
+	struct kvm_lapic_state lapic;
+	get_lapic(machine, &lapic);
+	memcpy(lapic.regs + APIC_SPIV, &(uint32_t){0x1ff}, 4); // software enable
+	set_lapic(machine, &lapic);
+	machine->irqs = make_irqs(&machine->kvm);
+	return 0;
+}
+
+static int drop_machine(void **state)
+{
+	struct machine *machine = *state;
+	if (machine->kvm.vm_fd >= 0) {
+		vn_irqs_destroy(machine->irqs);
+		close(machine->vcpu);
+		vn_kvm_destroy(&machine->kvm);
+	}
+	free(machine);
+	return 0;
+}
+
+static const struct machine *need_kvm(void **state)
+{
+	const struct machine *machine = *state;
+	if (machine->kvm.vm_fd < 0) {
+		print_message("# /dev/kvm cannot be opened\n");
+		skip();
+	}
+	return machine;
+}
+
+static void raised_ones_arrive(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi, other;
+	open_msi(&msi, machine->irqs);
+	open_msi(&other, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	assert_int_equal(vn_msi_set(&other, MSI_ADDRESS, OTHER), 0);
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_int_equal(vn_msi_unmask(&other), 0);
+	assert_false(take(machine, VECTOR));
+	vn_irq_raise(&msi.irq);
+	assert_true(take_soon(machine, VECTOR));
+	assert_false(take(machine, OTHER));
+	vn_irq_raise(&other.irq);
+	assert_true(take_soon(machine, OTHER));
+	assert_false(take(machine, VECTOR));
+	vn_msi_close(&other);
+	vn_msi_close(&msi);
+}
+
+static void masked_ones_wait(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi;
+	open_msi(&msi, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	vn_irq_raise(&msi.irq);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_false(take(machine, VECTOR));
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_true(take_soon(machine, VECTOR));
+	assert_int_equal(vn_msi_mask(&msi), 0);
+	assert_false(vn_msi_is_pending(&msi)); // delivered, and so no more
+	vn_irq_raise(&msi.irq);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_false(take(machine, VECTOR));
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_true(take_soon(machine, VECTOR));
+	vn_msi_close(&msi);
+}
+
+static void the_message_may_change(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi;
+	open_msi(&msi, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, OTHER), 0);
+	vn_irq_raise(&msi.irq);
+	assert_true(take_soon(machine, OTHER));
+	assert_int_equal(vn_msi_mask(&msi), 0);
+	vn_irq_raise(&msi.irq);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_true(take_soon(machine, VECTOR));
+	assert_false(take(machine, OTHER));
+	vn_msi_close(&msi);
+}
+
+struct raiser {
+	const struct vn_irq *irq;
+	atomic_uint asked, done;
+	atomic_bool stop;
+};
+
+static void *raise_when_asked(void *argument)
+{
+	struct raiser *raiser = argument;
+	unsigned done = 0;
+	while (!atomic_load(&raiser->stop)) {
+		if (atomic_load(&raiser->asked) == done)
+			continue;
+		vn_irq_raise(raiser->irq);
+		atomic_store(&raiser->done, ++done);
+	}
+	return NULL;
+}
+
+// Each raising is somewhere in a mask and an unmask, and none is lost.
+static void none_is_lost_while_masks_change(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi;
+	open_msi(&msi, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	struct raiser raiser = {.irq = &msi.irq};
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, raise_when_asked, &raiser), 0);
+	for (unsigned i = 1; i <= 200; i++) {
+		atomic_store(&raiser.asked, i);
+		do {
+			assert_int_equal(vn_msi_unmask(&msi), 0);
+			assert_int_equal(vn_msi_mask(&msi), 0);
+		} while (atomic_load(&raiser.done) != i);
+		assert_int_equal(vn_msi_unmask(&msi), 0);
+		if (!take_soon(machine, VECTOR))
+			fail_msg("interrupt %u is lost", i);
+		assert_int_equal(vn_msi_mask(&msi), 0);
+		take(machine, VECTOR); // told of twice is allowed
+	}
+	atomic_store(&raiser.stop, true);
+	pthread_join(thread, NULL);
+	vn_msi_close(&msi);
+}
+
+// The pins stay as KVM has them by itself: GSI 5 is the IOAPIC's pin 5.
+static void pins_keep_their_numbers(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi;
+	struct vn_irq pin;
+	struct veneer_error error;
+	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
+	open_msi(&msi, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, OTHER), 0);
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
+	chip.chip.ioapic.redirtbl[5].bits = VECTOR; // edge, not masked, to APIC id 0
+	assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_SET_IRQCHIP, &chip), 0);
+	assert_int_equal(vn_irq_open(&pin, &machine->kvm, 5, &error), 0);
+	vn_irq_raise(&pin);
+	assert_true(take_soon(machine, VECTOR));
+	vn_irq_close(&pin);
+	vn_msi_close(&msi);
+}
+
+int main(void)
+{
+#define WITH_KVM(name) cmocka_unit_test_setup_teardown(name, make_machine, drop_machine)
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_new_one_is_masked),
+		cmocka_unit_test(each_has_a_gsi_of_its_own),
+		cmocka_unit_test(they_run_out),
+		WITH_KVM(raised_ones_arrive),
+		WITH_KVM(masked_ones_wait),
+		WITH_KVM(the_message_may_change),
+		WITH_KVM(none_is_lost_while_masks_change),
+		WITH_KVM(pins_keep_their_numbers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

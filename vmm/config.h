@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The arrays of `struct veneer_config` as this library knows them. A program that was built with an
+// older header has shorter structures in them, `..._struct_size` bytes apart.
+#ifndef VN_CONFIG_H
+#define VN_CONFIG_H
+
+#include "veneer.h"
+
+// Copies, the caller's to free; strings stay where they are. What the program does not know is zero,
+// which is the default everywhere; the number of a disk's queues is made definite from config->cpus.
+// NULL when there is none. -EINVAL: sizes, enumerations or numbers that this library does not know.
+int vn_config_disks(
+	struct veneer_disk **disks, const struct veneer_config *config, struct veneer_error *error);
+int vn_config_nets(
+	struct veneer_net **nets, const struct veneer_config *config, struct veneer_error *error);
+
+#endif
