@@ -21,6 +21,7 @@
 #include <sys/eventfd.h>
 
 #include "devices/net_tap.h"
+#include "devices/net_user.h"
 #include "vmm/ioloop.h"
 
 #define QUEUE_SIZE   256
@@ -635,7 +636,7 @@ static int open_backend(struct vn_net *net, const struct veneer_net *options,
 		return vn_fail(error, -EINVAL, "%s: MTU %u: must be %d to %d", net->name,
 			options->mtu, MTU_MIN, MTU_MAX);
 	if (options->backend == VENEER_NET_USER)
-		return vn_fail(error, -ENOTSUP, "%s: this build has no user networking", net->name);
+		return vn_net_user_open(&net->backend, options, log, error);
 	return vn_net_tap_open(&net->backend, options, log, error);
 }
 
