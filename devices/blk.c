@@ -61,8 +61,7 @@ struct vn_blk {
 	struct virtio_blk_config config; // the capacity: under the device's lock
 	struct vn_blk_backend *backend;
 	atomic_uint errors; // of the host, over the device's life
-	atomic_uint
-		unsupported; // kinds of requests, by bit, of which it was said that the host has none
+	atomic_uint unsupported; // bits of the kinds that the host has not, which was said
 	unsigned queue_count;
 	struct vn_virtio_queue virtio_queues[VENEER_QUEUES_MAX];
 	struct blk_queue queues[VENEER_QUEUES_MAX];
@@ -191,9 +190,14 @@ static uint8_t judge_range(
 	return VIRTIO_BLK_S_OK;
 }
 
-// Go on with the next range that is not empty, or end the request.
+// Go on with the next range that is not empty, or end the request. Once the queue is to stop, nobody
+// waits for the rest but the reset.
 static void next_range(struct blk_request *request)
 {
+	if (request->queue->stopping && request->range < request->range_count) {
+		complete(request, VIRTIO_BLK_S_IOERR, 0);
+		return;
+	}
 	while (request->range < request->range_count) {
 		const struct virtio_blk_discard_write_zeroes *range =
 			&request->ranges[request->range++];

@@ -86,11 +86,18 @@ int apic_vector(void)
 
 int apic_route(uint32_t gsi)
 {
+	static uint32_t routes[VECTOR_TICK - VECTOR_IRQ]; /* a GSI plus one for each vector */
 	uint32_t entry = IOAPIC_REDIRECTION + 2 * gsi;
-	int irq = apic_vector();
+	int irq;
 
+	for (irq = 0; irq < (int)routed; irq++) {
+		if (routes[irq] == gsi + 1)
+			return irq;
+	}
+	irq = apic_vector();
 	if (irq < 0)
 		return -1;
+	routes[irq] = gsi + 1;
 	mmio_write32(IOAPIC_SELECT, entry + 1);
 	mmio_write32(IOAPIC_WINDOW, apic_id() << 24);
 	mmio_write32(IOAPIC_SELECT, entry);

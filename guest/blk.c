@@ -118,6 +118,8 @@ int blk_use_interrupts(struct blk *blk, bool interrupts)
 		if (blk->irq < 0)
 			return fail("interrupt vector for the disk", "one", "none");
 	}
+	if (interrupts)
+		blk->irq_seen = irq_counts[blk->irq];
 	blk->interrupts = interrupts;
 	blk->armed = false;
 	virtio_queue_arm(&blk->queue, interrupts);

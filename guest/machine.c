@@ -335,19 +335,29 @@ void machine_map_high(void)
 	}
 }
 
+/* A page for a table, or 0: not aligned by the linker, which would align the file as well. */
+static uint64_t *spare_table(void)
+{
+	static uint64_t spare[(SPARE_TABLES + 1) * 512];
+	static unsigned used;
+
+	if (used == SPARE_TABLES)
+		return NULL;
+	return (uint64_t *)(((uintptr_t)spare + 4095) & ~4095ul) + 512 * (size_t)used++;
+}
+
 bool machine_map(uint64_t address)
 {
-	static uint64_t spare[SPARE_TABLES][512] __attribute__((aligned(4096)));
-	static unsigned used;
-	uint64_t base = address & ~(GIB - 1), *table = pdpt;
+	uint64_t base = address & ~(GIB - 1), *table = pdpt, *page;
 	unsigned top = (unsigned)(address >> 39);
 
 	if (top >= 256)
 		return false;
-	if (top && !pml4[top]) {
-		if (used == SPARE_TABLES)
+	if (!pml4[top]) {
+		page = spare_table();
+		if (!page)
 			return false;
-		pml4[top] = (uint64_t)(uintptr_t)spare[used++] + 0x27;
+		pml4[top] = (uint64_t)(uintptr_t)page + 0x27;
 	}
 	if (top)
 		table = (uint64_t *)(uintptr_t)(pml4[top] & ~0xfffull);
@@ -358,10 +368,11 @@ bool machine_map(uint64_t address)
 		*table = base + 0xe7;
 		return true;
 	}
-	if (used == SPARE_TABLES)
+	page = spare_table();
+	if (!page)
 		return false;
-	fill_directory(spare[used], base);
-	*table = (uint64_t)(uintptr_t)spare[used++] + 0x27;
+	fill_directory(page, base);
+	*table = (uint64_t)(uintptr_t)page + 0x27;
 	return true;
 }
 

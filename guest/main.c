@@ -75,6 +75,7 @@ static const struct action actions[] = {
 	{"net-echo", command_net_echo},
 	{"net-send", command_net_send},
 	{"net-recv", command_net_recv},
+	{"net-hostile", command_net_hostile},
 	{"config-scan", command_config_scan},
 	{"echo", command_echo},
 	{"flood", command_flood},

@@ -68,7 +68,7 @@ idt_end:
  * Identity map of the first 4 GiB in 2 MiB pages, present, writable, user, accessed and dirty: a
  * processor that need not set the last two does not write here.
  */
-	.balign 4096
+	.org	0x1000			/* an alignment would cost 4 KiB in the file */
 	.globl pml4, pdpt
 pml4:
 	.quad	pdpt + 0x27

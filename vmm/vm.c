@@ -17,6 +17,7 @@
 #include "arch/x86/fdt.h"
 #include "arch/x86/map.h"
 #include "devices/blk.h"
+#include "devices/net.h"
 #include "devices/pci.h"
 #include "devices/power.h"
 #include "devices/rng.h"
@@ -277,6 +278,27 @@ static int create_disks(
 	return code;
 }
 
+static int create_net(
+	struct veneer *vm, size_t number, const struct veneer_net *net, struct veneer_error *error)
+{
+	struct slot *slot = take_slot(vm, "net", number);
+	slot->destroy = vn_net_destroy;
+	int code = vn_net_create(
+		&slot->device, slot->name, (unsigned)number, net, &vm->memory, &vm->log, error);
+	return code < 0 ? code : attach(vm, slot, error);
+}
+
+static int create_nets(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	struct veneer_net *nets;
+	int code = vn_config_nets(&nets, config, error);
+	for (size_t i = 0; code == 0 && i < config->net_count; i++)
+		code = create_net(vm, i, &nets[i], error);
+	free(nets);
+	return code;
+}
+
 static int create_rng(struct veneer *vm, struct veneer_error *error)
 {
 	struct slot *slot = take_slot(vm, "rng", 0);
@@ -344,6 +366,8 @@ static int create_all(
 		code = create_platform(vm, config, error);
 	if (code == 0)
 		code = create_disks(vm, config, error);
+	if (code == 0)
+		code = create_nets(vm, config, error);
 	if (code == 0 && config->rng)
 		code = create_rng(vm, error);
 	return code == 0 ? load(vm, config, error) : code;

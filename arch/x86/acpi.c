@@ -163,9 +163,9 @@ static void *take(struct area *area, size_t size, uint64_t *gpa)
 {
 	uint64_t at = (area->used + 15) & ~15ull;
 
-	if (at + size > VN_MAP_ACPI_END - VN_MAP_ACPI) {
+	if (at + size > VN_MAP_BIOS_RESET - VN_MAP_ACPI) {
 		vn_fail(area->error, -ENOSPC, "the ACPI tables do not fit into %llu bytes",
-			VN_MAP_ACPI_END - VN_MAP_ACPI);
+			VN_MAP_BIOS_RESET - VN_MAP_ACPI);
 		return NULL;
 	}
 	area->used = at + size;
@@ -421,6 +421,23 @@ static void fill_rsdp(struct rsdp *rsdp, uint64_t xsdt)
 	rsdp->extended_checksum = checksum(rsdp, sizeof(*rsdp));
 }
 
+// Linux does not use the reset register of a machine with hardware-reduced ACPI: it calls EFI, and
+// where there is none, jumps to a BIOS's entry in real mode (reboot_init() and
+// native_machine_emergency_restart() in arch/x86/kernel/reboot.c). There it finds this.
+static void write_reset_entry(struct area *area)
+{
+	static const uint8_t code[] = {
+		0xba, VN_PORT_RESET & 0xff, VN_PORT_RESET >> 8, // mov dx, VN_PORT_RESET
+		0xb0, VN_RESET_VALUE, // mov al, VN_RESET_VALUE
+		0xee, // out dx, al
+		0xf4, // hlt
+		0xeb, 0xfd, // jmp to the hlt
+	};
+
+	static_assert(sizeof(code) <= VN_MAP_ACPI_END - VN_MAP_BIOS_RESET, "16 bytes");
+	memcpy(area->host + VN_MAP_BIOS_RESET - VN_MAP_ACPI, code, sizeof(code));
+}
+
 int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_error *error)
 {
 	struct area area = {.error = error};
@@ -443,6 +460,7 @@ int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_
 	if (ret < 0)
 		return ret;
 	fill_rsdp(pointer, xsdt);
+	write_reset_entry(&area);
 	*rsdp = VN_GPA(at);
 	return 0;
 }

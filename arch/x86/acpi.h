@@ -7,7 +7,8 @@
 
 #include "arch/x86/machine.h"
 
-// Write the tables into [VN_MAP_ACPI, VN_MAP_ACPI_END) and say where the RSDP is. -ENOSPC when
+// Write the tables into [VN_MAP_ACPI, VN_MAP_BIOS_RESET) and say where the RSDP is; behind them, code
+// that resets the machine, for kernels that jump to a BIOS to have it done. -ENOSPC when
 // they do not fit.
 int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_error *error);
 

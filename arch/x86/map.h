@@ -16,6 +16,7 @@
 #define VN_MAP_SETUP_DATA_END  0x80000ull
 #define VN_MAP_LOW_RAM_END     0x9fc00ull // the EBDA would begin here
 #define VN_MAP_ACPI            0xe0000ull // RSDP and tables; reserved in the E820 map
+#define VN_MAP_BIOS_RESET      0xffff0ull // F000:FFF0; the end of what ACPI tables may take
 #define VN_MAP_ACPI_END        0x100000ull
 #define VN_MAP_KERNEL_MIN      0x100000ull
 

@@ -160,6 +160,29 @@ else
 	skip "the device tree has what the machine has" "no dtc"
 fi
 
+# Transports, and what comes by itself: no device for the built-in guest, a source of randomness for
+# a named kernel.
+run --transport pci -a exit=4
+expect "the built-in guest on PCI" 4
+run --transport mmio -k "$build/guest/veneer-guest.elf" -a exit=4
+expect "a named kernel on virtio-mmio" 4
+# devices NAME WANTED ARGUMENT...: the device tree lists WANTED virtio-mmio devices.
+devices() {
+	local name=$1 wanted=$2 count
+	shift 2
+	rm -f "$work/tree.dtb"
+	run "$@" --dump-dtb "$work/tree.dtb"
+	count=$(grep -ao 'virtio,mmio' "$work/tree.dtb" | wc -l)
+	[ "$count" -eq "$wanted" ] || status="$count devices"
+	expect "$name" 0
+}
+kernel=$build/guest/veneer-guest.elf
+devices "no device for the built-in guest" 0
+devices "one with --rng on" 1 --rng on
+devices "one for a named kernel" 1 --transport mmio -k "$kernel"
+devices "none with --rng off" 0 --transport mmio -k "$kernel" --rng off
+devices "none on PCI" 0 -k "$kernel"
+
 # Bad kernels: one line, status 125.
 one_line() {
 	if [ "$(wc -l <"$work/err")" -eq 1 ]; then

@@ -54,6 +54,11 @@ static void add_slot(struct vn_machine *machine, unsigned slot)
 	};
 }
 
+static void add_pci(struct vn_machine *machine)
+{
+	machine->pci = (struct vn_machine_window){6ull << 30, 16ull << 30};
+}
+
 static uint8_t sum(const uint8_t *bytes, size_t length)
 {
 	uint8_t total = 0;
@@ -82,14 +87,14 @@ static const uint8_t *table_at(
 	assert_memory_equal(table, signature, 4);
 	*length = number(table + 4, 4);
 	assert_true(*length >= 36);
-	assert_true(gpa + *length <= VN_MAP_ACPI_END);
+	assert_true(gpa + *length <= VN_MAP_BIOS_RESET);
 	assert_int_equal(sum(table, *length), 0);
 	return table;
 }
 
 struct tables {
-	const uint8_t *fadt, *madt, *dsdt;
-	size_t fadt_length, madt_length, dsdt_length;
+	const uint8_t *fadt, *madt, *dsdt, *mcfg; // the last one NULL without PCI
+	size_t fadt_length, madt_length, dsdt_length, mcfg_length;
 };
 
 static void write_tables(const struct vn_machine *machine, struct tables *tables)
@@ -115,7 +120,10 @@ static void write_tables(const struct vn_machine *machine, struct tables *tables
 	assert_int_equal(number(rsdp + 20, 4), 36);
 
 	xsdt = table_at(memory, number(rsdp + 24, 8), "XSDT", &length);
-	assert_int_equal(length, 36 + 2 * 8);
+	assert_int_equal(length, 36 + (machine->pci.size != 0 ? 3 : 2) * 8);
+	tables->mcfg = NULL;
+	if (machine->pci.size != 0)
+		tables->mcfg = table_at(memory, number(xsdt + 52, 8), "MCFG", &tables->mcfg_length);
 	tables->fadt = table_at(memory, number(xsdt + 36, 8), "FACP", &tables->fadt_length);
 	tables->madt = table_at(memory, number(xsdt + 44, 8), "APIC", &tables->madt_length);
 	assert_int_equal(tables->fadt_length, 276);
@@ -181,6 +189,68 @@ static void madt_lists_cpus(void **state)
 		assert_int_equal(cpus, counts[n]);
 		assert_int_equal(ioapics, 1);
 	}
+}
+
+// Ids that do not fit into a local APIC's entry have an x2APIC's.
+static void madt_lists_wide_ids(void **state)
+{
+	struct vn_machine machine = machine_of(300, *state);
+	const uint8_t *entry, *end;
+	unsigned cpus = 0;
+	struct tables tables;
+
+	write_tables(&machine, &tables);
+	entry = tables.madt + 44;
+	end = tables.madt + tables.madt_length;
+	for (; entry < end; entry += entry[1]) {
+		if (entry[0] == 1)
+			continue;
+		assert_int_equal(entry[0], cpus < 255 ? 0 : 9);
+		assert_int_equal(entry[1], cpus < 255 ? 8 : 16);
+		if (cpus < 255) {
+			assert_int_equal(entry[3], cpus);
+		} else {
+			assert_int_equal(number(entry + 2, 2), 0);
+			assert_int_equal(number(entry + 4, 4), cpus);
+			assert_int_equal(number(entry + 8, 4), 1);
+			assert_int_equal(number(entry + 12, 4), cpus);
+		}
+		cpus++;
+	}
+	assert_ptr_equal(entry, end);
+	assert_int_equal(cpus, 300);
+}
+
+static void mcfg_tells_configuration_space(void **state)
+{
+	struct vn_machine machine = machine_of(1, *state);
+	struct tables tables;
+
+	write_tables(&machine, &tables);
+	assert_null(tables.mcfg);
+	add_pci(&machine);
+	write_tables(&machine, &tables);
+	assert_int_equal(tables.mcfg_length, 44 + 16);
+	assert_int_equal(number(tables.mcfg + 44, 8), VN_MAP_ECAM);
+	assert_int_equal(number(tables.mcfg + 52, 2), 0); // segment
+	assert_int_equal(number(tables.mcfg + 54, 2), 0); // bus 0 alone
+}
+
+// Real-mode code at F000:FFF0: mov dx, port; mov al, value; out dx, al; hlt; jmp back.
+static void bios_reset_entry_writes_the_register(void **state)
+{
+	struct vn_machine machine = machine_of(1, *state);
+	struct tables tables;
+	const uint8_t *code;
+
+	write_tables(&machine, &tables);
+	code = vn_memory_at(machine.memory, VN_GPA(0xffff0), 16);
+	assert_non_null(code);
+	assert_int_equal(code[0], 0xba);
+	assert_int_equal(number(code + 1, 2), number(tables.fadt + 120, 8));
+	assert_int_equal(code[3], 0xb0);
+	assert_int_equal(code[4], tables.fadt[128]);
+	assert_memory_equal(code + 5, "\xee\xf4\xeb\xfd", 4);
 }
 
 static uint64_t slot_bits(const struct tables *tables)
@@ -272,6 +342,8 @@ static void make_directory(char *directory, const struct vn_machine *machine)
 	put(directory, "facp", tables.fadt, tables.fadt_length);
 	put(directory, "apic", tables.madt, tables.madt_length);
 	put(directory, "dsdt", tables.dsdt, tables.dsdt_length);
+	if (tables.mcfg)
+		put(directory, "mcfg", tables.mcfg, tables.mcfg_length);
 }
 
 // Run a shell command in the directory and keep the start of what it prints.
@@ -303,7 +375,8 @@ static void remove_directory(const char *directory)
 static void disassembles(void **state)
 {
 	static const char command[] =
-		"iasl -d facp.dat apic.dat dsdt.dat && "
+		"iasl -d facp.dat apic.dat dsdt.dat mcfg.dat && "
+		"iasl -we mcfg.dsl && cmp -i 36 mcfg.dat mcfg.aml && "
 		"iasl -we facp.dsl && cmp -i 36 facp.dat facp.aml && "
 		"iasl -we apic.dsl && cmp -i 36 apic.dat apic.aml && iasl -we dsdt.dsl";
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
@@ -313,6 +386,7 @@ static void disassembles(void **state)
 
 	need("iasl");
 	add_slot(&machine, 0);
+	add_pci(&machine);
 	make_directory(directory, &machine);
 	status = run(directory, command, output, sizeof(output));
 	remove_directory(directory);
@@ -369,15 +443,56 @@ static void interpreter_sees_slots(void **state)
 	}
 }
 
+// What it makes of the PCI root, with and without PCI, and of the event device.
+static void interpreter_sees_pci(void **state)
+{
+	static const char command[] = "acpiexec -b 'evaluate \\_SB.PCI0._STA;"
+				      "resources \\_SB.PCI0;evaluate \\_SB.ECAM._STA;"
+				      "resources \\_SB.ECAM;resources \\_SB.GED0' dsdt.dat";
+	static char output[256 * 1024];
+	struct vn_machine machine = machine_of(1, *state);
+
+	need("acpiexec");
+	for (int pci = 1; pci >= 0; pci--) {
+		char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
+		const char *present =
+			pci ? "[Integer] = 000000000000000F" : "[Integer] = 0000000000000000";
+		const char *rest = output;
+		int status;
+
+		machine.pci.size = 0;
+		if (pci)
+			add_pci(&machine);
+		make_directory(directory, &machine);
+		status = run(directory, command, output, sizeof(output));
+		remove_directory(directory);
+		assert_int_equal(status, 0);
+		expect(&rest, present);
+		if (pci) {
+			expect(&rest, "Address Minimum : 0000000180000000");
+			expect(&rest, "Address Maximum : 000000057FFFFFFF");
+			expect(&rest, "Address Length : 0000000400000000");
+		}
+		expect(&rest, present);
+		expect(&rest, "Address : E0000000");
+		expect(&rest, "Address Length : 00100000");
+		expect(&rest, "Dword00 : 00000005");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fadt_is_hardware_reduced),
 		cmocka_unit_test(madt_lists_cpus),
+		cmocka_unit_test(madt_lists_wide_ids),
+		cmocka_unit_test(mcfg_tells_configuration_space),
+		cmocka_unit_test(bios_reset_entry_writes_the_register),
 		cmocka_unit_test(dsdt_tells_slots),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(disassembles),
 		cmocka_unit_test(interpreter_sees_slots),
+		cmocka_unit_test(interpreter_sees_pci),
 	};
 
 	return cmocka_run_group_tests(tests, make_memory, drop_memory);

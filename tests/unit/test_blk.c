@@ -282,6 +282,13 @@ static void assert_file(uint64_t offset, uint8_t value, uint64_t size)
 	assert_memory_equal(got, want, size);
 }
 
+static void assert_words(uint64_t offset, uint64_t size)
+{
+	static uint64_t words[DISK_SIZE / 8];
+	assert_int_equal(pread(bench.fd, words, size, (off_t)offset), size);
+	assert_original(words, offset, size);
+}
+
 static struct virtio_blk_config read_config(void)
 {
 	struct virtio_blk_config config;
@@ -791,6 +798,38 @@ static void a_reset_with_requests_in_flight(void **state)
 	detach();
 }
 
+// Requests of many ranges, each of which takes the host its time: a reset waits for a range, not for
+// all of them, and what is left is left undone.
+static void a_reset_between_ranges(void **state)
+{
+	(void)state;
+	open_disk(VENEER_CACHE_DIRECTSYNC, false);
+	uint64_t features = mmio_features(&bench.bus);
+	for (unsigned round = 0; round < 10; round++) {
+		drive(features);
+		struct virtio_blk_discard_write_zeroes *ranges =
+			(void *)data_at(DATA, 16 * sizeof(*ranges));
+		for (unsigned i = 0; i < 16; i++)
+			ranges[i] = (struct virtio_blk_discard_write_zeroes){16 * i + 1, 8, i % 2};
+		for (unsigned i = 0; i < 40; i++) {
+			prepare(3 * i, VIRTIO_BLK_T_WRITE_ZEROES, 0, DATA, 16 * sizeof(*ranges));
+			ring_desc(&bench.ring, 3 * i + 1, DATA, 16 * sizeof(*ranges), RING_NEXT,
+				3 * i + 2);
+			ring_offer(&bench.ring, 3 * i);
+		}
+		notify();
+		usleep(round * 100);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		fill_file();
+		usleep(1000);
+		assert_words(0, DISK_SIZE); // nothing zeroes any more
+	}
+	drive(features);
+	write_and_flush();
+	detach();
+}
+
 // A driver that offers every request again as soon as it ends: a reset that went on taking them
 // would end by luck only.
 static atomic_bool offering;
@@ -865,13 +904,6 @@ static uint64_t blocks_in_use(void)
 	assert_int_equal(fsync(bench.fd), 0); // allocation may be delayed until then
 	assert_int_equal(fstat(bench.fd, &status), 0);
 	return (uint64_t)status.st_blocks;
-}
-
-static void assert_words(uint64_t offset, uint64_t size)
-{
-	static uint64_t words[DISK_SIZE / 8];
-	assert_int_equal(pread(bench.fd, words, size, (off_t)offset), size);
-	assert_original(words, offset, size);
 }
 
 static void discards_free_blocks(void **state)
@@ -1721,6 +1753,7 @@ int main(void)
 		WITH_DISK(a_full_queue),
 		WITH_DISK(a_queue_full_of_short_requests),
 		WITH_FILE(a_reset_with_requests_in_flight),
+		WITH_FILE(a_reset_between_ranges),
 		WITH_FILE(a_reset_under_endless_requests),
 		WITH_FILE(the_end_with_requests_in_flight),
 		WITH_DISK(discards_free_blocks),

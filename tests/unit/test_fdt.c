@@ -229,6 +229,33 @@ static void describes_platform(void **state)
 }
 
 // What would not fit is refused, not cut off.
+static void describes_pci(void **state)
+{
+	struct vn_machine machine = machine_of(1, &large_memory);
+	const void *ranges;
+	void *blob;
+
+	(void)state;
+	blob = build(&machine);
+	assert_true(fdt_path_offset(blob, "/pci@e0000000") < 0);
+	free(blob);
+	machine.pci = (struct vn_machine_window){0x240000000, 0x400000000};
+	blob = build(&machine);
+	check_string(blob, "/pci@e0000000", "compatible", "pci-host-ecam-generic");
+	check_string(blob, "/pci@e0000000", "device_type", "pci");
+	check_reg(blob, "/pci@e0000000", VN_MAP_ECAM, VN_MAP_ECAM_SIZE);
+	assert_int_equal(u64_at(property(blob, "/pci@e0000000", "bus-range", 8), 0), 0);
+	ranges = property(blob, "/pci@e0000000", "ranges", 28);
+	assert_int_equal(u32_at(ranges, 0), 0x03000000);
+	for (unsigned i = 0; i < 2; i++) { // the same on both sides
+		assert_int_equal(u32_at(ranges, 1 + 2 * i), 2);
+		assert_int_equal(u32_at(ranges, 2 + 2 * i), 0x40000000);
+	}
+	assert_int_equal(u32_at(ranges, 5), 4);
+	assert_int_equal(u32_at(ranges, 6), 0);
+	free(blob);
+}
+
 static void too_large(void **state)
 {
 	struct vn_machine machine = machine_of(1, &small_memory);
@@ -305,6 +332,7 @@ int main(void)
 		cmocka_unit_test(describes_memory),
 		cmocka_unit_test(describes_devices),
 		cmocka_unit_test(describes_platform),
+		cmocka_unit_test(describes_pci),
 		cmocka_unit_test(too_large),
 		cmocka_unit_test(pleases_dtc),
 	};

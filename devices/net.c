@@ -1,0 +1,684 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// virtio-net. A pair of queues, one for each direction, has a loop; the control queue is on the
+// first pair's. All work is done in the loop's flush hook, at the end of a turn: send what the
+// driver has made available, let the backend have its turn, receive while there are packets and
+// buffers, then publish each queue once. Nothing is allocated or locked on that way, and no buffer
+// of the driver's is in use between turns.
+//
+// The next packet's size is not known before it is read, so it is read into as many of the driver's
+// buffers as the largest could need. They are taken from the queue in advance and kept: the window.
+// What does not fit because the driver was slow lands in the spill and is moved on when there are
+// more buffers. A packet that no number of buffers will ever hold is dropped.
+#include "devices/net.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "devices/net_tap.h"
+#include "devices/net_user.h"
+#include "vmm/ioloop.h"
+
+#define QUEUE_SIZE   256
+#define CONTROL_SIZE 64
+#define RING_ENTRIES 64
+#define QUEUES_MAX   (2 * VENEER_QUEUES_MAX + 1)
+
+// Packets received in one turn, before the loop looks at its other work.
+#define RECEIVE_MAX 64
+
+#define WINDOW_CHAINS QUEUE_SIZE
+#define WINDOW_IOV    (2 * QUEUE_SIZE)
+
+// The smallest MTU for IPv6, and the largest that the field can say.
+#define MTU_MIN 68
+#define MTU_MAX 65535
+
+#define BIT64(bit) (1ull << (bit))
+
+// What CTRL_GUEST_OFFLOADS can switch (section 5.1.6.5.6.1).
+#define GUEST_OFFLOADS                                                                             \
+	(BIT64(VIRTIO_NET_F_GUEST_CSUM) | BIT64(VIRTIO_NET_F_GUEST_TSO4) |                         \
+		BIT64(VIRTIO_NET_F_GUEST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_ECN))
+#define GUEST_TSO (BIT64(VIRTIO_NET_F_GUEST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO6))
+
+enum role { TX, RX, CONTROL, ROLES };
+
+// One of the device's queues while it is started. On its pair's loop.
+struct net_queue {
+	struct net_pair *pair;
+	enum role role;
+	unsigned index;
+	struct vn_virtqueue *ring;
+	struct vn_ioloop_event kick;
+};
+
+// A chain in the window.
+struct buffer {
+	uint16_t head;
+	uint16_t iov_count;
+	uint64_t size; // bytes
+};
+
+// Receive buffers taken from the queue, in order, and the packet that waits in them for more.
+struct window {
+	unsigned chain_count, chains_max;
+	unsigned iov_count;
+	uint64_t size; // bytes in all
+	uint64_t want; // bytes to have before a packet is read, if the driver has them
+	size_t pending; // bytes of the packet that is being received, or 0
+	size_t direct; // bytes of it in the window; the others are in the spill
+	bool merge; // VIRTIO_NET_F_MRG_RXBUF
+	bool clear_flags; // the driver knows no checksum offload, so nothing may speak of it
+	struct buffer chains[WINDOW_CHAINS];
+	struct iovec iov[WINDOW_IOV + 1]; // the last is for the spill
+	uint8_t spill[VN_NET_PACKET_MAX];
+};
+
+// A pair of queues. On its loop only, once the device is made.
+struct net_pair {
+	struct vn_net *net;
+	unsigned index;
+	struct vn_ioloop *loop;
+	struct vn_ioloop_hook hook;
+	struct vn_net_port port;
+	struct net_queue *queues[ROLES]; // those that are started
+	bool attached;
+	bool readable; // the backend may have packets
+	struct window window;
+	struct iovec iov[QUEUE_SIZE]; // of the chain at hand in the other queues
+};
+
+// Owned by the vm. Immutable once created, but for what says otherwise.
+struct vn_net {
+	struct vn_virtio_device device;
+	char name[16];
+	uint8_t mac[6];
+	struct vn_net_backend *backend;
+	unsigned pair_count; // of those in `pairs`
+	struct net_pair *pairs[VENEER_QUEUES_MAX];
+	struct vn_virtio_queue virtio_queues[QUEUES_MAX];
+	struct net_queue queues[QUEUES_MAX];
+};
+
+static struct vn_net *from_device(struct vn_virtio_device *device)
+{
+	return (struct vn_net *)((char *)device - offsetof(struct vn_net, device));
+}
+
+// Copy from and to [offset, offset + size) of a vector that has as much.
+static void copy_out(const struct iovec *iov, size_t offset, void *data, size_t size)
+{
+	for (char *at = data; size > 0; iov++) {
+		if (offset >= iov->iov_len) {
+			offset -= iov->iov_len;
+			continue;
+		}
+		size_t part = iov->iov_len - offset < size ? iov->iov_len - offset : size;
+		memcpy(at, (const char *)iov->iov_base + offset, part);
+		at += part;
+		size -= part;
+		offset = 0;
+	}
+}
+
+static void copy_in(const struct iovec *iov, size_t offset, const void *data, size_t size)
+{
+	for (const char *at = data; size > 0; iov++) {
+		if (offset >= iov->iov_len) {
+			offset -= iov->iov_len;
+			continue;
+		}
+		size_t part = iov->iov_len - offset < size ? iov->iov_len - offset : size;
+		memcpy((char *)iov->iov_base + offset, at, part);
+		at += part;
+		size -= part;
+		offset = 0;
+	}
+}
+
+// Take one packet from the driver and send it: 1, 0 when there is none, or -EPROTO.
+static int send_one(struct net_pair *pair, struct vn_virtqueue *ring)
+{
+	uint16_t head;
+	int code = vn_virtqueue_pop(ring, &head);
+	if (code <= 0)
+		return code;
+	struct vn_chain chain = {.iov = pair->iov, .iov_max = QUEUE_SIZE};
+	code = vn_virtqueue_chain(ring, head, &chain);
+	if (code < 0)
+		return code;
+	if (chain.writable > 0 || chain.readable_size < VN_NET_HEADER)
+		return vn_virtqueue_break(
+			ring, "chain %u is no packet: a header and data to be read", head);
+	struct vn_net_backend *backend = pair->net->backend;
+	if (chain.readable_size <= VN_NET_PACKET_MAX)
+		backend->ops->send(backend, pair->index, chain.iov, chain.readable,
+			(size_t)chain.readable_size);
+	vn_virtqueue_push(ring, head, 0);
+	return 1;
+}
+
+// Carry out what a queue has, until the driver is told to notify again; a queue full in a turn, and
+// the rest by a kick of our own.
+static void drain(
+	struct net_queue *queue, int (*one)(struct net_pair *pair, struct vn_virtqueue *ring))
+{
+	unsigned budget = QUEUE_SIZE;
+	vn_virtqueue_disable_notify(queue->ring);
+	do {
+		while (budget > 0 && one(queue->pair, queue->ring) == 1)
+			budget--;
+	} while (budget > 0 && vn_virtqueue_enable_notify(queue->ring));
+	if (budget == 0)
+		eventfd_write(queue->kick.fd, 1);
+}
+
+// Add the driver's next buffer to the window: 1, 0 when there is none, or -EPROTO.
+static int take_buffer(struct window *window, struct vn_virtqueue *ring)
+{
+	uint16_t head;
+	int code = vn_virtqueue_pop(ring, &head);
+	if (code <= 0)
+		return code;
+	struct vn_chain chain = {.iov = window->iov + window->iov_count, .iov_max = QUEUE_SIZE};
+	code = vn_virtqueue_chain(ring, head, &chain);
+	if (code < 0)
+		return code;
+	if (chain.readable > 0 || chain.writable_size < VN_NET_HEADER)
+		return vn_virtqueue_break(
+			ring, "chain %u cannot take a packet: no room for a header", head);
+	window->chains[window->chain_count++] =
+		(struct buffer){head, chain.writable, chain.writable_size};
+	window->iov_count += chain.writable;
+	window->size += chain.writable_size;
+	return 1;
+}
+
+static bool can_grow(const struct window *window, const struct vn_virtqueue *ring)
+{
+	return window->chain_count < window->chains_max && window->chain_count < ring->size &&
+	       window->iov_count + QUEUE_SIZE <= WINDOW_IOV;
+}
+
+// Have `want` bytes in the window, if that can be. When it is for the driver to give more, it has
+// been asked to notify.
+static void grow(struct window *window, struct vn_virtqueue *ring, uint64_t want)
+{
+	while (window->size < want && can_grow(window, ring)) {
+		int code = take_buffer(window, ring);
+		if (code < 0 || (code == 0 && !vn_virtqueue_enable_notify(ring)))
+			return;
+	}
+	vn_virtqueue_disable_notify(ring);
+}
+
+// Give the driver the first `size` bytes of the window, in as many buffers as they fill.
+static void hand_over(struct window *window, struct vn_virtqueue *ring, size_t size)
+{
+	unsigned chains = 0, iovs = 0;
+	for (uint64_t left = size; left > 0; chains++) {
+		const struct buffer *buffer = &window->chains[chains];
+		uint64_t part = buffer->size < left ? buffer->size : left;
+		vn_virtqueue_push(ring, buffer->head, (uint32_t)part);
+		window->size -= buffer->size;
+		iovs += buffer->iov_count;
+		left -= part;
+	}
+	window->chain_count -= chains;
+	window->iov_count -= iovs;
+	memmove(window->chains, window->chains + chains,
+		window->chain_count * sizeof(window->chains[0]));
+	memmove(window->iov, window->iov + iovs, window->iov_count * sizeof(window->iov[0]));
+}
+
+// Complete the header: how many buffers the packet fills.
+static void finish_header(struct window *window, size_t size)
+{
+	uint16_t buffers = 0;
+	for (uint64_t room = 0; room < size; buffers++)
+		room += window->chains[buffers].size;
+	copy_in(window->iov, offsetof(struct virtio_net_hdr_v1, num_buffers), &buffers,
+		sizeof(buffers));
+	if (window->clear_flags)
+		copy_in(window->iov, offsetof(struct virtio_net_hdr_v1, flags), &(uint8_t){0}, 1);
+}
+
+// Bring the packet that was read to the driver. False when it waits for more buffers.
+static bool deliver(struct window *window, struct vn_virtqueue *ring)
+{
+	grow(window, ring, window->pending);
+	if (window->size < window->pending) {
+		if (can_grow(window, ring))
+			return false;
+		window->pending = 0;
+		return true;
+	}
+	copy_in(window->iov, window->direct, window->spill, window->pending - window->direct);
+	finish_header(window, window->pending);
+	hand_over(window, ring, window->pending);
+	window->pending = 0;
+	return true;
+}
+
+// Read the backend's next packet. False when it has none or the driver no buffer.
+static bool read_packet(struct net_pair *pair, struct vn_virtqueue *ring)
+{
+	struct window *window = &pair->window;
+	struct vn_net_backend *backend = pair->net->backend;
+	if (!pair->readable)
+		return false;
+	grow(window, ring, window->want);
+	if (window->chain_count == 0 || vn_virtqueue_is_broken(ring))
+		return false;
+	window->iov[window->iov_count] =
+		(struct iovec){.iov_base = window->spill, .iov_len = sizeof(window->spill)};
+	int size = backend->ops->receive(backend, pair->index, window->iov, window->iov_count + 1);
+	if (size < 0) {
+		pair->readable = false;
+		return false;
+	}
+	window->pending = (size_t)size;
+	window->direct = window->pending < window->size ? window->pending : (size_t)window->size;
+	return true;
+}
+
+static void receive(struct net_queue *queue)
+{
+	struct net_pair *pair = queue->pair;
+	for (unsigned i = 0; i < RECEIVE_MAX; i++) {
+		if (pair->window.pending == 0 && !read_packet(pair, queue->ring))
+			return;
+		if (!deliver(&pair->window, queue->ring))
+			return;
+	}
+	eventfd_write(queue->kick.fd, 1);
+}
+
+// A change of which pairs have packets, made on the loop of each.
+struct attachment {
+	struct net_pair *pair;
+	bool attached;
+	int code;
+};
+
+static void attach_on_loop(void *arg)
+{
+	struct attachment *attachment = arg;
+	struct net_pair *pair = attachment->pair;
+	if (attachment->attached == pair->attached)
+		return;
+	if (attachment->attached && (!pair->queues[TX] || !pair->queues[RX])) {
+		attachment->code = -EINVAL;
+		return;
+	}
+	struct vn_net_backend *backend = pair->net->backend;
+	attachment->code = backend->ops->attach(backend, pair->index, attachment->attached);
+	if (attachment->code == 0)
+		pair->attached = attachment->attached;
+}
+
+// VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET: the first `count` pairs are used (section 5.1.6.5.5). On the
+// first pair's loop, which may wait for the others' since none of them ever waits for it.
+static int set_pairs(struct vn_net *net, unsigned count)
+{
+	if (count < 1 || count > net->pair_count)
+		return -EINVAL;
+	for (unsigned i = 1; i < net->pair_count; i++) {
+		struct attachment attachment = {.pair = net->pairs[i], .attached = i < count};
+		vn_ioloop_call(net->pairs[i]->loop, attach_on_loop, &attachment);
+		if (attachment.code < 0)
+			return attachment.code;
+	}
+	return 0;
+}
+
+static int set_offloads(struct vn_net *net, uint64_t offloads)
+{
+	if ((offloads & ~(net->device.driver_features & GUEST_OFFLOADS)) != 0)
+		return -EINVAL;
+	return net->backend->ops->set_offloads(net->backend, offloads);
+}
+
+// A command that was not negotiated is no command, whatever it says.
+static int command(
+	struct vn_net *net, const struct virtio_net_ctrl_hdr *header, const void *data, size_t size)
+{
+	uint16_t pairs;
+	uint64_t offloads;
+	if (header->class == VIRTIO_NET_CTRL_MQ && header->cmd == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
+		size == sizeof(pairs) && vn_virtio_has(&net->device, VIRTIO_NET_F_MQ)) {
+		memcpy(&pairs, data, sizeof(pairs));
+		return set_pairs(net, pairs);
+	}
+	if (header->class == VIRTIO_NET_CTRL_GUEST_OFFLOADS &&
+		header->cmd == VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET && size == sizeof(offloads) &&
+		vn_virtio_has(&net->device, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS)) {
+		memcpy(&offloads, data, sizeof(offloads));
+		return set_offloads(net, offloads);
+	}
+	return -EOPNOTSUPP;
+}
+
+// Carry out one command (section 5.1.6.5): 1, 0 when there is none, or -EPROTO.
+static int control_one(struct net_pair *pair, struct vn_virtqueue *ring)
+{
+	uint16_t head;
+	int code = vn_virtqueue_pop(ring, &head);
+	if (code <= 0)
+		return code;
+	struct vn_chain chain = {.iov = pair->iov, .iov_max = QUEUE_SIZE};
+	code = vn_virtqueue_chain(ring, head, &chain);
+	if (code < 0)
+		return code;
+	struct virtio_net_ctrl_hdr header;
+	if (chain.readable_size < sizeof(header) || chain.writable_size == 0)
+		return vn_virtqueue_break(
+			ring, "chain %u is no command: a header and room for an answer", head);
+	copy_out(chain.iov, 0, &header, sizeof(header));
+	// No command has more data than this; one that says it has is refused for its size.
+	uint8_t data[sizeof(uint64_t)];
+	uint64_t size = chain.readable_size - sizeof(header);
+	copy_out(chain.iov, sizeof(header), data, size < sizeof(data) ? size : sizeof(data));
+	code = command(pair->net, &header, data, size);
+	uint8_t ack = code == 0 ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
+	copy_in(chain.iov + chain.readable, 0, &ack, sizeof(ack));
+	vn_virtqueue_push(ring, head, sizeof(ack));
+	return 1;
+}
+
+static void serve(struct net_queue *queue)
+{
+	if (vn_virtqueue_is_broken(queue->ring))
+		return;
+	if (queue->role == RX)
+		receive(queue);
+	else
+		drain(queue, queue->role == TX ? send_one : control_one);
+	if (vn_virtqueue_is_broken(queue->ring))
+		vn_virtio_broken(&queue->pair->net->device, queue->index, queue->ring->broken);
+}
+
+static void flush(struct vn_ioloop_hook *hook)
+{
+	struct net_pair *pair = (struct net_pair *)((char *)hook - offsetof(struct net_pair, hook));
+	struct vn_net_backend *backend = pair->net->backend;
+	for (unsigned role = 0; role < ROLES; role++) {
+		if (role == RX && pair->queues[RX] && backend->ops->turn)
+			backend->ops->turn(backend, pair->index);
+		if (pair->queues[role])
+			serve(pair->queues[role]);
+	}
+	for (unsigned role = 0; role < ROLES; role++) {
+		struct net_queue *queue = pair->queues[role];
+		if (queue && vn_virtqueue_publish(queue->ring))
+			vn_virtio_interrupt(&pair->net->device, queue->index);
+	}
+}
+
+static void kicked(struct vn_ioloop_event *event)
+{
+	(void)event; // the flush at the end of this turn looks at the ring anyway
+}
+
+static void ready(struct vn_net_port *port)
+{
+	struct net_pair *pair = (struct net_pair *)((char *)port - offsetof(struct net_pair, port));
+	pair->readable = true;
+}
+
+static void link_changed(struct vn_net_port *port)
+{
+	struct net_pair *pair = (struct net_pair *)((char *)port - offsetof(struct net_pair, port));
+	vn_virtio_config_changed(&pair->net->device);
+}
+
+// Begin to receive, with what the driver negotiated. Offloads that the host refuses are none to
+// wait for: it sends whole packets then.
+static void start_receiving(struct net_pair *pair)
+{
+	struct vn_net *net = pair->net;
+	struct window *window = &pair->window;
+	uint64_t features = net->device.driver_features;
+	window->chain_count = window->iov_count = 0;
+	window->size = window->pending = 0;
+	window->merge = features & BIT64(VIRTIO_NET_F_MRG_RXBUF);
+	window->clear_flags = !(features & BIT64(VIRTIO_NET_F_GUEST_CSUM));
+	window->chains_max = window->merge ? WINDOW_CHAINS : 1;
+	window->want = (features & GUEST_TSO) ? VN_NET_PACKET_MAX
+					      : VN_NET_HEADER + 18u + net->backend->mtu;
+	pair->readable = false;
+	if (pair->index == 0 && net->backend->ops->set_offloads)
+		net->backend->ops->set_offloads(net->backend, features & GUEST_OFFLOADS);
+	net->backend->ops->open(net->backend, pair->index, pair->loop, &pair->port);
+}
+
+static void stop_receiving(struct net_pair *pair)
+{
+	struct vn_net_backend *backend = pair->net->backend;
+	backend->ops->close(backend, pair->index);
+	if (pair->index > 0 && pair->attached) {
+		backend->ops->attach(backend, pair->index, false);
+		pair->attached = false;
+	}
+	if (pair->index == 0 && backend->ops->set_offloads)
+		backend->ops->set_offloads(backend, 0);
+}
+
+static void start_on_loop(void *arg)
+{
+	struct net_queue *queue = arg;
+	struct net_pair *pair = queue->pair;
+	if (queue->role == RX)
+		start_receiving(pair);
+	pair->queues[queue->role] = queue;
+	vn_ioloop_watch(pair->loop, &queue->kick);
+	flush(&pair->hook);
+}
+
+// Which queue it is depends on what the driver negotiated: without MQ the third is the control
+// queue (section 5.1.2).
+static void start(struct vn_virtio_device *device, unsigned index)
+{
+	struct vn_net *net = from_device(device);
+	struct net_queue *queue = &net->queues[index];
+	unsigned pairs = vn_virtio_has(device, VIRTIO_NET_F_MQ) ? net->pair_count : 1;
+	bool control = index == 2 * pairs && vn_virtio_has(device, VIRTIO_NET_F_CTRL_VQ);
+	queue->pair = NULL;
+	if (!control && index >= 2 * pairs)
+		return; // set up, though the driver said that it would not use it
+	queue->pair = net->pairs[control ? 0 : index / 2];
+	queue->role = control ? CONTROL : index % 2 == 0 ? RX : TX;
+	queue->ring = &device->queues[index].ring;
+	queue->kick.fd = device->queues[index].kick;
+	vn_ioloop_call(queue->pair->loop, start_on_loop, queue);
+}
+
+static void stop_on_loop(void *arg)
+{
+	struct net_queue *queue = arg;
+	struct net_pair *pair = queue->pair;
+	pair->queues[queue->role] = NULL;
+	vn_ioloop_unwatch(&queue->kick);
+	if (queue->role == RX)
+		stop_receiving(pair);
+}
+
+static void stop(struct vn_virtio_device *device, unsigned index)
+{
+	struct net_queue *queue = &from_device(device)->queues[index];
+	if (queue->pair)
+		vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
+}
+
+static void config_read(struct vn_virtio_device *device, uint32_t offset, void *data, uint32_t size)
+{
+	struct vn_net *net = from_device(device);
+	struct virtio_net_config config = {
+		.status = atomic_load_explicit(&net->backend->link, memory_order_relaxed)
+				  ? VIRTIO_NET_S_LINK_UP
+				  : 0,
+		.max_virtqueue_pairs = (uint16_t)net->pair_count,
+		.mtu = net->backend->mtu};
+	memcpy(config.mac, net->mac, sizeof(config.mac));
+	memcpy(data, (const char *)&config + offset, size);
+}
+
+static const struct vn_virtio_ops net_ops = {
+	.start = start, .stop = stop, .config_read = config_read};
+
+static void describe(struct vn_net *net, const struct vn_memory *memory, const struct vn_log *log)
+{
+	const struct vn_net_backend *backend = net->backend;
+	net->device = (struct vn_virtio_device){.name = net->name,
+		.id = VIRTIO_ID_NET,
+		.features = backend->features | BIT64(VIRTIO_NET_F_MAC) |
+			    BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_MTU) |
+			    BIT64(VIRTIO_NET_F_MRG_RXBUF),
+		.config_size = offsetof(struct virtio_net_config, speed),
+		.queue_count = 2 * backend->pairs,
+		.queues = net->virtio_queues,
+		.ops = &net_ops,
+		.memory = memory,
+		.log = log};
+	if (backend->features & GUEST_OFFLOADS)
+		net->device.features |= BIT64(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+	if (backend->pairs > 1)
+		net->device.features |= BIT64(VIRTIO_NET_F_MQ);
+	for (unsigned i = 0; i < net->device.queue_count; i++)
+		net->virtio_queues[i].size_max = QUEUE_SIZE;
+	// A control queue only where there is something to control.
+	if (net->device.features &
+		(BIT64(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT64(VIRTIO_NET_F_MQ))) {
+		net->device.features |= BIT64(VIRTIO_NET_F_CTRL_VQ);
+		net->virtio_queues[net->device.queue_count++].size_max = CONTROL_SIZE;
+	}
+	for (unsigned i = 0; i < net->device.queue_count; i++) {
+		net->queues[i].index = i;
+		net->queues[i].kick.fire = kicked;
+	}
+}
+
+static void add_hook(void *arg)
+{
+	struct net_pair *pair = arg;
+	vn_ioloop_add_hook(pair->loop, &pair->hook);
+}
+
+static int create_pair(struct vn_net *net, unsigned index, struct veneer_error *error)
+{
+	struct net_pair *pair = calloc(1, sizeof(*pair));
+	if (!pair)
+		return vn_fail(error, -ENOMEM, "%s: no memory for its queues", net->name);
+	char name[24];
+	snprintf(name, sizeof(name), net->backend->pairs > 1 ? "%s.%u" : "%s", net->name, index);
+	pair->net = net;
+	pair->index = index;
+	pair->hook.flush = flush;
+	pair->port = (struct vn_net_port){ready, link_changed};
+	pair->attached = index == 0;
+	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, error);
+	if (code < 0) {
+		free(pair);
+		return code;
+	}
+	vn_ioloop_call(pair->loop, add_hook, pair);
+	net->pairs[net->pair_count++] = pair;
+	return 0;
+}
+
+static void remove_hook(void *arg)
+{
+	struct net_pair *pair = arg;
+	vn_ioloop_remove_hook(pair->loop, &pair->hook);
+}
+
+static void destroy_pairs(struct vn_net *net)
+{
+	while (net->pair_count > 0) {
+		struct net_pair *pair = net->pairs[--net->pair_count];
+		vn_ioloop_call(pair->loop, remove_hook, pair);
+		vn_ioloop_destroy(pair->loop);
+		free(pair);
+	}
+}
+
+// A driver takes an address as it is, so one that no interface may have is refused here.
+static int choose_mac(struct vn_net *net, unsigned number, const struct veneer_net *options,
+	struct veneer_error *error)
+{
+	static const uint8_t none[6];
+	memcpy(net->mac, options->mac, sizeof(net->mac));
+	if (memcmp(net->mac, none, sizeof(none)) == 0) {
+		const uint8_t own[6] = {0x02, 'v', 'n', 0, (uint8_t)(number >> 8), (uint8_t)number};
+		memcpy(net->mac, own, sizeof(own));
+	}
+	if (net->mac[0] & 1)
+		return vn_fail(error, -EINVAL,
+			"%s: a MAC address that begins with %02x is for groups, not for one "
+			"interface",
+			net->name, net->mac[0]);
+	return 0;
+}
+
+static int open_backend(struct vn_net *net, const struct veneer_net *options,
+	const struct vn_log *log, struct veneer_error *error)
+{
+	if (options->queues > VENEER_QUEUES_MAX)
+		return vn_fail(error, -EINVAL, "%s: %u queue pairs: at most %d", net->name,
+			options->queues, VENEER_QUEUES_MAX);
+	if (options->mtu != 0 && (options->mtu < MTU_MIN || options->mtu > MTU_MAX))
+		return vn_fail(error, -EINVAL, "%s: MTU %u: must be %d to %d", net->name,
+			options->mtu, MTU_MIN, MTU_MAX);
+	if (options->backend == VENEER_NET_USER)
+		return vn_net_user_open(&net->backend, options, log, error);
+	return vn_net_tap_open(&net->backend, options, log, error);
+}
+
+int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned number,
+	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
+	struct veneer_error *error)
+{
+	struct vn_net *net = calloc(1, sizeof(*net));
+	if (!net)
+		return vn_fail(error, -ENOMEM, "%s: no memory", name);
+	strncpy(net->name, name, sizeof(net->name) - 1);
+	int code = choose_mac(net, number, options, error);
+	if (code == 0)
+		code = open_backend(net, options, log, error);
+	if (code < 0)
+		goto free_net;
+	describe(net, memory, log);
+	code = vn_virtio_device_init(&net->device, error);
+	if (code < 0)
+		goto close_backend;
+	for (unsigned i = 0; code == 0 && i < net->backend->pairs; i++)
+		code = create_pair(net, i, error);
+	if (code < 0)
+		goto destroy_device;
+	*device = &net->device;
+	return 0;
+
+destroy_device:
+	destroy_pairs(net);
+	vn_virtio_device_destroy(&net->device);
+close_backend:
+	net->backend->ops->destroy(net->backend);
+free_net:
+	free(net);
+	return code;
+}
+
+void vn_net_destroy(struct vn_virtio_device *device)
+{
+	struct vn_net *net = from_device(device);
+	destroy_pairs(net);
+	vn_virtio_device_destroy(device);
+	net->backend->ops->destroy(net->backend);
+	free(net);
+}

@@ -1,0 +1,129 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# virtio-net with the built-in guest on /dev/kvm and a TAP in a network namespace of its own: pings,
+# datagrams sent back, numbered datagrams both ways, every byte checked at both ends.
+set -uo pipefail
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+if [ "$(id -u)" -ne 0 ]; then
+	echo "1..0 # SKIP only root can make a TAP and a network namespace"
+	exit 0
+fi
+if ! command -v ip >/dev/null; then
+	echo "1..0 # SKIP no ip (iproute2)"
+	exit 0
+fi
+if [ -z "${VENEER_TEST_NAMESPACE:-}" ]; then
+	if ! unshare --net true 2>/dev/null; then
+		echo "1..0 # SKIP this machine lets nobody make a network namespace"
+		exit 0
+	fi
+	rm -rf "$work"
+	exec env VENEER_TEST_NAMESPACE=1 unshare --net "$0" "$@"
+fi
+ip link set lo up
+if ! ip tuntap add dev vn0 mode tap vnet_hdr 2>"$work/err"; then
+	echo "1..0 # SKIP no TAP: $(head -n 1 "$work/err")"
+	exit 0
+fi
+ip address add 192.0.2.1/24 dev vn0
+ip link set vn0 up
+
+netpeer=$build/tests/guest/netpeer
+guest=192.0.2.2
+pid=
+
+cleanup() {
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null
+	rm -rf "$work"
+}
+
+# start WORDS READY [ARGUMENT]...: a guest in the background, until it prints READY.
+start() {
+	local words=$1 ready=$2
+	shift 2
+	"$veneer" run --net tap=vn0 --timeout 100 "$@" -a "$words" >"$work/out" 2>"$work/err" \
+		</dev/null &
+	pid=$!
+	for _ in $(seq 300); do
+		grep -qa -- "$ready" "$work/out" && return
+		kill -0 "$pid" 2>/dev/null || return
+		sleep 0.1
+	done
+}
+
+# The guest's end by itself: its status counts for the next expect.
+finish_guest() {
+	wait "$pid"
+	status=$?
+	pid=
+}
+
+# peer NAME ARGUMENT...: the host's end must find all as it should be.
+peer() {
+	local name=$1
+	shift
+	if "$netpeer" "$@" >"$work/peer" 2>&1; then
+		pass "$name"
+	else
+		fail "$name: $(cat "$work/peer")"
+	fi
+}
+
+for transport in pci mmio; do
+	start net-echo "net-echo: ready" --transport "$transport"
+	peer "$transport: 300 pings" ping "$guest" 0 300 56
+	peer "$transport: 100 pings of a whole frame" ping "$guest" 0 100 1472
+	peer "$transport: 2000 datagrams come back" echo "$guest" 7 2000 1024
+	peer "$transport: an odd number of bytes" echo "$guest" 7 200 1471
+	peer "$transport: empty ones" echo "$guest" 7 200 0
+	"$netpeer" quit "$guest" 7
+	finish_guest
+	expect "$transport: the guest has seen no wrong checksum" 0 \
+		'net-echo: [1-9][0-9]* ARP, 400 pings, 2400 datagrams, [0-9]+ bytes answered, 0 wrong'
+
+	start net-recv=3000 "net-recv: ready" --transport "$transport"
+	peer "$transport: the host sends" send "$guest" 9 3000 1472
+	sleep 1
+	"$netpeer" quit "$guest" 9
+	finish_guest
+	expect "$transport: the guest receives 3000 numbered datagrams" 0 \
+		'net-recv: 3000 of 3000 datagrams, 4416000 bytes, 0 misplaced, 0 wrong'
+
+	"$netpeer" recv vn0 9 3000 1024 >"$work/peer" 2>&1 &
+	receiver=$!
+	for _ in $(seq 100); do
+		grep -q ready "$work/peer" && break
+		sleep 0.1
+	done
+	run --net tap=vn0 --transport "$transport" -a net-send=3000,1024
+	expect "$transport: the guest sends 3000 numbered datagrams" 0 'net-send: 3000 of 3000'
+	if wait "$receiver"; then
+		pass "$transport: the host receives them all, in order"
+	else
+		fail "$transport: the host receives them all, in order: $(cat "$work/peer")"
+	fi
+done
+
+# A hostile guest, while frames come that nobody waits for.
+mac=52:54:00:12:34:56
+ip neighbor replace "$guest" lladdr "$mac" dev vn0
+for transport in pci mmio; do
+	"$netpeer" send "$guest" 9 1000000 512 &
+	pid=$!
+	run --transport "$transport" --net "tap=vn0,mac=$mac" -a net-hostile
+	kill "$pid"
+	wait "$pid" 2>/dev/null
+	pid=
+	expect "$transport: a hostile guest breaks its own device only, which is named" 0 \
+		'net-hostile: [0-9]+ attacks, 0 failures' 'warning: net0'
+done
+
+truncate -s 8M "$work/disk"
+run --transport pci --net tap=vn0 -d "$work/disk" -a "config-scan features-wrong blk"
+expect "registers of disk and network attacked on PCI" 0 'config-scan: 3 functions.*: ok' \
+	'features-wrong: 2 devices: ok' 'blk.verify +ok'
+
+finish
