@@ -112,9 +112,9 @@ static bool parse_ip(const char *s, uint32_t *ip)
 static int open_host(struct host *host)
 {
 	const char *word = machine_word("ip");
-	const uint8_t *mac = host->net.mac;
 
 	*host = (struct host){.ip = DEFAULT_IP, .mark = machine_mark()};
+	const uint8_t *mac = host->net.mac;
 	if (word && !parse_ip(word, &host->ip))
 		return fail("ip=", "four numbers with dots", word);
 	if (net_open(&host->net))
