@@ -140,10 +140,11 @@ static int masked_completion(struct target *t, uint64_t round)
 	const volatile struct virtio_used *used = t->blk.queue.used;
 	bool elsewhere = round % 4 == 2;
 	int irq = elsewhere ? t->spare : t->blk.irq, slot;
-	uint32_t seen = irq_counts[irq], own = irq_counts[t->blk.irq];
 	uint64_t end = rdtsc() + ns_to_ticks(SECOND_NS);
 
+	/* Counted from here: an interrupt of what came before may have been on its way until now. */
 	mask(t, round, true);
+	uint32_t seen = irq_counts[irq], own = irq_counts[t->blk.irq];
 	slot = blk_submit(&t->blk, BLK_READ, round % t->blk.sectors & ~7ull, t->data, t->bytes);
 	blk_kick(&t->blk);
 	while (used->index == t->blk.queue.used_index && rdtsc() < end)
