@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmm/memory.h"
@@ -201,16 +200,8 @@ static void a_forked_child_does_not_share_it(void **state)
 {
 	(void)state;
 	struct vn_memory memory = make(4 * MIB);
-	memory.host[0] = 1;
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		unsigned char resident;
-		_exit(mincore(memory.host, 4096, &resident) < 0 && errno == ENOMEM ? 0 : 1);
-	}
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0); // nothing is mapped there
+	// Not by forking: a sanitizer's child may map something else where nothing is.
+	assert_true(has_flag(memory.host, "dc"));
 	vn_memory_destroy(&memory);
 }
 
