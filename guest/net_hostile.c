@@ -9,6 +9,7 @@
 #include "ring0.h"
 
 #define WAIT_NS  100000000ull
+#define BREAK_NS 10000000000ull /* for a device that has to break, however busy the host is */
 #define FRAME    60
 #define BIG      (1u << 20)
 #define RECEIVE  0
@@ -79,7 +80,7 @@ static const char *observe(const struct net *net, const struct net_attack *attac
 {
 	const struct virtio_queue *queue =
 		attack->queue == RECEIVE ? &net->receive : &net->transmit;
-	uint64_t end = rdtsc() + ns_to_ticks(WAIT_NS);
+	uint64_t end = rdtsc() + ns_to_ticks(attack->breaks ? BREAK_NS : WAIT_NS);
 
 	do {
 		if (virtio_read(&net->device, VIRTIO_STATUS) & STATUS_NEEDS_RESET)

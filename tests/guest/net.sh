@@ -29,7 +29,7 @@ if ! ip tuntap add dev vn0 mode tap vnet_hdr 2>"$work/err"; then
 	exit 0
 fi
 ip address add 192.0.2.1/24 dev vn0
-ip link set vn0 up
+ip link set vn0 txqueuelen 10000 up # none is lost when the guest has to wait for a CPU
 
 netpeer=$build/tests/guest/netpeer
 guest=192.0.2.2

@@ -475,7 +475,7 @@ static void survives_garbage(void **state)
 		begin(&frame, rand() % 4 ? ETH_P_IP : ETH_P_ARP);
 		for (unsigned at = HEADER + 14; at < sizeof(frame.data); at++)
 			frame.data[at] = (uint8_t)rand();
-		unsigned size = (unsigned)rand() % (sizeof(frame.data) - 40);
+		unsigned size = (unsigned)rand() % (sizeof(frame.data) - 60);
 		if (rand() % 2)
 			finish_ip(&frame, rand() % 2 ? 1 : 2, GUEST, HOST, size, 2);
 		frame.size = (int)(20 + (unsigned)rand() % (sizeof(frame.data) - 20));
