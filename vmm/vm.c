@@ -307,13 +307,16 @@ static int create_rng(struct veneer *vm, struct veneer_error *error)
 	return code < 0 ? code : attach(vm, slot, error);
 }
 
-// The user's words, then a word for each device that kernels without ACPI find it by.
+// The user's words, with one for each device that kernels without ACPI find it by: at their end, or
+// before a ` -- `, behind which all words are the init program's.
 static int make_cmdline(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
+	const char *words = config->cmdline ? config->cmdline : "";
+	const char *rest = strstr(words, " -- ");
+	int first = rest ? (int)(rest - words) : (int)strlen(words);
 	size_t size = sizeof(vm->cmdline);
-	size_t used =
-		(size_t)snprintf(vm->cmdline, size, "%s", config->cmdline ? config->cmdline : "");
+	size_t used = (size_t)snprintf(vm->cmdline, size, "%.*s", first, words);
 	for (unsigned i = 0; used < size && i < VN_VIRTIO_SLOTS; i++) {
 		const struct vn_machine_virtio *virtio = &vm->machine.virtio[i];
 		if (virtio->size)
@@ -322,12 +325,14 @@ static int make_cmdline(
 				(unsigned long long)virtio->size / 1024,
 				(unsigned long long)virtio->base, virtio->gsi);
 	}
+	if (used < size && rest)
+		used += (size_t)snprintf(vm->cmdline + used, size - used, "%s", rest);
 	if (used >= size)
 		return vn_fail(error, -E2BIG,
-			"the kernel's command line has %zu bytes with the words that list the "
+			"the kernel's command line is too long: with the words that list the "
 			"virtio "
-			"devices: at most %zu fit",
-			used, size - 1);
+			"devices at most %zu bytes fit",
+			size - 1);
 	vm->machine.cmdline = vm->cmdline;
 	return 0;
 }

@@ -214,6 +214,12 @@ one_line "an initrd larger than memory is refused" 125 "$work/big"
 run -a "$(head -c 3000 /dev/zero | tr '\0' x)"
 one_line "a command line that is too long is refused" 125 "command line"
 
+truncate -s 1M "$work/disk"
+run -d "$work/disk" -a "dump a=1 -- b=2"
+words=$(sed -n 's/^word \([^.]*\).*/\1/p' "$work/out" | tr '\n' ' ')
+[ "$words" = "dump a=1 virtio_mmio -- b=2 " ] || status="words: $words"
+expect "words that list devices come before those for init" 0
+
 # The serial port.
 run --serial "file:$work/log" -a dump
 [ -s "$work/log" ] && [ ! -s "$work/out" ]
