@@ -322,8 +322,10 @@ static int stopped_status(const struct run *run)
 static int exit_status(const struct run *run, const struct veneer_result *result)
 {
 	switch (result->end) {
-	case VENEER_END_POWEROFF:
 	case VENEER_END_RESET:
+		// With --reboot only a stop ends the run, also one that came just after the reset.
+		return run->stop == STOP_NONE ? STATUS_OK : stopped_status(run);
+	case VENEER_END_POWEROFF:
 		return STATUS_OK;
 	case VENEER_END_EXIT:
 		if (result->value <= STATUS_GUEST_MAX)

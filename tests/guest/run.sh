@@ -23,6 +23,11 @@ run -a reset
 expect "a reset ends with 0" 0
 run -a reset --reboot --timeout 2
 expect "with --reboot a reset starts the guest again" 124
+for limit in 0.0{1..9} 0.1{0..9}; do
+	run -a reset --reboot --timeout "$limit"
+	[ "$status" -eq 124 ] || break
+done
+expect "the time limit counts wherever between two starts it comes" 124
 run -a spin --timeout 0.5
 expect "the time limit ends a spinning guest" 124 "time limit|0\.5"
 run -a hlt --timeout 0.5 -c 2
