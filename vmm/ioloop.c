@@ -44,8 +44,8 @@ struct vn_ioloop {
 static void submit_and_wait(struct vn_ioloop *loop, unsigned wait)
 {
 	int result = io_uring_submit_and_wait(&loop->ring, wait);
-	// EINTR comes from debuggers only, all signals being blocked; EAGAIN and EBUSY mean that the
-	// kernel lacks room until completions at hand are handled. The callers come round again. Any
+	// EINTR comes from debuggers only, all signals but faults being blocked; EAGAIN and EBUSY mean
+	// that the kernel lacks room until completions at hand are handled. The callers come round again. Any
 	// other failure means that completions are lost, and with them the guest's disk.
 	if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
 		abort();
