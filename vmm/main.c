@@ -201,13 +201,14 @@ static void suspend(void)
 }
 
 // The first SIGTERM presses the power button, for a kernel that may know it. The guest that is built
-// in does not.
+// in does not. A guest that has ended by itself just now, by a reset perhaps, is not started again.
 static bool press_power_button(struct run *run)
 {
 	if (run->pressed || !run->options->kernel)
 		return false;
-	run->pressed = veneer_press_power_button(run->vm) == 0;
-	return run->pressed;
+	run->pressed = true;
+	(void)veneer_press_power_button(run->vm);
+	return true;
 }
 
 static void refresh_disks(const struct run *run)

@@ -56,6 +56,8 @@ static void exec_program(const char *const *arguments)
 	for (int i = 0; i < ARGS_MAX && arguments[i]; i++)
 		argv[i + 1] = arguments[i];
 	setrlimit(RLIMIT_CORE, &none);
+	signal(SIGQUIT, SIG_DFL); // that a script's background job ignores
+	signal(SIGINT, SIG_DFL);
 	sigemptyset(&empty);
 	sigprocmask(SIG_SETMASK, &empty, NULL);
 	execv(program, (char *const *)(uintptr_t)argv);
