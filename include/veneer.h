@@ -29,12 +29,18 @@ extern "C" {
 
 #define VENEER_API __attribute__((visibility("default")))
 
-#define VENEER_CPUS_MAX   64
-#define VENEER_QUEUES_MAX 16
+#define VENEER_CPUS_MAX      64
+#define VENEER_QUEUES_MAX    16
+#define VENEER_HOST_CPUS_MAX 1024
 
 // A person-readable line, without a newline, that says what is wrong and what mends it.
 struct veneer_error {
 	char message[512];
+};
+
+// A set of the host's CPUs: CPU N is bit N % 64 of bits[N / 64].
+struct veneer_cpuset {
+	uint64_t bits[VENEER_HOST_CPUS_MAX / 64];
 };
 
 enum veneer_cache {
@@ -141,6 +147,14 @@ struct veneer;
 
 // The library's version, such as "0.1.0"; static.
 VENEER_API const char *veneer_version(void);
+
+// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. -EINVAL with the line.
+VENEER_API int veneer_cpuset_parse(
+	struct veneer_cpuset *set, const char *list, struct veneer_error *error);
+
+// The shortest such list. The length of all of it, without the final 0, as snprintf(3) says it; `text`
+// gets whole ranges only, as many as fit in `size` bytes.
+VENEER_API size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size);
 
 // Build a guest: memory, vCPUs, devices, loaded kernel. Nothing runs yet. On success *vm belongs
 // to the caller, who gives it back with veneer_destroy(). On failure nothing is left behind.

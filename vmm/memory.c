@@ -18,22 +18,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "vmm/sysfs.h"
+
 #define MIB        ((uint64_t)1 << 20)
 #define GIB        ((uint64_t)1 << 30)
 #define MEMORY_MIN (4 * MIB)
-
-// The first number in a file, or -errno.
-static int64_t read_number(const char *path)
-{
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	int64_t number;
-	if (fscanf(file, "%" SCNd64, &number) != 1)
-		number = -EIO;
-	fclose(file);
-	return number;
-}
 
 // Where the kernel counts huge pages: for the whole host, or for one node.
 static void hugepage_path(
@@ -55,12 +44,13 @@ static int64_t free_hugepages(const struct veneer_memory *options)
 {
 	char path[160];
 	hugepage_path(path, sizeof(path), options, "free_hugepages");
-	int64_t free = read_number(path);
-	if (free < 0 || options->node >= 0)
-		return free;
+	int64_t free, promised = 0;
+	int code = vn_sysfs_number("", &free, "%s", path);
+	if (code < 0 || options->node >= 0)
+		return code < 0 ? code : free;
 	hugepage_path(path, sizeof(path), options, "resv_hugepages");
-	int64_t promised = read_number(path);
-	return promised > 0 ? free - promised : free;
+	vn_sysfs_number("", &promised, "%s", path);
+	return free - promised;
 }
 
 static int fail_hugepages(
@@ -77,12 +67,12 @@ static int fail_hugepages(
 
 	char path[160];
 	hugepage_path(path, sizeof(path), options, "nr_hugepages");
-	int64_t total = read_number(path);
+	int64_t total = 0;
+	vn_sysfs_number("", &total, "%s", path);
 	return vn_fail(error, -ENOMEM,
 		"hugepages=%s: %" PRId64 " pages needed, %" PRId64 " free%s, %" PRId64
 		" missing; reserve them: echo %" PRId64 " > %s",
-		unit, needed, free, node, needed - free, (total > 0 ? total : 0) + needed - free,
-		path);
+		unit, needed, free, node, needed - free, total + needed - free, path);
 }
 
 static int check_hugepages(const struct veneer_memory *options, struct veneer_error *error)
@@ -179,13 +169,10 @@ static int check_options(const struct veneer_memory *options, struct veneer_erro
 // Whether memfds get transparent huge pages here: the bracketed word of shmem_enabled.
 static bool shared_memory_has_thp(void)
 {
-	char text[128] = "";
-	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
-	if (!file)
-		return false;
-	bool read = fgets(text, sizeof(text), file) != NULL;
-	fclose(file);
-	return read && !strstr(text, "[never]") && !strstr(text, "[deny]");
+	char text[128];
+	int code = vn_sysfs_line(
+		"", text, sizeof(text), "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+	return code == 0 && !strstr(text, "[never]") && !strstr(text, "[deny]");
 }
 
 // Shared memory can be handed to other processes (vhost-user), so it is preferred; but most hosts
