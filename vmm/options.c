@@ -656,57 +656,82 @@ static int parse_option(
 	}
 }
 
+// A command with options of its own.
+struct command {
+	const char *short_options;
+	const struct option *long_options;
+	const char *choices; // the long ones, for complaints
+	int (*parse)(struct options *options, int option, const char *argument,
+		struct veneer_error *error);
+};
+
+static const struct command RUN_COMMAND = {SHORT_OPTIONS, LONG_OPTIONS, RUN_CHOICES, parse_option};
+
 // getopt_long() takes any unique beginning of a long option for the option, a promise that the next
 // option's name would break.
-static bool abbreviated(const char *word, int index)
+static bool abbreviated(const struct command *command, const char *word, int index)
 {
 	size_t length = strcspn(word + 2, "=");
 
-	return index >= 0 && length != strlen(LONG_OPTIONS[index].name);
+	return index >= 0 && length != strlen(command->long_options[index].name);
 }
 
-static int unknown_option(const char *word, struct veneer_error *error)
+static int unknown_option(
+	const struct command *command, const char *word, struct veneer_error *error)
 {
-	return fail(error, "unknown option '%s'; there are " RUN_CHOICES, word);
+	return fail(error, "unknown option '%s'; there are %s", word, command->choices);
 }
 
 // getopt_long() has refused `word`.
-static int bad_option(const char *word, bool missing, struct veneer_error *error)
+static int bad_option(
+	const struct command *command, const char *word, bool missing, struct veneer_error *error)
 {
 	bool known_letter = optopt > 0 && optopt < LONG_ONLY_FIRST;
 
 	if (missing)
 		return fail(error, "'%s' needs a value", word);
 	if (strncmp(word, "--", 2) != 0 && known_letter)
-		return fail(error, "unknown option '-%c'; there are " RUN_CHOICES, optopt);
+		return fail(error, "unknown option '-%c'; there are %s", optopt, command->choices);
 	if (optopt != 0) // a known long option, with a value that it does not take
 		return fail(error, "'%s': the option takes no value", word);
-	return unknown_option(word, error);
+	return unknown_option(command, word, error);
+}
+
+// Until the words end, one is wrong, or one asks for another action (--help).
+static int parse_command(struct options *options, const struct command *command, int argc,
+	char *const argv[], struct veneer_error *error)
+{
+	enum action action = options->action;
+	int ret = 0;
+
+	optind = 0; // glibc: begin anew
+	opterr = 0;
+	while (ret == 0 && options->action == action) {
+		const char *word = argv[optind ? optind : 1];
+		int index = -1;
+		optopt = 0;
+		int option = getopt_long(
+			argc, argv, command->short_options, command->long_options, &index);
+		if (option < 0)
+			break;
+		if (abbreviated(command, word, index))
+			ret = unknown_option(command, word, error);
+		else if (option == '?' || option == ':')
+			ret = bad_option(command, word, option == ':', error);
+		else
+			ret = command->parse(options, option, optarg, error);
+	}
+	if (ret == 0 && options->action == action && optind < argc)
+		return fail(error, "'%s' is not an option; there are %s", argv[optind],
+			command->choices);
+	return ret;
 }
 
 static int parse_run(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	int ret = 0;
+	int ret = parse_command(options, &RUN_COMMAND, argc, argv, error);
 
-	optind = 0; // glibc: begin anew
-	opterr = 0;
-	while (ret == 0 && options->action == ACTION_RUN) {
-		const char *word = argv[optind ? optind : 1];
-		int index = -1;
-		optopt = 0;
-		int option = getopt_long(argc, argv, SHORT_OPTIONS, LONG_OPTIONS, &index);
-		if (option < 0)
-			break;
-		if (abbreviated(word, index))
-			ret = unknown_option(word, error);
-		else if (option == '?' || option == ':')
-			ret = bad_option(word, option == ':', error);
-		else
-			ret = parse_option(options, option, optarg, error);
-	}
-	if (ret == 0 && options->action == ACTION_RUN && optind < argc)
-		return fail(error, "'%s' is not an option; there are " RUN_CHOICES, argv[optind]);
 	if (!options->rng_given)
 		options->rng = options->kernel != NULL;
 	return ret;
