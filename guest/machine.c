@@ -149,7 +149,7 @@ static void visit_node(void *context, const struct fdt_node *node, const struct 
 		add_device(base, bytes, gsi);
 	if (fdt_compatible(node, "pci-host-ecam-generic"))
 		read_pci_root(node);
-	if (parent && text_equal(parent->name, "cpus") &&
+	if (parent && text_equal(parent->name, "cpus") && node->reg.bytes &&
 		fdt_cells(node->reg, 0, node->reg.bytes / 4, &id) && machine.cpu_count < MAX_CPUS)
 		machine.apic_ids[machine.cpu_count++] = (uint32_t)id;
 	if (text_equal(node->name, "cpus") && node->timebase.bytes &&

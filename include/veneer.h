@@ -91,6 +91,15 @@ struct veneer_memory {
 	bool lock; // mlock
 };
 
+// What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket with
+// a core for each CPU.
+struct veneer_topology {
+	unsigned sockets;
+	unsigned dies; // of a socket
+	unsigned cores; // of a die
+	unsigned threads; // of a core
+};
+
 enum veneer_severity { VENEER_INFO, VENEER_WARNING };
 
 // Called from any of the library's threads; must not call back into the library.
@@ -118,6 +127,7 @@ struct veneer_config {
 	int serial_out; // file descriptor that the serial port writes to, or -1: discarded
 	veneer_message_fn message; // or NULL
 	void *message_opaque;
+	struct veneer_topology topology;
 };
 
 #define VENEER_CONFIG_INIT                                                                         \

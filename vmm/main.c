@@ -49,8 +49,11 @@ static const char RUN_HELP[] =
 	"  -a, --cmdline STRING  the kernel's command line\n"
 	"\n"
 	"Machine\n"
-	"  -c, --cpus N[,pit=on|off]\n"
-	"                        1 to 64 CPUs, default 1; pit=on adds an i8254 timer\n"
+	"  -c, --cpus N[,topology=SxDxCxT][,pit=on|off]\n"
+	"                        1 to 64 CPUs, default 1. topology: sockets, dies of a socket, "
+	"cores\n"
+	"                        of a die, threads of a core; their product is N. pit=on adds an\n"
+	"                        i8254 timer\n"
 	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock]\n"
 	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
@@ -273,6 +276,7 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.initrd = options->initrd;
 	config.cmdline = cmdline;
 	config.cpus = options->cpus;
+	config.topology = options->topology;
 	config.pit = options->pit;
 	config.memory = options->memory;
 	config.disks = options->disks;

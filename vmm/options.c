@@ -201,6 +201,37 @@ static int parse_switch(const char *text, bool *on)
 	return *on || strcmp(text, "off") == 0 ? 0 : -EINVAL;
 }
 
+// SxDxCxT, whose product is the number of CPUs.
+static int parse_topology(struct options *options, const char *value, struct veneer_error *error)
+{
+	struct veneer_topology *topology = &options->topology;
+	unsigned *counts[] = {
+		&topology->sockets, &topology->dies, &topology->cores, &topology->threads};
+	const char *at = value;
+	uint64_t product = 1;
+
+	for (unsigned i = 0; i < 4; i++) {
+		uint64_t count;
+		const char *end;
+
+		if (parse_digits(at, UINT16_MAX, &end, &count) < 0 || count == 0 ||
+			*end != (i < 3 ? 'x' : '\0'))
+			return fail(error,
+				"--cpus: topology='%s' is not SOCKETSxDIESxCORESxTHREADS, such as "
+				"1x1x4x2",
+				value);
+		*counts[i] = (unsigned)count;
+		product *= count;
+		at = end + 1;
+	}
+	if (product != options->cpus)
+		return fail(error,
+			"--cpus: topology=%s makes %" PRIu64
+			" CPUs (sockets x dies x cores x threads), not %u",
+			value, product, options->cpus);
+	return 0;
+}
+
 static int parse_cpus(struct options *options, const char *argument, struct veneer_error *error)
 {
 	struct words words;
@@ -213,11 +244,16 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 		ret = fail(error, "--cpus: '%s' is not a number from 1 to %d", words.words[0],
 			VENEER_CPUS_MAX);
 	options->cpus = (unsigned)count;
+	options->topology = (struct veneer_topology){0};
 	options->pit = false;
 	for (unsigned i = 1; i < words.count && ret == 0; i++) {
+		const char *topology = value_of(words.words[i], "topology");
 		const char *pit = value_of(words.words[i], "pit");
-		if (!pit)
-			ret = unknown_word(error, "--cpus", words.words[i], "pit=on or pit=off");
+		if (topology)
+			ret = parse_topology(options, topology, error);
+		else if (!pit)
+			ret = unknown_word(error, "--cpus", words.words[i],
+				"topology=SxDxCxT, pit=on or pit=off");
 		else if (parse_switch(pit, &options->pit) < 0)
 			ret = fail(error, "--cpus: pit='%s' is neither on nor off", pit);
 	}

@@ -27,6 +27,7 @@ struct options {
 	const char *initrd;
 	const char *cmdline;
 	unsigned cpus;
+	struct veneer_topology topology;
 	bool pit;
 	struct veneer_memory memory;
 	struct veneer_disk *disks;

@@ -33,11 +33,11 @@ static int set_signal_mask(const struct vn_vcpu *vcpu)
 	return vn_kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, mask);
 }
 
-int vn_vcpu_create(
-	struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, struct veneer_error *error)
+int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
+	struct veneer_error *error)
 {
 	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm};
-	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
+	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)apic_id);
 	if (vcpu->fd < 0)
 		return vn_fail(error, vcpu->fd, "KVM cannot create vCPU %u: %s", index,
 			strerror(-vcpu->fd));

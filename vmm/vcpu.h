@@ -18,7 +18,7 @@
 // Owned by the vm, used by its own thread once started; `stop` and `run->immediate_exit` are what
 // others touch.
 struct vn_vcpu {
-	unsigned index; // and APIC id
+	unsigned index;
 	int fd;
 	struct kvm_run *run;
 	const struct vn_kvm *kvm;
@@ -31,8 +31,8 @@ struct vn_vcpu {
 	atomic_bool stop;
 };
 
-int vn_vcpu_create(
-	struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, struct veneer_error *error);
+int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
+	struct veneer_error *error);
 int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error);
 
 // Make the vCPU leave the guest for good, from any thread, also its own. Does not wait.

@@ -143,6 +143,9 @@ static int create_machine(
 		return code;
 	vm->machine.memory = &vm->memory;
 	vm->machine.cpus = config->cpus;
+	code = vn_topology_make(&vm->machine.topology, &config->topology, config->cpus, error);
+	if (code < 0)
+		return code;
 	code = vn_kvm_create(&vm->kvm, config->pit, error);
 	if (code < 0)
 		return code;
@@ -160,14 +163,15 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 		return vn_fail(error, -ENOMEM, "no memory for CPUID tables");
 	struct vn_cpuid *cpuid = supported + 1;
 	struct vn_cpuid_guest guest = {
-		.cpus = vm->machine.cpus,
+		.topology = vm->machine.topology,
 		.tsc_deadline = vn_kvm_capability(&vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
 	};
 	int code = vn_cpuid_supported(&vm->kvm, supported, error);
 	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(supported) : 0;
 	for (unsigned i = 0; code == 0 && i < vm->machine.cpus; i++) {
 		struct vn_vcpu *vcpu = &vm->vcpus[i];
-		code = vn_vcpu_create(vcpu, &vm->kvm, i, error);
+		uint32_t apic_id = vn_topology_apic_id(&vm->machine.topology, i);
+		code = vn_vcpu_create(vcpu, &vm->kvm, i, apic_id, error);
 		if (code < 0)
 			break;
 		vcpu->memory = &vm->memory;
@@ -181,7 +185,7 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 			vm->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
 		}
 		*cpuid = *supported;
-		code = vn_cpuid_for_vcpu(cpuid, &guest, i, error);
+		code = vn_cpuid_for_vcpu(cpuid, &guest, apic_id, error);
 		if (code == 0) {
 			code = vn_kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid);
 			if (code < 0)

@@ -316,12 +316,12 @@ static int write_fadt(struct area *area, uint64_t dsdt, uint64_t *gpa)
 }
 
 // The entry of one CPU at `at`, or only its size where that is NULL.
-static size_t add_cpu(uint8_t *at, unsigned id)
+static size_t add_cpu(uint8_t *at, unsigned index, uint32_t id)
 {
 	const struct madt_lapic lapic = {
 		.type = MADT_LAPIC,
 		.length = sizeof(lapic),
-		.processor_uid = (uint8_t)id,
+		.processor_uid = (uint8_t)index,
 		.apic_id = (uint8_t)id,
 		.flags = MADT_LAPIC_ENABLED,
 	};
@@ -330,7 +330,7 @@ static size_t add_cpu(uint8_t *at, unsigned id)
 		.length = sizeof(x2apic),
 		.x2apic_id = id,
 		.flags = MADT_LAPIC_ENABLED,
-		.processor_uid = id,
+		.processor_uid = index,
 	};
 	bool wide = id >= MADT_LAPICS_MAX;
 	size_t size = wide ? sizeof(x2apic) : sizeof(lapic);
@@ -342,29 +342,31 @@ static size_t add_cpu(uint8_t *at, unsigned id)
 
 // Every pin is what ACPI assumes of it (ISA pins edge and high, GSI n on pin n), so there are no
 // interrupt source overrides; hardware-reduced machines have no 8259 to announce either.
-static int write_madt(struct area *area, unsigned cpus, uint64_t *gpa)
+static int write_madt(struct area *area, const struct vn_machine *machine, uint64_t *gpa)
 {
+	const struct vn_topology *topology = &machine->topology;
+	uint32_t last = vn_topology_apic_id(topology, machine->cpus - 1);
 	const struct madt_ioapic ioapic = {
 		.type = MADT_IOAPIC,
 		.length = sizeof(ioapic),
 		// The first that no CPU has, where there is one: of those that CPUs share the IOAPIC's
 		// is told by its address.
-		.ioapic_id = cpus < MADT_LAPICS_MAX ? (uint8_t)cpus : 0,
+		.ioapic_id = last + 1 < MADT_LAPICS_MAX ? (uint8_t)(last + 1) : 0,
 		.address = (uint32_t)VN_MAP_IOAPIC,
 	};
 	size_t length = sizeof(struct madt) + sizeof(ioapic);
 	struct madt *madt;
 	uint8_t *at;
 
-	for (unsigned i = 0; i < cpus; i++)
-		length += add_cpu(NULL, i);
+	for (unsigned i = 0; i < machine->cpus; i++)
+		length += add_cpu(NULL, i, vn_topology_apic_id(topology, i));
 	madt = take(area, length, gpa);
 	if (!madt)
 		return -ENOSPC;
 	madt->lapic_address = (uint32_t)VN_MAP_LAPIC;
 	at = (uint8_t *)(madt + 1);
-	for (unsigned i = 0; i < cpus; i++)
-		at += add_cpu(at, i);
+	for (unsigned i = 0; i < machine->cpus; i++)
+		at += add_cpu(at, i, vn_topology_apic_id(topology, i));
 	memcpy(at, &ioapic, sizeof(ioapic));
 	finish(&madt->header, "APIC", MADT_REVISION, length);
 	return 0;
@@ -404,7 +406,7 @@ static int write_tables(struct area *area, const struct vn_machine *machine, uin
 	if (ret == 0)
 		ret = write_fadt(area, dsdt, &tables[count++]);
 	if (ret == 0)
-		ret = write_madt(area, machine->cpus, &tables[count++]);
+		ret = write_madt(area, machine, &tables[count++]);
 	if (ret == 0 && machine->pci.size != 0)
 		ret = write_mcfg(area, &tables[count++]);
 	return ret == 0 ? write_xsdt(area, tables, count, xsdt) : ret;

@@ -35,6 +35,7 @@
 
 #define LEVEL_SMT  1u
 #define LEVEL_CORE 2u
+#define LEVEL_DIE  5u
 
 // KVM's local APIC timer counts nanoseconds, whatever the host.
 #define APIC_BUS_HZ  1000000000u
@@ -43,10 +44,12 @@
 static_assert(offsetof(struct vn_cpuid, nent) == offsetof(struct kvm_cpuid2, nent), "KVM's");
 static_assert(offsetof(struct vn_cpuid, entries) == offsetof(struct kvm_cpuid2, entries), "KVM's");
 
+// A guest's topology in the numbers that leaves are made of, for one vCPU.
 struct topology {
-	uint32_t cpus;
+	uint32_t dies, threads;
+	uint32_t die_cpus, socket_cpus;
+	struct vn_topology_shifts shifts;
 	uint32_t apic_id;
-	uint32_t shift; // bits of an APIC id that tell the package's CPUs apart
 };
 
 static struct kvm_cpuid_entry2 *find(struct vn_cpuid *cpuid, uint32_t function)
@@ -94,16 +97,23 @@ static uint32_t at_most(uint32_t value, uint32_t limit)
 	return value < limit ? value : limit;
 }
 
-// CPUs that APIC ids have room for: what Intel's fields count.
-static uint32_t addressable(const struct topology *topology)
+static struct topology topology_of(const struct vn_topology *given, uint32_t apic_id)
 {
-	return 1u << topology->shift;
+	return (struct topology){
+		.dies = given->dies,
+		.threads = given->threads,
+		.die_cpus = given->cores * given->threads,
+		.socket_cpus = vn_topology_socket_cpus(given),
+		.shifts = vn_topology_shifts(given),
+		.apic_id = apic_id,
+	};
 }
 
 static void set_features(
 	struct kvm_cpuid_entry2 *leaf, const struct topology *topology, bool amd, bool tsc_deadline)
 {
-	uint32_t logical = amd ? topology->cpus : addressable(topology);
+	// AMD counts the socket's CPUs, Intel the APIC ids that there is room for.
+	uint32_t logical = amd ? topology->socket_cpus : 1u << topology->shifts.socket;
 
 	leaf->ebx = (leaf->ebx & 0xffff) | at_most(logical, 0xff) << 16 | topology->apic_id << 24;
 	leaf->ecx |= ECX_HYPERVISOR;
@@ -111,67 +121,82 @@ static void set_features(
 	if (tsc_deadline)
 		leaf->ecx |= ECX_TSC_DEADLINE;
 	leaf->edx &= ~EDX_HTT;
-	if (topology->cpus > 1)
+	if (topology->socket_cpus > 1)
 		leaf->edx |= EDX_HTT;
 }
 
-// Who shares a cache: levels 1 and 2 belong to a core, anything above to the package. `sharers` is
-// the field's value for the package.
-static void set_sharing(struct kvm_cpuid_entry2 *cache, uint32_t sharers)
+// Who shares a cache: levels 1 and 2 belong to a core, anything above to what shares a level 3 cache.
+// The field counts APIC ids on Intel; on AMD, where it counts CPUs, software takes it for the same.
+static void set_sharing(struct kvm_cpuid_entry2 *cache, const struct topology *topology)
 {
 	uint32_t level = cache->eax >> 5 & 7;
+	unsigned shift = level > 2 ? topology->shifts.l3 : topology->shifts.core;
 
 	cache->eax &= ~(0xfffu << 14);
-	if (level > 2)
-		cache->eax |= at_most(sharers, 0xfff) << 14;
+	cache->eax |= at_most((1u << shift) - 1, 0xfff) << 14;
 }
 
 static void set_intel_caches(struct vn_cpuid *cpuid, const struct topology *topology)
 {
-	uint32_t cores = at_most(addressable(topology) - 1, 0x3f);
+	unsigned shift = topology->shifts.socket - topology->shifts.core;
+	uint32_t cores = at_most((1u << shift) - 1, 0x3f);
 
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *cache = &cpuid->entries[i];
 
 		if (cache->function != LEAF_CACHES || (cache->eax & 0x1f) == 0)
 			continue;
-		set_sharing(cache, addressable(topology) - 1);
+		set_sharing(cache, topology);
 		cache->eax = (cache->eax & ~(0x3fu << 26)) | cores << 26;
 	}
 }
 
-// Leaves 0xb and 0x1f: one thread a core, `cpus` cores a package, and the end.
+// Leaves 0xb and 0x1f, of which only the latter knows dies: for each level the bits of an APIC id
+// that tell apart what is within it, and how many CPUs it has; and the end.
 static int set_levels(struct vn_cpuid *cpuid, uint32_t function, const struct topology *topology,
 	struct veneer_error *error)
 {
+	bool dies = function == LEAF_TOPOLOGY_V2 && topology->dies > 1;
 	const struct kvm_cpuid_entry2 levels[] = {
-		{.eax = 0, .ebx = 1, .ecx = LEVEL_SMT << 8},
-		{.eax = topology->shift, .ebx = topology->cpus, .ecx = LEVEL_CORE << 8 | 1},
-		{.ecx = 2},
+		{.eax = topology->shifts.core, .ebx = topology->threads, .ecx = LEVEL_SMT << 8},
+		{
+			.eax = dies ? topology->shifts.die : topology->shifts.socket,
+			.ebx = dies ? topology->die_cpus : topology->socket_cpus,
+			.ecx = LEVEL_CORE << 8,
+		},
+		{
+			.eax = topology->shifts.socket,
+			.ebx = topology->socket_cpus,
+			.ecx = LEVEL_DIE << 8,
+		},
 	};
+	uint32_t count = dies ? 3 : 2;
+	int ret = 0;
 
 	drop(cpuid, function);
-	for (uint32_t i = 0; i < 3; i++) {
-		struct kvm_cpuid_entry2 level = levels[i];
-		int ret;
+	for (uint32_t i = 0; i <= count && ret == 0; i++) {
+		struct kvm_cpuid_entry2 level =
+			i < count ? levels[i] : (struct kvm_cpuid_entry2){0};
 
 		level.function = function;
 		level.index = i;
 		level.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		level.ecx |= i;
 		level.edx = topology->apic_id;
 		ret = add(cpuid, level, error);
-		if (ret < 0)
-			return ret;
 	}
-	return 0;
+	return ret;
 }
 
 static int set_topology(struct vn_cpuid *cpuid, bool amd, const struct topology *topology,
 	struct veneer_error *error)
 {
+	struct kvm_cpuid_entry2 *vendor = find(cpuid, LEAF_VENDOR);
 	int ret;
 
-	raise_to(find(cpuid, LEAF_VENDOR), LEAF_TOPOLOGY);
+	raise_to(vendor, LEAF_TOPOLOGY);
+	if (!amd && topology->dies > 1)
+		raise_to(vendor, LEAF_TOPOLOGY_V2);
 	ret = set_levels(cpuid, LEAF_TOPOLOGY, topology, error);
 	if (ret < 0)
 		return ret;
@@ -185,19 +210,24 @@ static int set_topology(struct vn_cpuid *cpuid, bool amd, const struct topology 
 static int set_amd_topology_extensions(
 	struct vn_cpuid *cpuid, const struct topology *topology, struct veneer_error *error)
 {
+	uint32_t in_socket = topology->apic_id & ((1u << topology->shifts.socket) - 1);
 	const struct kvm_cpuid_entry2 leaf = {
 		.function = LEAF_AMD_TOPOLOGY,
 		.eax = topology->apic_id,
-		.ebx = topology->apic_id & 0xff, // the core's id, and one thread in it
-		.ecx = 0, // node 0 of one
+		.ebx = (topology->threads - 1) << 8 | (in_socket >> topology->shifts.core & 0xff),
+		// Dies are nodes, numbered throughout the machine.
+		.ecx = at_most(topology->dies - 1, 7) << 8 |
+		       ((topology->apic_id >> topology->shifts.socket) * topology->dies +
+			       (in_socket >> topology->shifts.die)),
 	};
 	struct kvm_cpuid_entry2 *last = find(cpuid, LEAF_EXTENDED);
 
 	if (last)
 		raise_to(last, LEAF_AMD_TOPOLOGY);
 	for (uint32_t i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == LEAF_AMD_CACHES)
-			set_sharing(&cpuid->entries[i], topology->cpus - 1);
+		if (cpuid->entries[i].function == LEAF_AMD_CACHES &&
+			(cpuid->entries[i].eax & 0x1f) != 0)
+			set_sharing(&cpuid->entries[i], topology);
 	drop(cpuid, LEAF_AMD_TOPOLOGY);
 	return add(cpuid, leaf, error);
 }
@@ -212,13 +242,14 @@ static int set_amd(
 	sizes = find(cpuid, LEAF_AMD_SIZES);
 	if (sizes) {
 		sizes->ecx &= ~0xf0ffu;
-		sizes->ecx |= topology->shift << 12 | at_most(topology->cpus - 1, 0xff);
+		sizes->ecx |=
+			topology->shifts.socket << 12 | at_most(topology->socket_cpus - 1, 0xff);
 	}
 	features = find(cpuid, LEAF_AMD_FEATURES);
 	if (!features)
 		return 0;
 	features->ecx &= ~ECX_CMP_LEGACY;
-	if (topology->cpus > 1)
+	if (topology->socket_cpus > 1)
 		features->ecx |= ECX_CMP_LEGACY;
 	if ((features->ecx & ECX_TOPOEXT) == 0)
 		return 0;
@@ -298,7 +329,7 @@ int vn_cpuid_supported(const struct vn_kvm *kvm, struct vn_cpuid *cpuid, struct 
 int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest, uint32_t apic_id,
 	struct veneer_error *error)
 {
-	struct topology topology = {.cpus = guest->cpus, .apic_id = apic_id};
+	struct topology topology = topology_of(&guest->topology, apic_id);
 	const struct kvm_cpuid_entry2 *vendor = find(cpuid, LEAF_VENDOR);
 	struct kvm_cpuid_entry2 *features = find(cpuid, LEAF_FEATURES);
 	bool intel, amd;
@@ -308,8 +339,6 @@ int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest
 		return vn_fail(error, -EINVAL, "KVM's CPUID has no leaf 0 or no leaf 1");
 	intel = vendor_is(vendor, "GenuineIntel");
 	amd = vendor_is(vendor, "AuthenticAMD") || vendor_is(vendor, "HygonGenuine");
-	while (addressable(&topology) < guest->cpus)
-		topology.shift++;
 
 	set_features(features, &topology, amd, guest->tsc_deadline);
 	set_intel_caches(cpuid, &topology);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arch/x86/topology.h"
 #include "vmm/kvm.h"
 
 #define VN_CPUID_ENTRIES_MAX 256
@@ -25,7 +26,7 @@ int vn_cpuid_supported(
 	const struct vn_kvm *kvm, struct vn_cpuid *cpuid, struct veneer_error *error);
 
 struct vn_cpuid_guest {
-	unsigned cpus; // one package, one thread a core
+	struct vn_topology topology;
 	uint32_t tsc_khz; // 0: unknown
 	bool tsc_deadline; // KVM_CAP_TSC_DEADLINE_TIMER
 };

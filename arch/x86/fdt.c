@@ -13,6 +13,7 @@
 
 #define BLOB_SIZE      (64u * 1024) // 64 CPUs and a full command line take less than 16 KiB
 #define PHANDLE_IOAPIC 1
+#define PHANDLE_CPU    2 // of the first; the others follow
 #define APIC_SIZE      0x1000 // bytes of an APIC's registers
 #define SERIAL_PORTS   8
 #define SERIAL_CLOCK   1843200 // Hz: divided by 16, 115200 baud
@@ -114,6 +115,41 @@ static void add_chosen(struct tree *tree, const struct vn_machine *machine)
 	end(tree);
 }
 
+// A core that has threads holds a node for each, and one without is the CPU itself.
+static void add_core(struct tree *tree, unsigned threads, unsigned core, uint32_t phandle)
+{
+	begin(tree, "core%u", core);
+	if (threads == 1)
+		u32(tree, "cpu", phandle);
+	for (unsigned thread = 0; threads > 1 && thread < threads; thread++) {
+		begin(tree, "thread%u", thread);
+		u32(tree, "cpu", phandle + thread);
+		end(tree);
+	}
+	end(tree);
+}
+
+// The binding of Linux's Documentation/devicetree/bindings/cpu/cpu-topology.txt; dies are clusters.
+static void add_cpu_map(struct tree *tree, const struct vn_topology *topology)
+{
+	uint32_t phandle = PHANDLE_CPU;
+
+	begin(tree, "cpu-map");
+	for (unsigned socket = 0; socket < topology->sockets; socket++) {
+		begin(tree, "socket%u", socket);
+		for (unsigned die = 0; die < topology->dies; die++) {
+			begin(tree, "cluster%u", die);
+			for (unsigned core = 0; core < topology->cores; core++) {
+				add_core(tree, topology->threads, core, phandle);
+				phandle += topology->threads;
+			}
+			end(tree);
+		}
+		end(tree);
+	}
+	end(tree);
+}
+
 static void add_cpus(struct tree *tree, const struct vn_machine *machine)
 {
 	begin(tree, "cpus");
@@ -122,11 +158,15 @@ static void add_cpus(struct tree *tree, const struct vn_machine *machine)
 	if (machine->tsc_hz != 0)
 		u64(tree, "timebase-frequency", machine->tsc_hz);
 	for (uint32_t i = 0; i < machine->cpus; i++) {
-		begin(tree, "cpu@%x", i);
+		uint32_t id = vn_topology_apic_id(&machine->topology, i);
+
+		begin(tree, "cpu@%x", id);
 		string(tree, "device_type", "cpu");
-		u32(tree, "reg", i);
+		u32(tree, "reg", id);
+		u32(tree, "phandle", PHANDLE_CPU + i);
 		end(tree);
 	}
+	add_cpu_map(tree, &machine->topology);
 	end(tree);
 }
 

@@ -10,6 +10,7 @@
 
 #include "arch/x86/cpuid.h"
 #include "arch/x86/map.h"
+#include "arch/x86/topology.h"
 #include "vmm/memory.h"
 
 // A virtio-mmio slot that holds a device.
@@ -27,7 +28,8 @@ struct vn_machine_window {
 
 // Filled by the vm while it is built; the memory it points to is the vm's.
 struct vn_machine {
-	unsigned cpus; // APIC ids are 0 to cpus - 1
+	unsigned cpus;
+	struct vn_topology topology; // of them, and their APIC ids
 	uint64_t tsc_hz; // 0 when KVM does not say
 	unsigned address_bits; // that a guest-physical address can have
 	const struct vn_memory *memory;

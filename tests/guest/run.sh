@@ -52,6 +52,12 @@ for cpus in 1 2 4 16 64; do
 	expect "$cpus CPUs come up" 0 "smp: $cpus of $cpus CPUs up"
 done
 
+# Ids that are not the CPUs' numbers: the guest compares its device tree, APICs and CPUID.
+for topology in 6,topology=2x1x3x1 18,topology=1x3x3x2; do
+	run -c "$topology" -a smp
+	expect "CPUs come up with --cpus $topology" 0 "smp: ${topology%,*} of ${topology%,*} CPUs up"
+done
+
 # KVM runs an i8254 in a kernel thread that is named after the process.
 timers() {
 	"$veneer" run -c "1,pit=$1" -a spin </dev/null >"$work/out" 2>"$work/err" &

@@ -42,7 +42,8 @@ static int drop_memory(void **state)
 
 static struct vn_machine machine_of(unsigned cpus, const struct vn_memory *memory)
 {
-	return (struct vn_machine){.cpus = cpus, .memory = memory, .cmdline = ""};
+	return (struct vn_machine){
+		.cpus = cpus, .topology = {1, 1, cpus, 1, 0}, .memory = memory, .cmdline = ""};
 }
 
 static void add_slot(struct vn_machine *machine, unsigned slot)
@@ -219,6 +220,26 @@ static void madt_lists_wide_ids(void **state)
 	}
 	assert_ptr_equal(entry, end);
 	assert_int_equal(cpus, 300);
+}
+
+// Of two sockets with three cores each: ids 3 and 7 are nobody's.
+static void madt_lists_ids_with_gaps(void **state)
+{
+	static const uint8_t ids[] = {0, 1, 2, 4, 5, 6};
+	struct vn_machine machine = machine_of(6, *state);
+	const uint8_t *entry;
+	struct tables tables;
+
+	machine.topology = (struct vn_topology){2, 1, 3, 1, 0};
+	write_tables(&machine, &tables);
+	entry = tables.madt + 44;
+	for (unsigned i = 0; i < sizeof(ids); i++, entry += entry[1]) {
+		assert_int_equal(entry[0], 0);
+		assert_int_equal(entry[2], i);
+		assert_int_equal(entry[3], ids[i]);
+	}
+	assert_int_equal(entry[0], 1);
+	assert_int_equal(entry[2], 7);
 }
 
 static void mcfg_tells_configuration_space(void **state)
@@ -486,6 +507,7 @@ int main(void)
 		cmocka_unit_test(fadt_is_hardware_reduced),
 		cmocka_unit_test(madt_lists_cpus),
 		cmocka_unit_test(madt_lists_wide_ids),
+		cmocka_unit_test(madt_lists_ids_with_gaps),
 		cmocka_unit_test(mcfg_tells_configuration_space),
 		cmocka_unit_test(bios_reset_entry_writes_the_register),
 		cmocka_unit_test(dsdt_tells_slots),

@@ -95,10 +95,23 @@ static bool has(const struct vn_cpuid *cpuid, uint32_t function)
 
 static void make(struct vn_cpuid *cpuid, unsigned cpus, uint32_t tsc_khz, uint32_t apic_id)
 {
-	struct vn_cpuid_guest guest = {.cpus = cpus, .tsc_khz = tsc_khz, .tsc_deadline = true};
+	struct vn_cpuid_guest guest = {
+		.topology = {1, 1, cpus, 1, 0}, .tsc_khz = tsc_khz, .tsc_deadline = true};
 	struct veneer_error error;
 
 	assert_int_equal(vn_cpuid_for_vcpu(cpuid, &guest, apic_id, &error), 0);
+}
+
+// The table of one vCPU of a guest with that topology.
+static void make_placed(struct vn_cpuid *cpuid, const struct kvm_cpuid_entry2 *entries,
+	size_t count, struct vn_topology topology, unsigned index)
+{
+	struct vn_cpuid_guest guest = {.topology = topology};
+	struct veneer_error error;
+
+	load(cpuid, entries, count);
+	assert_int_equal(
+		vn_cpuid_for_vcpu(cpuid, &guest, vn_topology_apic_id(&topology, index), &error), 0);
 }
 
 static void check_levels(
@@ -176,7 +189,7 @@ static void amd_topology(void **state)
 			for (uint32_t cache = 0; cache < 4; cache++) {
 				uint32_t eax = get(&cpuid, 0x8000001d, cache)->eax;
 
-				assert_int_equal(eax >> 14, cache == 3 ? cpus - 1 : 0);
+				assert_int_equal(eax >> 14, cache == 3 ? (1u << shifts[n]) - 1 : 0);
 			}
 			assert_int_equal(get(&cpuid, 0x8000001e, 0)->eax, id);
 			assert_int_equal(get(&cpuid, 0x8000001e, 0)->ebx, id);
@@ -186,6 +199,74 @@ static void amd_topology(void **state)
 			assert_int_equal(get(&cpuid, 0, 0)->eax, 0x10);
 		}
 	}
+}
+
+static void check_level(struct vn_cpuid *cpuid, uint32_t function, uint32_t index, uint32_t shift,
+	uint32_t cpus, uint32_t type)
+{
+	const struct kvm_cpuid_entry2 *level = get(cpuid, function, index);
+
+	assert_int_equal(level->eax, shift);
+	assert_int_equal(level->ebx, cpus);
+	assert_int_equal(level->ecx, type << 8 | index);
+}
+
+// Two sockets of two dies with three cores of two threads: 1 + 2 + 1 bits below the socket's.
+static void intel_levels(void **state)
+{
+	const struct vn_topology topology = {2, 2, 3, 2, 0};
+	struct vn_cpuid cpuid;
+
+	(void)state;
+	make_placed(&cpuid, intel_table, COUNT(intel_table), topology, 23);
+	assert_int_equal(get(&cpuid, 1, 0)->ebx >> 16, 0x1d10); // APIC id 29, room for 16
+	check_level(&cpuid, 0xb, 0, 1, 2, 1);
+	check_level(&cpuid, 0xb, 1, 4, 12, 2);
+	check_level(&cpuid, 0xb, 2, 0, 0, 0);
+	check_level(&cpuid, 0x1f, 0, 1, 2, 1);
+	check_level(&cpuid, 0x1f, 1, 3, 6, 2);
+	check_level(&cpuid, 0x1f, 2, 4, 12, 5);
+	check_level(&cpuid, 0x1f, 3, 0, 0, 0);
+	assert_int_equal(get(&cpuid, 0x1f, 3)->edx, 29);
+	// Eight cores in the socket; L1 and L2 of two threads, L3 of eight.
+	assert_int_equal(get(&cpuid, 4, 2)->eax >> 14, 7 << 12 | 1);
+	assert_int_equal(get(&cpuid, 4, 3)->eax >> 14, 7 << 12 | 7);
+
+	make_placed(
+		&cpuid, intel_table, COUNT(intel_table), (struct vn_topology){1, 1, 4, 2, 4}, 7);
+	assert_int_equal(get(&cpuid, 4, 3)->eax >> 14, 3 << 12 | 3);
+
+	// Dies are told by leaf 0x1f alone, so it is there.
+	load(&cpuid, intel_table, COUNT(intel_table));
+	get(&cpuid, 0, 0)->eax = 0xd;
+	const struct vn_cpuid_guest guest = {.topology = topology};
+	struct veneer_error error;
+	assert_int_equal(vn_cpuid_for_vcpu(&cpuid, &guest, 0, &error), 0);
+	assert_int_equal(get(&cpuid, 0, 0)->eax, 0x1f);
+	check_level(&cpuid, 0x1f, 2, 4, 12, 5);
+}
+
+static void amd_levels(void **state)
+{
+	struct vn_cpuid cpuid;
+
+	(void)state;
+	make_placed(&cpuid, amd_table, COUNT(amd_table), (struct vn_topology){2, 2, 3, 2, 0}, 23);
+	assert_int_equal(get(&cpuid, 1, 0)->ebx >> 16, 0x1d0c); // APIC id 29, 12 CPUs in its socket
+	check_level(&cpuid, 0xb, 0, 1, 2, 1);
+	check_level(&cpuid, 0xb, 1, 4, 12, 2);
+	assert_int_equal(get(&cpuid, 0x80000008, 0)->ecx, 0x1400b);
+	assert_int_equal(get(&cpuid, 0x8000001d, 0)->eax >> 14, 1);
+	assert_int_equal(get(&cpuid, 0x8000001d, 2)->eax >> 14, 1);
+	assert_int_equal(get(&cpuid, 0x8000001d, 3)->eax >> 14, 7);
+	assert_int_equal(get(&cpuid, 0x8000001e, 0)->eax, 29);
+	assert_int_equal(get(&cpuid, 0x8000001e, 0)->ebx, 1 << 8 | 6); // two threads, core 6
+	assert_int_equal(get(&cpuid, 0x8000001e, 0)->ecx, 1 << 8 | 3); // two nodes, this is 3
+
+	// Three of six cores share a level 3 cache.
+	make_placed(&cpuid, amd_table, COUNT(amd_table), (struct vn_topology){1, 1, 6, 1, 3}, 3);
+	assert_int_equal(get(&cpuid, 0x8000001e, 0)->eax, 4);
+	assert_int_equal(get(&cpuid, 0x8000001d, 3)->eax >> 14, 3);
 }
 
 // A guest on an AMD host without TOPOEXT is told nothing that only TOPOEXT announces.
@@ -279,7 +360,7 @@ static void tsc_ratio(void **state)
 
 static void no_tsc_deadline(void **state)
 {
-	struct vn_cpuid_guest guest = {.cpus = 1};
+	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
 	struct veneer_error error;
 	struct vn_cpuid cpuid;
 
@@ -293,7 +374,8 @@ static void no_tsc_deadline(void **state)
 // guest needs fits. Nothing is ever written beyond the table.
 static unsigned needed(const struct kvm_cpuid_entry2 *entries, size_t count)
 {
-	struct vn_cpuid_guest guest = {.cpus = 4, .tsc_khz = 2100000, .tsc_deadline = true};
+	struct vn_cpuid_guest guest = {
+		.topology = {1, 1, 4, 1, 0}, .tsc_khz = 2100000, .tsc_deadline = true};
 	struct vn_cpuid full, cpuid;
 
 	load(&full, entries, count);
@@ -329,7 +411,7 @@ static void full_table(void **state)
 
 static void malformed_table(void **state)
 {
-	struct vn_cpuid_guest guest = {.cpus = 1};
+	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
 	struct veneer_error error = {{0}};
 	struct vn_cpuid cpuid;
 
@@ -346,6 +428,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(intel_topology),
 		cmocka_unit_test(amd_topology),
+		cmocka_unit_test(intel_levels),
+		cmocka_unit_test(amd_levels),
 		cmocka_unit_test(amd_without_topoext),
 		cmocka_unit_test(intel_without_leaf_1f),
 		cmocka_unit_test(untouched_leaves),

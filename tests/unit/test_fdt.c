@@ -33,7 +33,10 @@ static const struct vn_memory large_memory = {
 
 static struct vn_machine machine_of(unsigned cpus, const struct vn_memory *memory)
 {
-	return (struct vn_machine){.cpus = cpus, .memory = memory, .cmdline = "console=ttyS0"};
+	return (struct vn_machine){.cpus = cpus,
+		.topology = {1, 1, cpus, 1, 0},
+		.memory = memory,
+		.cmdline = "console=ttyS0"};
 }
 
 static void add_slot(struct vn_machine *machine, unsigned slot)
@@ -145,6 +148,8 @@ static void describes_cpus(void **state)
 		{
 			char path[32];
 
+			if (strcmp(fdt_get_name(blob, node, NULL), "cpu-map") == 0)
+				continue;
 			snprintf(path, sizeof(path), "/cpus/cpu@%x", seen);
 			check_string(blob, path, "device_type", "cpu");
 			assert_int_equal(u32_at(property(blob, path, "reg", 4), 0), seen);
@@ -159,6 +164,36 @@ static void describes_cpus(void **state)
 			u64_at(property(blob, "/cpus", "timebase-frequency", 8), 0), 6000000000);
 		free(blob);
 	}
+}
+
+// The CPU that a node of the map points to, by its APIC id.
+static uint32_t mapped(const void *blob, const char *path)
+{
+	uint32_t phandle = u32_at(property(blob, path, "cpu", 4), 0);
+	const void *id = fdt_getprop(blob, fdt_node_offset_by_phandle(blob, phandle), "reg", NULL);
+
+	assert_non_null(id);
+	return u32_at(id, 0);
+}
+
+static void maps_cpus(void **state)
+{
+	struct vn_machine machine = machine_of(12, &small_memory);
+	void *blob;
+
+	(void)state;
+	machine.topology = (struct vn_topology){2, 1, 3, 2, 0};
+	blob = build(&machine);
+	assert_int_equal(mapped(blob, "/cpus/cpu-map/socket0/cluster0/core0/thread0"), 0);
+	assert_int_equal(mapped(blob, "/cpus/cpu-map/socket0/cluster0/core2/thread1"), 5);
+	assert_int_equal(mapped(blob, "/cpus/cpu-map/socket1/cluster0/core0/thread0"), 8);
+	assert_int_equal(mapped(blob, "/cpus/cpu-map/socket1/cluster0/core2/thread1"), 13);
+	free(blob);
+
+	machine.topology = (struct vn_topology){1, 4, 3, 1, 0};
+	blob = build(&machine);
+	assert_int_equal(mapped(blob, "/cpus/cpu-map/socket0/cluster3/core2"), 14);
+	free(blob);
 }
 
 static void describes_memory(void **state)
@@ -329,6 +364,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(describes_chosen),
 		cmocka_unit_test(describes_cpus),
+		cmocka_unit_test(maps_cpus),
 		cmocka_unit_test(describes_memory),
 		cmocka_unit_test(describes_devices),
 		cmocka_unit_test(describes_platform),

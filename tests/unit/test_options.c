@@ -72,6 +72,13 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "1,pit"}, "'pit'", "pit=on or pit=off"},
 	{{"run", "-c", "1,pit=maybe"}, "'maybe'", "on nor off"},
 	{{"run", "-c", "1,hpet=on"}, "'hpet=on'", "pit=on"},
+	{{"run", "-c", "4,topology=1x1x2"}, "'1x1x2'", "1x1x4x2"},
+	{{"run", "-c", "4,topology=1x1x2x2x1"}, "'1x1x2x2x1'", "THREADS"},
+	{{"run", "-c", "4,topology=1x0x2x2"}, "'1x0x2x2'", "DIES"},
+	{{"run", "-c", "4,topology=1x1x65536x2"}, "'1x1x65536x2'", "CORES"},
+	{{"run", "-c", "4,topology="}, "''", "SOCKETS"},
+	{{"run", "-c", "4,topology=2x1x2x2"}, "2x1x2x2", "makes 8 CPUs"},
+	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625", "not 4"},
 	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
 
 	{{"run", "-m", ""}, "''", "K, M or G"},
@@ -279,6 +286,13 @@ static void test_cpus(void **state)
 	assert_true(GOOD("run", "-c", "2,pit=on").pit);
 	assert_false(GOOD("run", "-c", "2,pit=off").pit);
 	assert_false(GOOD("run", "-c", "2,pit=on", "-c", "2").pit);
+	const struct veneer_topology topology =
+		GOOD("run", "-c", "24,topology=2x1x6x2,pit=on").topology;
+	assert_int_equal(topology.sockets, 2);
+	assert_int_equal(topology.dies, 1);
+	assert_int_equal(topology.cores, 6);
+	assert_int_equal(topology.threads, 2);
+	assert_int_equal(GOOD("run", "-c", "2,topology=1x1x2x1", "-c", "2").topology.cores, 0);
 }
 
 static void test_memory(void **state)

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// APIC ids as the Intel SDM (volume 3, "Hierarchical mapping of shared resources") composes them: a
+// field of bits for each level, the thread's lowest. Cores that share a level 3 cache have a field of
+// their own too, for it is by bits of the APIC id that CPUID tells who shares a cache.
+#include "arch/x86/topology.h"
+
+#include <errno.h>
+
+// The least number of bits that `count` numbers fit in.
+static unsigned bits(unsigned count)
+{
+	unsigned result = 0;
+
+	while (1u << result < count)
+		result++;
+	return result;
+}
+
+// Cores that share a level 3 cache; a core's threads always do.
+static unsigned l3_cores(const struct vn_topology *topology)
+{
+	unsigned cores = (topology->l3_cpus + topology->threads - 1) / topology->threads;
+
+	return cores == 0 || cores > topology->cores ? topology->cores : cores;
+}
+
+int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
+	unsigned cpus, struct veneer_error *error)
+{
+	const unsigned counts[] = {given->sockets, given->dies, given->cores, given->threads};
+	uint64_t product = 1;
+
+	if ((counts[0] | counts[1] | counts[2] | counts[3]) == 0) {
+		*topology = (struct vn_topology){1, 1, cpus, 1, 0};
+		return 0;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		// So that the product of the rest still fits.
+		if (counts[i] > UINT16_MAX)
+			return vn_fail(error, -EINVAL,
+				"topology %ux%ux%ux%u: there are at most %d CPUs", counts[0],
+				counts[1], counts[2], counts[3], VENEER_CPUS_MAX);
+		product *= counts[i];
+	}
+	if (product != cpus)
+		return vn_fail(error, -EINVAL,
+			"topology %ux%ux%ux%u (sockets, dies of a socket, cores of a die, threads "
+			"of a "
+			"core) makes %llu CPUs, not the %u of the guest",
+			counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
+			cpus);
+	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};
+	return 0;
+}
+
+unsigned vn_topology_socket_cpus(const struct vn_topology *topology)
+{
+	return topology->dies * topology->cores * topology->threads;
+}
+
+struct vn_topology_shifts vn_topology_shifts(const struct vn_topology *topology)
+{
+	struct vn_topology_shifts shifts = {.core = bits(topology->threads)};
+	unsigned shared = l3_cores(topology);
+
+	shifts.l3 = shifts.core + bits(shared);
+	shifts.die = shifts.l3 + bits((topology->cores + shared - 1) / shared);
+	shifts.socket = shifts.die + bits(topology->dies);
+	return shifts;
+}
+
+uint32_t vn_topology_apic_id(const struct vn_topology *topology, unsigned index)
+{
+	struct vn_topology_shifts shifts = vn_topology_shifts(topology);
+	unsigned core = index / topology->threads % topology->cores;
+	unsigned die = index / topology->threads / topology->cores;
+	unsigned shared = l3_cores(topology);
+
+	return (uint32_t)(index % topology->threads | core % shared << shifts.core |
+			  core / shared << shifts.l3 | die % topology->dies << shifts.die |
+			  die / topology->dies << shifts.socket);
+}

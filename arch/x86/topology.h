@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which vCPU is where among the guest's sockets, dies, cores and threads, and which APIC id that
+// makes it. CPUID, ACPI, the device tree and KVM's vCPU ids all ask here. Pure.
+#ifndef VN_X86_TOPOLOGY_H
+#define VN_X86_TOPOLOGY_H
+
+#include <stdint.h>
+
+#include "vmm/error.h"
+
+struct vn_topology {
+	unsigned sockets;
+	unsigned dies; // of a socket
+	unsigned cores; // of a die
+	unsigned threads; // of a core
+	unsigned l3_cpus; // vCPUs that share a level 3 cache; 0: those of a die
+};
+
+// Bits of an APIC id that tell apart the CPUs within each of them.
+struct vn_topology_shifts {
+	unsigned core, l3, die, socket;
+};
+
+// What a program asks for; where it asks for nothing, one socket with a core for each CPU.
+// -EINVAL when that is not `cpus` CPUs.
+int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
+	unsigned cpus, struct veneer_error *error);
+
+// CPUs of a socket.
+unsigned vn_topology_socket_cpus(const struct vn_topology *topology);
+
+struct vn_topology_shifts vn_topology_shifts(const struct vn_topology *topology);
+
+// The APIC id of vCPU `index`: threads of a core follow each other, then cores, dies and sockets.
+// Each level has bits of its own, so that the ids have gaps where a count is no power of two.
+uint32_t vn_topology_apic_id(const struct vn_topology *topology, unsigned index);
+
+#endif
