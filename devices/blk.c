@@ -476,11 +476,39 @@ static void describe(struct vn_blk *blk, const struct vn_memory *memory, const s
 		.log = log};
 }
 
+struct attachment {
+	struct blk_queue *queue;
+	int code;
+};
+
+static void attach_on_loop(void *arg)
+{
+	struct attachment *attachment = arg;
+	struct blk_queue *queue = attachment->queue;
+	struct vn_blk_backend *backend = queue->blk->backend;
+	attachment->code = backend->ops->attach(backend, queue->loop);
+}
+
+static int create_loop(struct blk_queue *queue, struct veneer_error *error)
+{
+	struct vn_blk *blk = queue->blk;
+	char name[32];
+	snprintf(name, sizeof(name), "%s-%u", blk->name, queue->index);
+	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, error);
+	if (code < 0)
+		return code;
+	struct attachment attachment = {.queue = queue};
+	vn_ioloop_call(queue->loop, attach_on_loop, &attachment);
+	if (attachment.code == 0)
+		return 0;
+	vn_ioloop_destroy(queue->loop);
+	return vn_fail(error, attachment.code, "%s: io_uring does not take its file: %s", blk->name,
+		strerror(-attachment.code));
+}
+
 static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error *error)
 {
 	struct blk_queue *queue = &blk->queues[index];
-	char name[32];
-	snprintf(name, sizeof(name), "%s-%u", blk->name, index);
 	blk->virtio_queues[index].size_max = QUEUE_SIZE;
 	queue->blk = blk;
 	queue->index = index;
@@ -489,7 +517,7 @@ static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error 
 	queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
 	if (!queue->requests)
 		return vn_fail(error, -ENOMEM, "%s: no memory for its requests", blk->name);
-	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, error);
+	int code = create_loop(queue, error);
 	if (code < 0)
 		free(queue->requests);
 	return code;

@@ -48,8 +48,10 @@ struct vn_blk_io {
 	unsigned step;
 };
 
-// `submit` is called on the loop's thread; different loops may call it at once.
+// `attach` and `submit` are called on the loop's thread; different loops may call them at once.
 struct vn_blk_backend_ops {
+	// Before the first operation on this loop: 0 or a negative errno.
+	int (*attach)(struct vn_blk_backend *backend, struct vn_ioloop *loop);
 	void (*submit)(
 		struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io);
 	// Look at the size again and set `capacity` to it. From any thread, one at a time.

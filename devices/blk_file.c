@@ -85,6 +85,7 @@ static void transfer(struct blk_file *file, struct vn_blk_io *io)
 	else
 		io_uring_prep_writev2(
 			sqe, file->fd, iov, count, io->offset, io->stable ? RWF_DSYNC : 0);
+	vn_ioloop_use_registered(io->loop, sqe);
 }
 
 static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
@@ -165,6 +166,7 @@ static void clear(struct blk_file *file, struct vn_blk_io *io, enum step step)
 	else
 		io_uring_prep_fallocate(
 			sqe, file->fd, modes[step], (off_t)io->offset, (off_t)io->size);
+	vn_ioloop_use_registered(io->loop, sqe);
 }
 
 // Another way to the same end, where the host does not know this one. A block device knows
@@ -208,7 +210,9 @@ static void submit_flush(struct blk_file *file, struct vn_blk_io *io)
 		return;
 	}
 	io->op.complete = flushed;
-	io_uring_prep_fsync(vn_ioloop_sqe(io->loop, &io->op), file->fd, IORING_FSYNC_DATASYNC);
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
+	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
+	vn_ioloop_use_registered(io->loop, sqe);
 }
 
 static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io)
@@ -227,6 +231,11 @@ static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struc
 		clear(file, io, io->unmap ? STEP_PUNCH : STEP_ZERO);
 	else
 		submit_transfer(file, io);
+}
+
+static int attach(struct vn_blk_backend *backend, struct vn_ioloop *loop)
+{
+	return vn_ioloop_register_file(loop, from_backend(backend)->fd);
 }
 
 static void destroy(struct vn_blk_backend *backend)
@@ -427,7 +436,7 @@ static int refresh(struct vn_blk_backend *backend, struct veneer_error *error)
 }
 
 static const struct vn_blk_backend_ops file_ops = {
-	.submit = submit, .refresh = refresh, .destroy = destroy};
+	.attach = attach, .submit = submit, .refresh = refresh, .destroy = destroy};
 
 static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	const struct vn_log *log, struct veneer_error *error)

@@ -31,6 +31,8 @@ struct vn_ioloop {
 	struct io_uring ring;
 	struct vn_ioloop_hook *hooks;
 	struct vn_ioloop_event wake;
+	int file; // registered as number 0, or -1
+	bool called; // somebody has left a call
 	bool stop;
 	char name[16];
 	unsigned entries;
@@ -77,6 +79,7 @@ static void turn(struct vn_ioloop *loop)
 // Calls run between turns, never within one, so they may run turns themselves.
 static void run_calls(struct vn_ioloop *loop)
 {
+	loop->called = false;
 	pthread_mutex_lock(&loop->lock);
 	struct call *call;
 	while ((call = loop->calls)) {
@@ -92,7 +95,9 @@ static void run_calls(struct vn_ioloop *loop)
 
 static void wake_fired(struct vn_ioloop_event *event)
 {
-	(void)event; // waking is all; run_calls() follows every turn
+	struct vn_ioloop *loop =
+		(struct vn_ioloop *)((char *)event - offsetof(struct vn_ioloop, wake));
+	loop->called = true;
 }
 
 static int setup(struct vn_ioloop *loop)
@@ -102,8 +107,11 @@ static int setup(struct vn_ioloop *loop)
 	struct io_uring_params params = {
 		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
 	int code = io_uring_queue_init_params(loop->entries, &loop->ring, &params);
-	if (code == 0)
+	if (code == 0) {
+		// Saves looking the ring itself up with each system call; without that it works too.
+		io_uring_register_ring_fd(&loop->ring);
 		vn_ioloop_watch(loop, &loop->wake);
+	}
 	pthread_mutex_lock(&loop->lock);
 	loop->setup = code;
 	pthread_cond_broadcast(&loop->changed);
@@ -119,9 +127,13 @@ static void *run(void *arg)
 		return NULL;
 	while (!loop->stop) {
 		turn(loop);
-		run_calls(loop);
+		if (loop->called)
+			run_calls(loop);
 	}
 	vn_ioloop_unwatch(&loop->wake);
+	// The kernel takes a ring apart in its own time; the file, and the lock on it, go now.
+	if (loop->file >= 0)
+		io_uring_unregister_files(&loop->ring);
 	io_uring_queue_exit(&loop->ring);
 	return NULL;
 }
@@ -159,6 +171,7 @@ int vn_ioloop_create(
 		return vn_fail(error, -ENOMEM, "no memory for I/O thread %s", name);
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
 	loop->entries = entries;
+	loop->file = -1;
 	loop->setup = 1;
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->changed, NULL);
@@ -225,6 +238,22 @@ void vn_ioloop_run_until(struct vn_ioloop *loop, bool (*done)(void *arg), void *
 {
 	while (!done(arg))
 		turn(loop);
+}
+
+int vn_ioloop_register_file(struct vn_ioloop *loop, int fd)
+{
+	int code = io_uring_register_files(&loop->ring, &fd, 1);
+	if (code == 0)
+		loop->file = fd;
+	return code;
+}
+
+void vn_ioloop_use_registered(const struct vn_ioloop *loop, struct io_uring_sqe *sqe)
+{
+	if (sqe->fd == loop->file) {
+		sqe->fd = 0;
+		sqe->flags |= IOSQE_FIXED_FILE;
+	}
 }
 
 static void arm(struct vn_ioloop_event *event)

@@ -48,8 +48,15 @@ void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg);
 // On the loop's thread only, from here on:
 
 // A submission entry whose completion goes to `op`; prepare it with one io_uring_prep_*() function
-// and nothing more. Never NULL: a full submission queue is submitted first.
+// and, if it is to be, vn_ioloop_use_registered(). Never NULL: a full submission queue is submitted first.
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
+
+// Make known to the ring, once instead of with each operation, the file that most operations of this
+// loop are on. 0 or a negative errno. The file stays open as long as the loop lives.
+int vn_ioloop_register_file(struct vn_ioloop *loop, int fd);
+
+// Let a prepared submission refer to what has been registered, if it can.
+void vn_ioloop_use_registered(const struct vn_ioloop *loop, struct io_uring_sqe *sqe);
 
 // A blocking eventfd that the loop reads again and again: `fire` runs once for each read that found it
 // signalled. Owned by whoever is notified; fields other than `fire` and `fd` are the loop's.
