@@ -12,17 +12,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <time.h>
 
 #include "devices/blk_file.h"
 #include "vmm/ioloop.h"
 #include "vmm/iovec.h"
+#include "vmm/poll.h"
 
 #define SECTOR_SHIFT 9
 #define QUEUE_SIZE   256
 // A chain also holds a header and a status.
-#define SEGMENTS_MAX (QUEUE_SIZE - 2)
-#define RING_ENTRIES 256
+#define SEGMENTS_MAX    (QUEUE_SIZE - 2)
+#define RING_ENTRIES    256
+#define POLL_US_DEFAULT 50
 // Of a discard or a write of zeroes: a reset waits for it, so it must not be the whole disk.
 #define RANGES_MAX        16
 #define RANGE_SECTORS_MAX (1u << (30 - SECTOR_SHIFT))
@@ -47,6 +49,7 @@ struct blk_queue {
 	struct vn_ioloop *loop;
 	struct vn_ioloop_event kick;
 	struct vn_ioloop_hook hook;
+	struct vn_poll poll;
 	unsigned in_flight; // requests with the backend
 	bool stopping;
 	bool write_through; // the driver counts on writes being stable when they complete
@@ -62,6 +65,7 @@ struct vn_blk {
 	struct vn_blk_backend *backend;
 	atomic_uint errors; // of the host, over the device's life
 	atomic_uint unsupported; // bits of the kinds that the host has not, which was said
+	uint64_t poll_max; // ns
 	unsigned queue_count;
 	struct vn_virtio_queue virtio_queues[VENEER_QUEUES_MAX];
 	struct blk_queue queues[VENEER_QUEUES_MAX];
@@ -329,19 +333,49 @@ static int take(struct blk_queue *queue)
 	return 1;
 }
 
-// Take what the driver has made available, until it is told to notify again. At most a queue full
-// in a turn: a driver that refills as fast as requests end must not keep the loop from its other
-// work. The rest then has its turn by a kick of our own.
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+// Take what the driver has made available, at most `budget` requests, and say how many of these are
+// left.
+static unsigned take_all(struct blk_queue *queue, unsigned budget)
+{
+	while (budget > 0 && take(queue) == 1)
+		budget--;
+	return budget;
+}
+
+// Whether to look for more at once, rather than to be told of it: `taken` says that the driver has
+// just given us something, `ended` that it is about to be given something back.
+static bool look_again(struct blk_queue *queue, bool taken, bool ended)
+{
+	if (queue->poll.max == 0 || vn_virtqueue_is_broken(queue->ring))
+		return false;
+	uint64_t now = now_ns();
+	if (taken)
+		vn_poll_found(&queue->poll, now);
+	else if (ended)
+		vn_poll_stirred(&queue->poll, now);
+	return vn_poll_again(&queue->poll, now);
+}
+
+// Take what there is, and see to it that we come back for more: at once, or when the driver notifies.
+// At most a queue full in a turn: a driver that refills as fast as requests end must not keep the
+// loop from its other work.
 static void serve(struct blk_queue *queue)
 {
-	unsigned budget = QUEUE_SIZE;
+	bool ended = vn_virtqueue_has_unpublished(queue->ring);
 	vn_virtqueue_disable_notify(queue->ring);
-	do {
-		while (budget > 0 && take(queue) == 1)
-			budget--;
-	} while (budget > 0 && vn_virtqueue_enable_notify(queue->ring));
-	if (budget == 0)
-		eventfd_write(queue->kick.fd, 1);
+	unsigned budget = take_all(queue, QUEUE_SIZE);
+	bool again = look_again(queue, budget < QUEUE_SIZE, ended);
+	while (!again && budget > 0 && vn_virtqueue_enable_notify(queue->ring))
+		budget = take_all(queue, budget);
+	if (again || budget == 0)
+		vn_ioloop_stay_awake(queue->loop);
 	if (vn_virtqueue_is_broken(queue->ring))
 		vn_virtio_broken(&queue->blk->device, queue->index, queue->ring->broken);
 }
@@ -365,6 +399,7 @@ static void start_on_loop(void *arg)
 {
 	struct blk_queue *queue = arg;
 	queue->stopping = false;
+	queue->poll = (struct vn_poll){.max = queue->blk->poll_max};
 	vn_ioloop_add_hook(queue->loop, &queue->hook);
 	vn_ioloop_watch(queue->loop, &queue->kick);
 	flush(&queue->hook);
@@ -555,6 +590,13 @@ static int judge_disk(const struct veneer_disk *disk, struct veneer_error *error
 	return 0;
 }
 
+static uint64_t poll_max(const struct veneer_disk *disk)
+{
+	if (disk->poll_us == VENEER_POLL_OFF)
+		return 0;
+	return 1000ull * (disk->poll_us ? disk->poll_us : POLL_US_DEFAULT);
+}
+
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
 	struct veneer_error *error)
@@ -569,6 +611,7 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	if (disk->serial)
 		memcpy(blk->serial, disk->serial, strnlen(disk->serial, sizeof(blk->serial)));
 	blk->queue_count = disk->queues ? disk->queues : 1;
+	blk->poll_max = poll_max(disk);
 	code = vn_blk_file_open(&blk->backend, disk, log, error);
 	if (code < 0)
 		goto free_blk;

@@ -32,6 +32,8 @@ extern "C" {
 #define VENEER_CPUS_MAX      64
 #define VENEER_QUEUES_MAX    16
 #define VENEER_HOST_CPUS_MAX 1024
+#define VENEER_POLL_MAX      10000 // microseconds
+#define VENEER_POLL_OFF      ((unsigned)-1)
 
 // A person-readable line, without a newline, that says what is wrong and what mends it.
 struct veneer_error {
@@ -58,6 +60,9 @@ struct veneer_disk {
 	enum veneer_cache cache;
 	bool readonly;
 	unsigned queues; // 1 to VENEER_QUEUES_MAX, or 0: one per vCPU up to 4
+	// For how many microseconds at most, up to VENEER_POLL_MAX, a queue is looked at before the
+	// guest is asked to notify of more; how long it is follows use. 0: the default, which is 50.
+	unsigned poll_us; // or VENEER_POLL_OFF
 };
 
 enum veneer_net_backend {

@@ -289,8 +289,10 @@ bool vn_virtqueue_publish(struct vn_virtqueue *vq)
 void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 {
 	// With EVENT_IDX, leaving avail_event behind says the same for the next 2^16 buffers. A hint
-	// that nothing depends on, so relaxed.
-	if (!vq->event_idx)
+	// that nothing depends on, so relaxed; and not stored again and again, because the driver
+	// reads the same cache line.
+	if (!vq->event_idx &&
+		atomic_load_explicit(&vq->used->flags, memory_order_relaxed) != USED_F_NO_NOTIFY)
 		atomic_store_explicit(&vq->used->flags, USED_F_NO_NOTIFY, memory_order_relaxed);
 }
 

@@ -103,6 +103,12 @@ bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq);
 int vn_virtqueue_break(struct vn_virtqueue *vq, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+// Whether anything was pushed that the driver has not been shown.
+static inline bool vn_virtqueue_has_unpublished(const struct vn_virtqueue *vq)
+{
+	return vq->used_next != vq->used_published;
+}
+
 static inline bool vn_virtqueue_is_broken(const struct vn_virtqueue *vq)
 {
 	return vq->broken[0] != '\0';

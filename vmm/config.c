@@ -52,6 +52,9 @@ static int judge_disk(const struct veneer_disk *disk, size_t index, struct venee
 	if (disk->queues > VENEER_QUEUES_MAX)
 		return vn_fail(error, -EINVAL, "disk %s: %u queues: must be 1 to %d", disk->path,
 			disk->queues, VENEER_QUEUES_MAX);
+	if (disk->poll_us > VENEER_POLL_MAX && disk->poll_us != VENEER_POLL_OFF)
+		return vn_fail(error, -EINVAL, "disk %s: polling for %u us: must be 1 to %d",
+			disk->path, disk->poll_us, VENEER_POLL_MAX);
 	return 0;
 }
 

@@ -31,6 +31,7 @@ struct vn_ioloop {
 	struct io_uring ring;
 	struct vn_ioloop_hook *hooks;
 	struct vn_ioloop_event wake;
+	bool awake; // the next turn waits for nothing
 	int file; // registered as number 0, or -1
 	bool called; // somebody has left a call
 	bool stop;
@@ -64,7 +65,9 @@ struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *
 
 static void turn(struct vn_ioloop *loop)
 {
-	submit_and_wait(loop, 1);
+	bool awake = loop->awake;
+	loop->awake = false;
+	submit_and_wait(loop, awake ? 0 : 1);
 	struct io_uring_cqe *cqes[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(&loop->ring, cqes, BATCH);
 	for (unsigned i = 0; i < count; i++) {
@@ -72,6 +75,8 @@ static void turn(struct vn_ioloop *loop)
 		op->complete(op, cqes[i]->res, cqes[i]->flags);
 	}
 	io_uring_cq_advance(&loop->ring, count);
+	if (awake && count == 0)
+		__builtin_ia32_pause(); // the guest may be on the core's other thread
 	for (struct vn_ioloop_hook *hook = loop->hooks; hook; hook = hook->next)
 		hook->flush(hook);
 }
@@ -103,9 +108,11 @@ static void wake_fired(struct vn_ioloop_event *event)
 static int setup(struct vn_ioloop *loop)
 {
 	// SINGLE_ISSUER binds the ring to the thread that makes it; DEFER_TASKRUN completes only
-	// when this thread asks, which saves an interrupt for each completion. Linux 6.1.
-	struct io_uring_params params = {
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+	// when this thread asks, which saves an interrupt for each completion. Linux 6.1. TASKRUN_FLAG
+	// lets it see that there is something to ask for, without a system call, when it does not wait.
+	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+						  IORING_SETUP_DEFER_TASKRUN |
+						  IORING_SETUP_TASKRUN_FLAG};
 	int code = io_uring_queue_init_params(loop->entries, &loop->ring, &params);
 	if (code == 0) {
 		// Saves looking the ring itself up with each system call; without that it works too.
@@ -218,6 +225,11 @@ void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg)
 	while (!call.done)
 		pthread_cond_wait(&loop->changed, &loop->lock);
 	pthread_mutex_unlock(&loop->lock);
+}
+
+void vn_ioloop_stay_awake(struct vn_ioloop *loop)
+{
+	loop->awake = true;
 }
 
 void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook)

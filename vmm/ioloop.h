@@ -27,7 +27,7 @@ struct vn_ioloop_op {
 	void (*complete)(struct vn_ioloop_op *op, int result, uint32_t flags);
 };
 
-// Called once at the end of each turn in which the loop ran completions.
+// Called once at the end of each turn.
 struct vn_ioloop_hook {
 	void (*flush)(struct vn_ioloop_hook *hook);
 	struct vn_ioloop_hook *next; // the loop's
@@ -74,6 +74,10 @@ struct vn_ioloop_event {
 // turns of the loop meanwhile, and so other owners' completions.
 void vn_ioloop_watch(struct vn_ioloop *loop, struct vn_ioloop_event *event);
 void vn_ioloop_unwatch(struct vn_ioloop_event *event);
+
+// For a hook: have the next turn submit what is prepared and take what has completed, but wait for
+// nothing, so that the hooks are called again at once.
+void vn_ioloop_stay_awake(struct vn_ioloop *loop);
 
 void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);

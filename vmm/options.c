@@ -352,6 +352,17 @@ static int parse_queues(
 	return 0;
 }
 
+static int parse_poll(unsigned *poll_us, const char *value, struct veneer_error *error)
+{
+	uint64_t count;
+
+	if (parse_number(value, VENEER_POLL_MAX, &count) < 0)
+		return fail(error, "--disk: poll-us='%s' is not a number from 0 to %d", value,
+			VENEER_POLL_MAX);
+	*poll_us = count ? (unsigned)count : VENEER_POLL_OFF;
+	return 0;
+}
+
 static int parse_disk_word(
 	struct veneer_disk *disk, const char **serial, const char *word, struct veneer_error *error)
 {
@@ -363,6 +374,8 @@ static int parse_disk_word(
 		return parse_cache(disk, value, error);
 	} else if ((value = value_of(word, "queues"))) {
 		return parse_queues(&disk->queues, "--disk", value, error);
+	} else if ((value = value_of(word, "poll-us"))) {
+		return parse_poll(&disk->poll_us, value, error);
 	} else if ((value = value_of(word, "serial"))) {
 		if (!*value || strlen(value) > SERIAL_BYTES)
 			return fail(error, "--disk: serial='%s' is not 1 to %d bytes long", value,
@@ -371,7 +384,8 @@ static int parse_disk_word(
 	} else {
 		return unknown_word(error, "--disk", word,
 			"readonly, cache=none, cache=writeback, cache=writethrough, "
-			"cache=directsync, cache=unsafe, queues=N or serial=S; a comma within a "
+			"cache=directsync, cache=unsafe, queues=N, poll-us=N or serial=S; a comma "
+			"within a "
 			"path is written ,,");
 	}
 	return 0;

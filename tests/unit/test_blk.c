@@ -708,6 +708,64 @@ static void a_host_that_takes_no_more(void **state)
 	assert_int_equal(after, MIB);
 }
 
+// A driver that notifies only when it is asked to, as drivers do: how many of its requests, one after
+// the other, it did not notify of.
+static unsigned unnotified(unsigned poll_us)
+{
+	attach(&(struct veneer_disk){.path = bench.path, .poll_us = poll_us});
+	drive(mmio_features(&bench.bus));
+	unsigned count = 0;
+	uint32_t id;
+	for (unsigned i = 0; i < 300; i++) {
+		uint16_t index = bench.ring.avail_next;
+		prepare(0, VIRTIO_BLK_T_IN, 8 * (i % 64), DATA, 4096);
+		ring_offer(&bench.ring, 0);
+		if (ring_avail_event(&bench.ring) == index)
+			notify();
+		else
+			count++;
+		assert_int_equal(wait_used(&id), 4097);
+		assert_int_equal(*status_of(0), VIRTIO_BLK_S_OK);
+	}
+	detach();
+	return count;
+}
+
+// Not of all of them; and none is ever forgotten, however the end of looking and the next request meet.
+static void polled_queues_need_fewer_notifications(void **state)
+{
+	(void)state;
+	assert_true(unnotified(VENEER_POLL_MAX) > 0);
+	for (unsigned poll_us = 1; poll_us < 300; poll_us += 37)
+		unnotified(poll_us);
+}
+
+// A queue that is not polled asks for a notification at once, one that is after its time.
+static void idle_queues_ask_for_notifications(void **state)
+{
+	(void)state;
+	static const unsigned times[] = {VENEER_POLL_OFF, 0, 1, 500, VENEER_POLL_MAX};
+	for (unsigned i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+		attach(&(struct veneer_disk){.path = bench.path, .poll_us = times[i]});
+		// Also with a driver without EVENT_IDX, whom a flag tells.
+		for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
+			uint64_t without = event_idx ? 0 : FEATURE(VIRTIO_RING_F_EVENT_IDX);
+			drive(mmio_features(&bench.bus) & ~without);
+			for (unsigned k = 0; k < 20; k++)
+				assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), 0);
+			bool asks = false;
+			for (unsigned k = 0; k < 100000 && !asks; k++) {
+				asks = event_idx ? ring_avail_event(&bench.ring) ==
+							   bench.ring.avail_next
+						 : ring_used_flags(&bench.ring) == 0;
+				usleep(100);
+			}
+			assert_true(asks);
+		}
+		detach();
+	}
+}
+
 // As many requests as the queue has room for, at once.
 static void a_full_queue(void **state)
 {
@@ -1750,6 +1808,8 @@ int main(void)
 		WITH_DISK(a_file_that_became_shorter),
 		WITH_FILE(a_direct_file_that_became_shorter),
 		WITH_DISK(a_host_that_takes_no_more),
+		WITH_FILE(polled_queues_need_fewer_notifications),
+		WITH_FILE(idle_queues_ask_for_notifications),
 		WITH_DISK(a_full_queue),
 		WITH_DISK(a_queue_full_of_short_requests),
 		WITH_FILE(a_reset_with_requests_in_flight),

@@ -113,6 +113,9 @@ static void test_bad_disks(void **state)
 	disks[1].queues = 17;
 	expect_disk_error(&config, "disk b: 17 queues");
 	disks[1].queues = 0;
+	disks[1].poll_us = VENEER_POLL_MAX + 1;
+	expect_disk_error(&config, "disk b: polling for 10001 us");
+	disks[1].poll_us = VENEER_POLL_OFF;
 	disks[1].cache = (enum veneer_cache)99;
 	expect_disk_error(&config, "disk b: unknown cache mode 99");
 	disks[1].path = NULL;

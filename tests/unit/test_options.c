@@ -124,6 +124,8 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,queues=0"}, "'0'", "1 to 16"},
 	{{"run", "-d", "a,queues=17"}, "'17'", "1 to 16"},
 	{{"run", "-d", "a,queues=4x"}, "'4x'", "1 to 16"},
+	{{"run", "-d", "a,poll-us=10001"}, "'10001'", "0 to 10000"},
+	{{"run", "-d", "a,poll-us=-1"}, "'-1'", "0 to 10000"},
 	{{"run", "-d", "a,serial"}, "'serial'", "serial=S"},
 	{{"run", "-d", "a,serial="}, "''", "1 to 20 bytes"},
 	{{"run", "-d", "a,serial=123456789012345678901"}, "'123456789012345678901'", "20"},
@@ -344,13 +346,16 @@ static void test_disks(void **state)
 static void test_disk_queues(void **state)
 {
 	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
-		"c,queues=1,cache=unsafe");
+		"c,queues=1,cache=unsafe,poll-us=0", "-d", "d,poll-us=200");
 
 	(void)state;
 	assert_int_equal(options.disks[0].queues, 0);
 	assert_int_equal(options.disks[1].queues, 16);
 	assert_int_equal(options.disks[1].cache, VENEER_CACHE_DIRECTSYNC);
 	assert_int_equal(options.disks[2].queues, 1);
+	assert_int_equal(options.disks[0].poll_us, 0);
+	assert_int_equal(options.disks[2].poll_us, VENEER_POLL_OFF);
+	assert_int_equal(options.disks[3].poll_us, 200);
 	assert_int_equal(options.disks[2].cache, VENEER_CACHE_UNSAFE);
 	options_free(&options);
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The bound and what moves it.
+#include "vmm/poll.h"
+
+// Less than this is over before a driver on another CPU can have seen anything.
+#define BOUND_MIN   4000
+#define PENALTY_MAX 1024
+
+// Work came when we had given up, `slept` after that.
+static void adapt(struct vn_poll *poll, uint64_t slept)
+{
+	if (poll->rest > 0) {
+		poll->rest--;
+	} else if (slept > poll->max) {
+		poll->bound /= 2;
+		if (poll->bound < BOUND_MIN)
+			poll->bound = 0;
+	} else if (poll->bound < poll->max) {
+		poll->bound = poll->bound < BOUND_MIN ? BOUND_MIN : 2 * poll->bound;
+		if (poll->bound > poll->max)
+			poll->bound = poll->max;
+	} else {
+		poll->bound = 0;
+		poll->rest = poll->penalty;
+		poll->penalty = poll->penalty < PENALTY_MAX ? 2 * poll->penalty + 1 : PENALTY_MAX;
+	}
+}
+
+void vn_poll_found(struct vn_poll *poll, uint64_t now)
+{
+	uint64_t elapsed = now - poll->since;
+	if (!poll->asleep)
+		poll->penalty = 0;
+	else
+		adapt(poll, elapsed > poll->bound ? elapsed - poll->bound : 0);
+	vn_poll_stirred(poll, now);
+}
+
+void vn_poll_stirred(struct vn_poll *poll, uint64_t now)
+{
+	poll->since = now;
+	poll->asleep = false;
+}
+
+bool vn_poll_again(struct vn_poll *poll, uint64_t now)
+{
+	if (!poll->asleep && now - poll->since < poll->bound)
+		return true;
+	poll->asleep = true;
+	return false;
+}

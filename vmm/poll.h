@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How long to look for work before asking to be told of it. Being told costs the guest an exit and us
+// a wake-up; looking costs processor time. So the time spent looking is bounded, and the bound follows
+// what looking longer, or not at all, would have given:
+//
+//     it grows    when work came soon after we had given up,
+//     it shrinks  when we had long given up by the time that work came,
+//     none is spent for a growing number of times where work keeps coming soon after we have given up
+//                 however long we look, as when the guest can only run once we stop.
+//
+// Times are nanoseconds of any steady clock. Belongs to one thread.
+#ifndef VN_POLL_H
+#define VN_POLL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vn_poll {
+	uint64_t max; // the bound's bound; 0: never look
+	uint64_t bound;
+	uint64_t since; // when there was something to do
+	bool asleep; // has given up since then
+	unsigned penalty; // how many times in a row to do without, the next time looking fails
+	unsigned rest; // how many of these are left
+};
+
+// Work has come.
+void vn_poll_found(struct vn_poll *poll, uint64_t now);
+
+// Something else was done that may lead to work soon.
+void vn_poll_stirred(struct vn_poll *poll, uint64_t now);
+
+// There is no work: whether to look again at once. If not, ask to be told.
+bool vn_poll_again(struct vn_poll *poll, uint64_t now);
+
+#endif
