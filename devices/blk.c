@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "devices/blk_file.h"
 #include "vmm/ioloop.h"
@@ -36,6 +35,8 @@ struct blk_request {
 	uint8_t *status; // the guest's byte
 	uint32_t writable; // bytes of the chain that the device may write, the status among them
 	uint16_t head;
+	uint64_t taken_ns; // when it was taken from the queue
+	uint64_t size; // bytes that a read or write has in all
 	uint16_t range, range_count; // of a request that clears ranges: the next one, all
 	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
 	struct iovec iov[QUEUE_SIZE];
@@ -46,6 +47,7 @@ struct blk_queue {
 	struct vn_blk *blk;
 	unsigned index;
 	struct vn_virtqueue *ring;
+	struct vn_queue_stats *stats;
 	struct vn_ioloop *loop;
 	struct vn_ioloop_event kick;
 	struct vn_ioloop_hook hook;
@@ -81,9 +83,15 @@ static struct vn_blk *from_device(struct vn_virtio_device *device)
 // bytes within the length for written (section 2.7.8.2).
 static void complete(struct blk_request *request, uint8_t status, uint32_t data)
 {
+	struct blk_queue *queue = request->queue;
 	*request->status = status;
 	uint32_t written = data == request->writable - 1 ? request->writable : data;
-	vn_virtqueue_push(request->queue->ring, request->head, written);
+	vn_virtqueue_push(queue->ring, request->head, written);
+	vn_counter_add(&queue->stats->requests, 1);
+	vn_counter_add(&queue->stats->read_bytes, data);
+	if (status != VIRTIO_BLK_S_OK)
+		vn_counter_add(&queue->stats->errors, 1);
+	vn_histogram_add(&queue->stats->latency, vn_ioloop_now(queue->loop) - request->taken_ns);
 }
 
 static const char *name_of(enum vn_blk_kind kind)
@@ -140,6 +148,8 @@ static void io_done(struct vn_blk_io *io, int code, const char *reason)
 	} else if (clears(io->kind)) {
 		next_range(request);
 	} else {
+		if (io->kind == VN_BLK_WRITE)
+			vn_counter_add(&request->queue->stats->written_bytes, request->size);
 		complete(request, VIRTIO_BLK_S_OK,
 			io->kind == VN_BLK_READ ? request->writable - 1 : 0);
 	}
@@ -178,6 +188,7 @@ static void transfer(
 	}
 	request->io.offset = sector << SECTOR_SHIFT;
 	request->io.size = size;
+	request->size = size;
 	submit(request, kind);
 }
 
@@ -322,6 +333,7 @@ static int take(struct blk_queue *queue)
 	struct blk_request *request = &queue->requests[head];
 	request->queue = queue;
 	request->head = head;
+	request->taken_ns = vn_ioloop_now(queue->loop);
 	struct vn_chain chain = {.iov = request->iov, .iov_max = QUEUE_SIZE};
 	code = vn_virtqueue_chain(queue->ring, head, &chain);
 	if (code < 0)
@@ -331,13 +343,6 @@ static int take(struct blk_queue *queue)
 			queue->ring, "chain %u has no room for a header and a status", head);
 	carry_out(request, &chain);
 	return 1;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 // Take what the driver has made available, at most `budget` requests, and say how many of these are
@@ -355,7 +360,7 @@ static bool look_again(struct blk_queue *queue, bool taken, bool ended)
 {
 	if (queue->poll.max == 0 || vn_virtqueue_is_broken(queue->ring))
 		return false;
-	uint64_t now = now_ns();
+	uint64_t now = vn_ioloop_now(queue->loop);
 	if (taken)
 		vn_poll_found(&queue->poll, now);
 	else if (ended)
@@ -374,6 +379,8 @@ static void serve(struct blk_queue *queue)
 	bool again = look_again(queue, budget < QUEUE_SIZE, ended);
 	while (!again && budget > 0 && vn_virtqueue_enable_notify(queue->ring))
 		budget = take_all(queue, budget);
+	if (budget < QUEUE_SIZE)
+		vn_counter_add(&queue->stats->batches, 1);
 	if (again || budget == 0)
 		vn_ioloop_stay_awake(queue->loop);
 	if (vn_virtqueue_is_broken(queue->ring))
@@ -390,9 +397,12 @@ static void flush(struct vn_ioloop_hook *hook)
 		vn_virtio_interrupt(&queue->blk->device, queue->index);
 }
 
+// The flush at the end of this turn looks at the ring anyway.
 static void kicked(struct vn_ioloop_event *event)
 {
-	(void)event; // the flush at the end of this turn looks at the ring anyway
+	struct blk_queue *queue =
+		(struct blk_queue *)((char *)event - offsetof(struct blk_queue, kick));
+	vn_virtio_notified(&queue->blk->device, queue->index, event->count);
 }
 
 static void start_on_loop(void *arg)
@@ -409,6 +419,7 @@ static void start(struct vn_virtio_device *device, unsigned index)
 {
 	struct blk_queue *queue = &from_device(device)->queues[index];
 	queue->ring = &device->queues[index].ring;
+	queue->stats = device->queues[index].stats;
 	queue->kick.fd = device->queues[index].kick;
 	queue->write_through = !vn_virtio_has(device, VIRTIO_BLK_F_FLUSH);
 	vn_ioloop_call(queue->loop, start_on_loop, queue);

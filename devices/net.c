@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "devices/net_tap.h"
 #include "devices/net_user.h"
@@ -55,6 +54,7 @@ struct net_queue {
 	enum role role;
 	unsigned index;
 	struct vn_virtqueue *ring;
+	struct vn_queue_stats *stats;
 	struct vn_ioloop_event kick;
 };
 
@@ -143,8 +143,10 @@ static void copy_in(const struct iovec *iov, size_t offset, const void *data, si
 }
 
 // Take one packet from the driver and send it: 1, 0 when there is none, or -EPROTO.
-static int send_one(struct net_pair *pair, struct vn_virtqueue *ring)
+static int send_one(struct net_queue *queue)
 {
+	struct net_pair *pair = queue->pair;
+	struct vn_virtqueue *ring = queue->ring;
 	uint16_t head;
 	int code = vn_virtqueue_pop(ring, &head);
 	if (code <= 0)
@@ -157,26 +159,32 @@ static int send_one(struct net_pair *pair, struct vn_virtqueue *ring)
 		return vn_virtqueue_break(
 			ring, "chain %u is no packet: a header and data to be read", head);
 	struct vn_net_backend *backend = pair->net->backend;
-	if (chain.readable_size <= VN_NET_PACKET_MAX)
+	if (chain.readable_size <= VN_NET_PACKET_MAX) {
 		backend->ops->send(backend, pair->index, chain.iov, chain.readable,
 			(size_t)chain.readable_size);
+		vn_counter_add(&queue->stats->written_bytes, chain.readable_size - VN_NET_HEADER);
+	} else {
+		vn_counter_add(&queue->stats->errors, 1);
+	}
+	vn_counter_add(&queue->stats->requests, 1);
 	vn_virtqueue_push(ring, head, 0);
 	return 1;
 }
 
 // Carry out what a queue has, until the driver is told to notify again; a queue full in a turn, and
 // the rest by a kick of our own.
-static void drain(
-	struct net_queue *queue, int (*one)(struct net_pair *pair, struct vn_virtqueue *ring))
+static void drain(struct net_queue *queue, int (*one)(struct net_queue *queue))
 {
 	unsigned budget = QUEUE_SIZE;
 	vn_virtqueue_disable_notify(queue->ring);
 	do {
-		while (budget > 0 && one(queue->pair, queue->ring) == 1)
+		while (budget > 0 && one(queue) == 1)
 			budget--;
 	} while (budget > 0 && vn_virtqueue_enable_notify(queue->ring));
+	if (budget < QUEUE_SIZE)
+		vn_counter_add(&queue->stats->batches, 1);
 	if (budget == 0)
-		eventfd_write(queue->kick.fd, 1);
+		vn_virtio_kick_again(&queue->pair->net->device, queue->index);
 }
 
 // Add the driver's next buffer to the window: 1, 0 when there is none, or -EPROTO.
@@ -250,18 +258,24 @@ static void finish_header(struct window *window, size_t size)
 }
 
 // Bring the packet that was read to the driver. False when it waits for more buffers.
-static bool deliver(struct window *window, struct vn_virtqueue *ring)
+static bool deliver(struct net_queue *queue)
 {
+	struct window *window = &queue->pair->window;
+	struct vn_virtqueue *ring = queue->ring;
 	grow(window, ring, window->pending);
 	if (window->size < window->pending) {
 		if (can_grow(window, ring))
 			return false;
 		window->pending = 0;
+		vn_counter_add(&queue->stats->requests, 1);
+		vn_counter_add(&queue->stats->errors, 1);
 		return true;
 	}
 	copy_in(window->iov, window->direct, window->spill, window->pending - window->direct);
 	finish_header(window, window->pending);
 	hand_over(window, ring, window->pending);
+	vn_counter_add(&queue->stats->requests, 1);
+	vn_counter_add(&queue->stats->read_bytes, window->pending - VN_NET_HEADER);
 	window->pending = 0;
 	return true;
 }
@@ -291,13 +305,18 @@ static bool read_packet(struct net_pair *pair, struct vn_virtqueue *ring)
 static void receive(struct net_queue *queue)
 {
 	struct net_pair *pair = queue->pair;
-	for (unsigned i = 0; i < RECEIVE_MAX; i++) {
+	unsigned count = 0;
+	while (count < RECEIVE_MAX) {
 		if (pair->window.pending == 0 && !read_packet(pair, queue->ring))
-			return;
-		if (!deliver(&pair->window, queue->ring))
-			return;
+			break;
+		if (!deliver(queue))
+			break;
+		count++;
 	}
-	eventfd_write(queue->kick.fd, 1);
+	if (count > 0)
+		vn_counter_add(&queue->stats->batches, 1);
+	if (count == RECEIVE_MAX)
+		vn_virtio_kick_again(&pair->net->device, queue->index);
 }
 
 // A change of which pairs have packets, made on the loop of each.
@@ -366,8 +385,10 @@ static int command(
 }
 
 // Carry out one command (section 5.1.6.5): 1, 0 when there is none, or -EPROTO.
-static int control_one(struct net_pair *pair, struct vn_virtqueue *ring)
+static int control_one(struct net_queue *queue)
 {
+	struct net_pair *pair = queue->pair;
+	struct vn_virtqueue *ring = queue->ring;
 	uint16_t head;
 	int code = vn_virtqueue_pop(ring, &head);
 	if (code <= 0)
@@ -389,6 +410,11 @@ static int control_one(struct net_pair *pair, struct vn_virtqueue *ring)
 	uint8_t ack = code == 0 ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
 	copy_in(chain.iov + chain.readable, 0, &ack, sizeof(ack));
 	vn_virtqueue_push(ring, head, sizeof(ack));
+	vn_counter_add(&queue->stats->requests, 1);
+	vn_counter_add(&queue->stats->written_bytes, chain.readable_size);
+	vn_counter_add(&queue->stats->read_bytes, sizeof(ack));
+	if (code < 0)
+		vn_counter_add(&queue->stats->errors, 1);
 	return 1;
 }
 
@@ -421,9 +447,12 @@ static void flush(struct vn_ioloop_hook *hook)
 	}
 }
 
+// The flush at the end of this turn looks at the ring anyway.
 static void kicked(struct vn_ioloop_event *event)
 {
-	(void)event; // the flush at the end of this turn looks at the ring anyway
+	struct net_queue *queue =
+		(struct net_queue *)((char *)event - offsetof(struct net_queue, kick));
+	vn_virtio_notified(&queue->pair->net->device, queue->index, event->count);
 }
 
 static void ready(struct vn_net_port *port)
@@ -495,6 +524,7 @@ static void start(struct vn_virtio_device *device, unsigned index)
 	queue->pair = net->pairs[control ? 0 : index / 2];
 	queue->role = control ? CONTROL : index % 2 == 0 ? RX : TX;
 	queue->ring = &device->queues[index].ring;
+	queue->stats = device->queues[index].stats;
 	queue->kick.fd = device->queues[index].kick;
 	vn_ioloop_call(queue->pair->loop, start_on_loop, queue);
 }

@@ -9,7 +9,6 @@
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 
 #include "vmm/ioloop.h"
@@ -74,7 +73,10 @@ static int take(struct vn_rng *rng)
 	if (chain.readable > 0)
 		return vn_virtqueue_break(
 			ring, "chain %u has a buffer that the device cannot write", head);
-	vn_virtqueue_push(ring, head, fill(&chain));
+	uint32_t written = fill(&chain);
+	vn_virtqueue_push(ring, head, written);
+	vn_counter_add(&rng->queue.stats->requests, 1);
+	vn_counter_add(&rng->queue.stats->read_bytes, written);
 	return 1;
 }
 
@@ -88,8 +90,10 @@ static void serve(struct vn_rng *rng)
 		while (budget > 0 && take(rng) == 1)
 			budget--;
 	} while (budget > 0 && vn_virtqueue_enable_notify(ring));
+	if (budget < TURN_MAX)
+		vn_counter_add(&rng->queue.stats->batches, 1);
 	if (budget == 0)
-		eventfd_write(rng->kick.fd, 1);
+		vn_virtio_kick_again(&rng->device, 0);
 	if (vn_virtqueue_is_broken(ring))
 		vn_virtio_broken(&rng->device, 0, ring->broken);
 }
@@ -103,9 +107,11 @@ static void flush(struct vn_ioloop_hook *hook)
 		vn_virtio_interrupt(&rng->device, 0);
 }
 
+// The flush at the end of this turn looks at the ring anyway.
 static void kicked(struct vn_ioloop_event *event)
 {
-	(void)event; // the flush at the end of this turn looks at the ring anyway
+	struct vn_rng *rng = (struct vn_rng *)((char *)event - offsetof(struct vn_rng, kick));
+	vn_virtio_notified(&rng->device, 0, event->count);
 }
 
 static void start_on_loop(void *arg)

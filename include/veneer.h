@@ -199,6 +199,102 @@ VENEER_API int veneer_press_power_button(struct veneer *vm);
 // Look at the size of disk `index` again and tell the guest when it has changed; from any thread.
 VENEER_API int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error);
 
+// What a guest has done since veneer_create(): a snapshot. Lists of pointers end with NULL, and a
+// library of a later version may have added fields at the end of what they point to.
+
+// How often a vCPU left the guest for user space: `reason` is KVM's exit reason in lower case ("io",
+// "mmio", "shutdown", "internal_error"...), or "signal" where KVM_RUN was interrupted.
+struct veneer_exit_stat {
+	const char *reason;
+	uint64_t count;
+};
+
+enum veneer_kvm_kind {
+	VENEER_KVM_CUMULATIVE, // only grows
+	VENEER_KVM_INSTANT, // a state, such as pages that are mapped
+	VENEER_KVM_PEAK, // the largest there was
+	VENEER_KVM_LINEAR_HISTOGRAM, // values[i]: how many in [i, i + 1) * bucket_size
+	VENEER_KVM_LOG_HISTOGRAM, // values[0]: how many 0; values[i]: in [2^(i - 1), 2^i)
+};
+
+enum veneer_kvm_unit {
+	VENEER_KVM_NONE, // events
+	VENEER_KVM_BYTES,
+	VENEER_KVM_SECONDS,
+	VENEER_KVM_CYCLES,
+	VENEER_KVM_BOOLEAN,
+};
+
+// One of the statistics that KVM itself keeps, under its own name. Which there are depends on the
+// host's kernel (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD).
+struct veneer_kvm_stat {
+	const char *name;
+	enum veneer_kvm_kind kind;
+	enum veneer_kvm_unit unit;
+	int base, exponent; // a value is in units of base^exponent: 10^-9 seconds, say
+	uint32_t bucket_size; // of a linear histogram
+	size_t value_count; // 1, or a histogram's buckets, of which the last has no upper end
+	const uint64_t *values;
+};
+
+struct veneer_vcpu_stats {
+	unsigned index;
+	const struct veneer_exit_stat *const *exits; // the reasons that there were
+	const struct veneer_kvm_stat *const *kvm;
+};
+
+// Times in [from_ns, below_ns), at most 1/16 of which apart; the last bucket of all, which begins
+// at 17 minutes, also has what took longer.
+struct veneer_latency_bucket {
+	uint64_t from_ns, below_ns;
+	uint64_t count;
+};
+
+struct veneer_latency {
+	uint64_t count;
+	uint64_t sum_ns;
+	size_t bucket_count;
+	const struct veneer_latency_bucket *buckets; // those that are not empty, ascending
+};
+
+struct veneer_queue_stats {
+	unsigned index;
+	uint64_t requests; // completed; packets of a network device
+	uint64_t errors; // of these, those that failed; packets that were dropped
+	uint64_t read_bytes; // that the guest received
+	uint64_t written_bytes; // that it sent
+	uint64_t batches; // times that the loop took requests from the queue
+	uint64_t notifications; // that the driver sent and KVM passed on
+	uint64_t wakeups; // times that the loop found one or more of these
+	uint64_t interrupts; // sent to the driver
+	const struct veneer_latency *latency; // from taken to done; NULL where none was timed
+};
+
+struct veneer_device_stats {
+	const char *name; // as in messages: "blk0"
+	uint32_t virtio_id; // virtio 1.2 section 5: 1 network, 2 block, 4 entropy
+	const struct veneer_queue_stats *const *queues;
+};
+
+struct veneer_stats {
+	uint64_t time_ns; // CLOCK_MONOTONIC, when it was taken
+	uint64_t running_ns; // from the guest's start to then, or to its end
+	const struct veneer_vcpu_stats *const *vcpus;
+	const struct veneer_device_stats *const *devices;
+	const struct veneer_kvm_stat *const *kvm; // of the VM
+};
+
+// Take a snapshot, between veneer_create() and veneer_destroy(), from any thread, while the guest
+// runs or after; nothing waits for it. It belongs to the caller, who gives it back with
+// veneer_stats_free(), NULL allowed, which may be later than veneer_destroy().
+VENEER_API int veneer_stats(
+	struct veneer *vm, struct veneer_stats **stats, struct veneer_error *error);
+VENEER_API void veneer_stats_free(struct veneer_stats *stats);
+
+// The latency, in nanoseconds, that `percent` (0 to 100) of the requests did not exceed, within
+// 1/32 of it. 0 for none.
+VENEER_API uint64_t veneer_percentile(const struct veneer_latency *latency, double percent);
+
 // Write the guest's flattened device tree to a file descriptor. After veneer_create().
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
 

@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #define DRIVER_STATUS_BITS                                                                         \
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
@@ -22,6 +24,19 @@
 // A driver that breaks its device again and again after resets must not fill the log.
 #define BROKEN_MESSAGES 10
 
+// All queues' counters, each on cache lines of its own; queues[0] has the block.
+static int create_stats(struct vn_virtio_device *device, struct veneer_error *error)
+{
+	size_t size = device->queue_count * sizeof(struct vn_queue_stats);
+	struct vn_queue_stats *stats = aligned_alloc(VN_CACHE_LINE, size);
+	if (!stats)
+		return vn_fail(error, -ENOMEM, "%s: no memory for its counters", device->name);
+	memset(stats, 0, size);
+	for (unsigned i = 0; i < device->queue_count; i++)
+		device->queues[i].stats = &stats[i];
+	return 0;
+}
+
 int vn_virtio_device_init(struct vn_virtio_device *device, struct veneer_error *error)
 {
 	device->features |= CORE_FEATURES;
@@ -35,11 +50,15 @@ int vn_virtio_device_init(struct vn_virtio_device *device, struct veneer_error *
 	int code = -pthread_mutex_init(&device->lock, NULL);
 	if (code < 0)
 		return vn_fail(error, code, "%s: no lock: %s", device->name, strerror(-code));
-	return 0;
+	code = create_stats(device, error);
+	if (code < 0)
+		pthread_mutex_destroy(&device->lock);
+	return code;
 }
 
 void vn_virtio_device_destroy(struct vn_virtio_device *device)
 {
+	free(device->queues[0].stats);
 	pthread_mutex_destroy(&device->lock);
 }
 
@@ -103,6 +122,7 @@ static void start_queue(struct vn_virtio_device *device, unsigned index)
 		return;
 	}
 	queue->started = true;
+	queue->stats->own_kicks = 0; // what was left of them went with the last stop
 	device->ops->start(device, index);
 }
 
@@ -210,7 +230,25 @@ void vn_virtio_config_write(
 
 void vn_virtio_interrupt(struct vn_virtio_device *device, unsigned index)
 {
+	vn_counter_add(&device->queues[index].stats->interrupts, 1);
 	device->transport->interrupt_queue(device->transport, index);
+}
+
+void vn_virtio_notified(struct vn_virtio_device *device, unsigned index, uint64_t count)
+{
+	struct vn_queue_stats *stats = device->queues[index].stats;
+	uint64_t own = stats->own_kicks < count ? stats->own_kicks : count;
+	stats->own_kicks -= own;
+	if (count == own)
+		return;
+	vn_counter_add(&stats->notifications, count - own);
+	vn_counter_add(&stats->wakeups, 1);
+}
+
+void vn_virtio_kick_again(struct vn_virtio_device *device, unsigned index)
+{
+	device->queues[index].stats->own_kicks++;
+	eventfd_write(device->queues[index].kick, 1);
 }
 
 void vn_virtio_broken(struct vn_virtio_device *device, unsigned index, const char *reason)
@@ -233,4 +271,27 @@ void vn_virtio_config_changed(struct vn_virtio_device *device)
 	atomic_fetch_add_explicit(&device->generation, 1, memory_order_acq_rel);
 	if (is_running(device))
 		device->transport->interrupt_config(device->transport);
+}
+
+int vn_virtio_stats(const struct vn_virtio_device *device, struct vn_arena *arena,
+	const struct veneer_device_stats **result)
+{
+	unsigned count = device->queue_count;
+	struct veneer_device_stats *stats = vn_arena_alloc(arena, sizeof(*stats));
+	struct veneer_queue_stats *queues = vn_arena_alloc(arena, count * sizeof(*queues));
+	const struct veneer_queue_stats **list = vn_arena_alloc(arena, (count + 1) * sizeof(*list));
+	if (!stats || !queues || !list)
+		return -ENOMEM;
+	char *name = vn_arena_alloc(arena, strlen(device->name) + 1);
+	if (!name)
+		return -ENOMEM;
+	strcpy(name, device->name);
+	*stats = (struct veneer_device_stats){name, device->id, list};
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < count; i++) {
+		list[i] = &queues[i];
+		code = vn_queue_stats_read(device->queues[i].stats, i, arena, &queues[i]);
+	}
+	*result = stats;
+	return code;
 }

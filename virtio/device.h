@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "virtio/stats.h"
 #include "virtio/virtqueue.h"
 #include "vmm/error.h"
 #include "vmm/memory.h"
@@ -62,6 +63,7 @@ struct vn_virtio_queue {
 	vn_gpa desc, avail, used;
 	int kick; // the transport's eventfd
 	struct vn_virtqueue ring;
+	struct vn_queue_stats *stats; // the loop's, like the ring
 };
 
 // A device, embedded as the first member in that of its kind, which fills the first part and then
@@ -126,8 +128,14 @@ void vn_virtio_config_write(
 // Whether the driver accepted a feature; between start and stop.
 bool vn_virtio_has(const struct vn_virtio_device *device, unsigned bit);
 
-// Tell the driver that queue `index` has used buffers; between start and stop.
+// Tell the driver that queue `index` has used buffers; between start and stop, on the queue's loop.
 void vn_virtio_interrupt(struct vn_virtio_device *device, unsigned index);
+
+// On the queue's loop: `count` was read from its kick.
+void vn_virtio_notified(struct vn_virtio_device *device, unsigned index, uint64_t count);
+
+// On the queue's loop: have its kick fire once more, for what a turn's budget left undone.
+void vn_virtio_kick_again(struct vn_virtio_device *device, unsigned index);
 
 // The driver broke queue `index`: set DEVICE_NEEDS_RESET, tell the driver if it runs, and say why,
 // once until the next reset. The device stops serving that queue.
@@ -135,5 +143,9 @@ void vn_virtio_broken(struct vn_virtio_device *device, unsigned index, const cha
 
 // The configuration space has changed: a new generation, and tell the driver if it runs.
 void vn_virtio_config_changed(struct vn_virtio_device *device);
+
+// What the device's queues have counted, from any thread. -ENOMEM.
+int vn_virtio_stats(const struct vn_virtio_device *device, struct vn_arena *arena,
+	const struct veneer_device_stats **stats);
 
 #endif

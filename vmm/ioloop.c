@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/thread.h"
@@ -35,6 +36,7 @@ struct vn_ioloop {
 	int file; // registered as number 0, or -1
 	bool called; // somebody has left a call
 	bool stop;
+	uint64_t now; // nanoseconds; 0 until someone asks in this turn
 	char name[16];
 	unsigned entries;
 	pthread_t thread;
@@ -63,11 +65,22 @@ struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *
 	return sqe;
 }
 
+uint64_t vn_ioloop_now(struct vn_ioloop *loop)
+{
+	if (loop->now == 0) {
+		struct timespec now;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		loop->now = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	}
+	return loop->now;
+}
+
 static void turn(struct vn_ioloop *loop)
 {
 	bool awake = loop->awake;
 	loop->awake = false;
 	submit_and_wait(loop, awake ? 0 : 1);
+	loop->now = 0;
 	struct io_uring_cqe *cqes[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(&loop->ring, cqes, BATCH);
 	for (unsigned i = 0; i < count; i++) {

@@ -79,6 +79,10 @@ void vn_ioloop_unwatch(struct vn_ioloop_event *event);
 // nothing, so that the hooks are called again at once.
 void vn_ioloop_stay_awake(struct vn_ioloop *loop);
 
+// When this turn was, by CLOCK_MONOTONIC in nanoseconds: the clock is read by the first that asks in
+// a turn, and all that the turn does happens then.
+uint64_t vn_ioloop_now(struct vn_ioloop *loop);
+
 void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 

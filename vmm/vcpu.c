@@ -6,18 +6,50 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "arch/x86/crash.h"
+#include "vmm/kvm_stats.h"
 #include "vmm/thread.h"
 
 #define KICK_SIGNAL SIGRTMIN
 
 // The kernel's signal set has 64 bits, libc's more.
 #define KERNEL_SIGSET_SIZE 8
+
+// What statistics call the reasons for an exit; those without a name count as unknown.
+static const char *const REASONS[] = {
+	[KVM_EXIT_UNKNOWN] = "unknown",
+	[KVM_EXIT_EXCEPTION] = "exception",
+	[KVM_EXIT_IO] = "io",
+	[KVM_EXIT_HYPERCALL] = "hypercall",
+	[KVM_EXIT_DEBUG] = "debug",
+	[KVM_EXIT_HLT] = "hlt",
+	[KVM_EXIT_MMIO] = "mmio",
+	[KVM_EXIT_IRQ_WINDOW_OPEN] = "irq_window_open",
+	[KVM_EXIT_SHUTDOWN] = "shutdown",
+	[KVM_EXIT_FAIL_ENTRY] = "fail_entry",
+	[KVM_EXIT_INTR] = "intr",
+	[KVM_EXIT_SET_TPR] = "set_tpr",
+	[KVM_EXIT_TPR_ACCESS] = "tpr_access",
+	[KVM_EXIT_NMI] = "nmi",
+	[KVM_EXIT_INTERNAL_ERROR] = "internal_error",
+	[KVM_EXIT_SYSTEM_EVENT] = "system_event",
+	[KVM_EXIT_IOAPIC_EOI] = "ioapic_eoi",
+	[KVM_EXIT_X86_RDMSR] = "rdmsr",
+	[KVM_EXIT_X86_WRMSR] = "wrmsr",
+	[KVM_EXIT_X86_BUS_LOCK] = "bus_lock",
+	[KVM_EXIT_NOTIFY] = "notify",
+};
+#define REASON_COUNT (sizeof(REASONS) / sizeof(REASONS[0]))
+
+// A counter for each, and behind them one for KVM_RUN that a signal ended.
+#define COUNT_SIGNAL REASON_COUNT
+#define COUNTERS     (REASON_COUNT + 1)
 
 // Of what is sent, only the kick may interrupt KVM_RUN; it stays blocked, and so pending, everywhere
 // else.
@@ -33,10 +65,19 @@ static int set_signal_mask(const struct vn_vcpu *vcpu)
 	return vn_kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, mask);
 }
 
+static vn_counter *create_counters(void)
+{
+	size_t lines = (COUNTERS * sizeof(vn_counter) + VN_CACHE_LINE - 1) / VN_CACHE_LINE;
+	vn_counter *counters = aligned_alloc(VN_CACHE_LINE, lines * VN_CACHE_LINE);
+	if (counters)
+		memset(counters, 0, lines * VN_CACHE_LINE);
+	return counters;
+}
+
 int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
 	struct veneer_error *error)
 {
-	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm};
+	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm, .stats_fd = -1};
 	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)apic_id);
 	if (vcpu->fd < 0)
 		return vn_fail(error, vcpu->fd, "KVM cannot create vCPU %u: %s", index,
@@ -47,16 +88,22 @@ int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned inde
 		close(vcpu->fd);
 		return vn_fail(error, code, "cannot map vCPU %u: %s", index, strerror(-code));
 	}
-	int code = set_signal_mask(vcpu);
+	vcpu->stats_fd = vn_kvm_stats_open(vcpu->fd);
+	vcpu->exits = create_counters();
+	int code = vcpu->exits ? set_signal_mask(vcpu) : -ENOMEM;
 	if (code < 0) {
 		vn_vcpu_destroy(vcpu);
-		return vn_fail(error, code, "KVM_SET_SIGNAL_MASK: %s", strerror(-code));
+		return vn_fail(error, code, "vCPU %u's signal mask or counters: %s", index,
+			strerror(-code));
 	}
 	return 0;
 }
 
 void vn_vcpu_destroy(struct vn_vcpu *vcpu)
 {
+	free(vcpu->exits);
+	if (vcpu->stats_fd >= 0)
+		close(vcpu->stats_fd);
 	munmap(vcpu->run, vcpu->kvm->run_size);
 	close(vcpu->fd);
 }
@@ -97,8 +144,16 @@ static void run_failed(struct vn_vcpu *vcpu, int code)
 	vcpu->end.ended(vcpu->end.opaque, VENEER_END_FAILED, 0, text);
 }
 
+static void count_exit(struct vn_vcpu *vcpu)
+{
+	uint32_t reason = vcpu->run->exit_reason;
+	bool named = reason < REASON_COUNT && REASONS[reason];
+	vn_counter_add(&vcpu->exits[named ? reason : KVM_EXIT_UNKNOWN], 1);
+}
+
 static void dispatch(struct vn_vcpu *vcpu)
 {
+	count_exit(vcpu);
 	switch (vcpu->run->exit_reason) {
 	case KVM_EXIT_IO:
 		handle_io(vcpu);
@@ -120,7 +175,9 @@ static void *run(void *arg)
 	while (!atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
 		if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
 			dispatch(vcpu);
-		else if (errno != EINTR && errno != EAGAIN)
+		else if (errno == EINTR || errno == EAGAIN)
+			vn_counter_add(&vcpu->exits[COUNT_SIGNAL], 1);
+		else
 			run_failed(vcpu, errno);
 	}
 	return NULL;
@@ -149,4 +206,26 @@ void vn_vcpu_join(struct vn_vcpu *vcpu)
 {
 	pthread_join(vcpu->thread, NULL);
 	vcpu->started = false;
+}
+
+int vn_vcpu_stats(
+	const struct vn_vcpu *vcpu, struct vn_arena *arena, const struct veneer_vcpu_stats **result)
+{
+	struct veneer_vcpu_stats *stats = vn_arena_alloc(arena, sizeof(*stats));
+	struct veneer_exit_stat *exits = vn_arena_alloc(arena, COUNTERS * sizeof(*exits));
+	const struct veneer_exit_stat **list =
+		vn_arena_alloc(arena, (COUNTERS + 1) * sizeof(*list));
+	if (!stats || !exits || !list)
+		return -ENOMEM;
+	*stats = (struct veneer_vcpu_stats){.index = vcpu->index, .exits = list};
+	for (size_t i = 0; i < COUNTERS; i++) {
+		uint64_t count = vn_counter_get(&vcpu->exits[i]);
+		if (count == 0)
+			continue;
+		*exits =
+			(struct veneer_exit_stat){i == COUNT_SIGNAL ? "signal" : REASONS[i], count};
+		*list++ = exits++;
+	}
+	*result = stats;
+	return vn_kvm_stats_read(vcpu->stats_fd, arena, &stats->kvm);
 }

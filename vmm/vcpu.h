@@ -11,12 +11,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "vmm/arena.h"
 #include "vmm/bus.h"
+#include "vmm/counter.h"
 #include "vmm/end.h"
 #include "vmm/kvm.h"
 
-// Owned by the vm, used by its own thread once started; `stop` and `run->immediate_exit` are what
-// others touch.
+// Owned by the vm, used by its own thread once started; `stop`, `run->immediate_exit` and the
+// counters are what others touch.
 struct vn_vcpu {
 	unsigned index;
 	int fd;
@@ -29,6 +31,8 @@ struct vn_vcpu {
 	pthread_t thread;
 	bool started;
 	atomic_bool stop;
+	vn_counter *exits; // to user space, by reason; on cache lines of their own
+	int stats_fd; // KVM's statistics, or -1
 };
 
 int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
@@ -37,6 +41,10 @@ int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error);
 
 // Make the vCPU leave the guest for good, from any thread, also its own. Does not wait.
 void vn_vcpu_kick(struct vn_vcpu *vcpu);
+
+// What it has counted, and KVM for it; from any thread. A negative errno.
+int vn_vcpu_stats(
+	const struct vn_vcpu *vcpu, struct vn_arena *arena, const struct veneer_vcpu_stats **stats);
 
 void vn_vcpu_join(struct vn_vcpu *vcpu);
 void vn_vcpu_destroy(struct vn_vcpu *vcpu);

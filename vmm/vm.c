@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arch/x86/acpi.h"
@@ -24,12 +25,14 @@
 #include "devices/serial.h"
 #include "virtio/mmio.h"
 #include "virtio/pci.h"
+#include "vmm/arena.h"
 #include "vmm/builtin.h"
 #include "vmm/bus.h"
 #include "vmm/config.h"
 #include "vmm/ioloop.h"
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
+#include "vmm/kvm_stats.h"
 #include "vmm/memory.h"
 #include "vmm/vcpu.h"
 
@@ -68,9 +71,11 @@ struct veneer {
 	void *dtb;
 	size_t dtb_size;
 	int ended_fd;
+	int stats_fd; // KVM's statistics of the VM, or -1
 
 	pthread_mutex_t lock;
 	bool started, ended;
+	uint64_t start_ns, end_ns; // CLOCK_MONOTONIC
 	struct veneer_result result;
 
 	pthread_mutex_t finish_lock; // taken first; never by a vCPU
@@ -82,6 +87,13 @@ const char *veneer_version(void)
 	return VENEER_VERSION;
 }
 
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 // The first end counts: it keeps the result, makes every vCPU leave and wakes whoever waits.
 static void ended(void *opaque, enum veneer_end end, uint32_t value, const char *message)
 {
@@ -89,6 +101,7 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 	pthread_mutex_lock(&vm->lock);
 	if (!vm->ended) {
 		vm->ended = true;
+		vm->end_ns = clock_ns();
 		vm->result.end = end;
 		vm->result.value = value;
 		snprintf(vm->result.message, sizeof(vm->result.message), "%s",
@@ -153,6 +166,7 @@ static int create_machine(
 	if (most > 0 && config->cpus > (unsigned)most)
 		return vn_fail(
 			error, -EINVAL, "%u CPUs: this host's KVM allows %d", config->cpus, most);
+	vm->stats_fd = vn_kvm_stats_open(vm->kvm.vm_fd);
 	return vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
 }
 
@@ -394,7 +408,7 @@ int veneer_create(
 		return vn_fail(error, -ENOMEM, "no memory for a guest's description");
 	vm->log = (struct vn_log){config.message, config.message_opaque};
 	vm->end = (struct vn_end_hook){ended, vm};
-	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = -1;
+	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = vm->stats_fd = -1;
 	vm->serial_irq.fd = vm->button_irq.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);
@@ -416,6 +430,7 @@ int veneer_start(struct veneer *vm, struct veneer_error *error)
 	if (vm->started)
 		code = vn_fail(error, -EALREADY, "this guest was started before");
 	vm->started = true;
+	vm->start_ns = clock_ns();
 	// Under the lock, so that an end that comes meanwhile finds every vCPU to kick.
 	for (unsigned i = 0; code == 0 && !vm->ended && i < vm->vcpu_count; i++)
 		code = vn_vcpu_start(&vm->vcpus[i], error);
@@ -494,6 +509,59 @@ int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error
 	return 0;
 }
 
+// A snapshot with the memory it is made of.
+struct snapshot {
+	struct veneer_stats stats;
+	struct vn_arena arena;
+};
+
+static int read_stats(struct veneer *vm, struct snapshot *snapshot)
+{
+	struct vn_arena *arena = &snapshot->arena;
+	const struct veneer_vcpu_stats **vcpus =
+		vn_arena_alloc(arena, (vm->vcpu_count + 1) * sizeof(*vcpus));
+	const struct veneer_device_stats **devices =
+		vn_arena_alloc(arena, (vm->slot_count + 1) * sizeof(*devices));
+	if (!vcpus || !devices)
+		return -ENOMEM;
+	snapshot->stats.vcpus = vcpus;
+	snapshot->stats.devices = devices;
+	int code = vn_kvm_stats_read(vm->stats_fd, arena, &snapshot->stats.kvm);
+	for (unsigned i = 0; code == 0 && i < vm->vcpu_count; i++)
+		code = vn_vcpu_stats(&vm->vcpus[i], arena, &vcpus[i]);
+	for (unsigned i = 0; code == 0 && i < vm->slot_count; i++)
+		code = vn_virtio_stats(vm->slots[i].device, arena, &devices[i]);
+	pthread_mutex_lock(&vm->lock);
+	snapshot->stats.time_ns = clock_ns();
+	uint64_t until = vm->ended ? vm->end_ns : snapshot->stats.time_ns;
+	snapshot->stats.running_ns = vm->started ? until - vm->start_ns : 0;
+	pthread_mutex_unlock(&vm->lock);
+	return code;
+}
+
+int veneer_stats(struct veneer *vm, struct veneer_stats **stats, struct veneer_error *error)
+{
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+	int code = snapshot ? read_stats(vm, snapshot) : -ENOMEM;
+	if (code < 0) {
+		if (snapshot)
+			veneer_stats_free(&snapshot->stats);
+		return vn_fail(error, code, "cannot read statistics: %s", strerror(-code));
+	}
+	*stats = &snapshot->stats;
+	return 0;
+}
+
+void veneer_stats_free(struct veneer_stats *stats)
+{
+	if (!stats)
+		return;
+	struct snapshot *snapshot =
+		(struct snapshot *)((char *)stats - offsetof(struct snapshot, stats));
+	vn_arena_free(&snapshot->arena);
+	free(snapshot);
+}
+
 void veneer_destroy(struct veneer *vm)
 {
 	if (!vm)
@@ -525,6 +593,8 @@ void veneer_destroy(struct veneer *vm)
 		vn_irqs_destroy(vm->irqs);
 	for (unsigned i = vm->vcpu_count; i-- > 0;)
 		vn_vcpu_destroy(&vm->vcpus[i]);
+	if (vm->stats_fd >= 0)
+		close(vm->stats_fd);
 	vn_kvm_destroy(&vm->kvm);
 	vn_memory_destroy(&vm->memory);
 	if (vm->ended_fd >= 0)

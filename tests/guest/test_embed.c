@@ -327,6 +327,69 @@ static void failures_leave_nothing(void **state)
 	close(fd);
 }
 
+static struct veneer_stats *snapshot(struct veneer *vm)
+{
+	struct veneer_stats *stats;
+	struct veneer_error error = {""};
+	if (veneer_stats(vm, &stats, &error) < 0)
+		fail_msg("%s", error.message);
+	return stats;
+}
+
+static uint64_t exits(const struct veneer_stats *stats, unsigned vcpu, const char *reason)
+{
+	for (unsigned i = 0; stats->vcpus[vcpu]->exits[i]; i++)
+		if (strcmp(stats->vcpus[vcpu]->exits[i]->reason, reason) == 0)
+			return stats->vcpus[vcpu]->exits[i]->count;
+	return 0;
+}
+
+static void *read_often(void *arg)
+{
+	for (unsigned i = 0; i < 100; i++)
+		veneer_stats_free(snapshot(arg));
+	return NULL;
+}
+
+// Before, while and after it runs; also by two threads at once; and a snapshot outlives its guest.
+static void statistics_at_any_time(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "spin";
+	config.cpus = 2;
+	struct veneer *vm = make(&config);
+	struct veneer_stats *before = snapshot(vm);
+	assert_int_equal(before->running_ns, 0);
+	assert_int_equal(before->vcpus[1]->index, 1);
+	assert_null(before->vcpus[2]);
+	assert_null(before->vcpus[0]->exits[0]);
+	assert_null(before->devices[0]);
+	assert_non_null(before->kvm[0]);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+
+	pthread_t threads[2];
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, read_often, vm), 0);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	veneer_stop(vm);
+	struct veneer_result result;
+	veneer_wait(vm, &result);
+	struct veneer_stats *after = snapshot(vm), *later = snapshot(vm);
+	veneer_destroy(vm);
+	assert_true(after->time_ns > before->time_ns);
+	assert_true(after->running_ns > 0);
+	assert_int_equal(after->running_ns, later->running_ns); // it has ended
+	assert_in_range(exits(after, 0, "signal"), 0, 1); // the stop
+	assert_true(exits(after, 0, "io") > 0); // what it printed
+	veneer_stats_free(before);
+	veneer_stats_free(after);
+	veneer_stats_free(later);
+	veneer_stats_free(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +403,7 @@ int main(void)
 		cmocka_unit_test(serial_output_is_whole_when_wait_returns),
 		cmocka_unit_test(threads_block_all_but_faults),
 		cmocka_unit_test(failures_leave_nothing),
+		cmocka_unit_test(statistics_at_any_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

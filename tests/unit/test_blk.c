@@ -13,6 +13,7 @@
 #include <linux/loop.h>
 #include <linux/magic.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -816,6 +817,54 @@ static void a_queue_full_of_short_requests(void **state)
 		i++)
 		usleep(100);
 	assert_int_equal(ring_avail_event(&bench.ring), bench.ring.avail_next);
+}
+
+static struct veneer_queue_stats counted(struct vn_arena *arena)
+{
+	const struct veneer_device_stats *stats;
+	assert_int_equal(vn_virtio_stats(bench.device, arena, &stats), 0);
+	assert_string_equal(stats->name, "blk0");
+	assert_int_equal(stats->virtio_id, VIRTIO_ID_BLOCK);
+	assert_null(stats->queues[1]);
+	return *stats->queues[0];
+}
+
+// A request is counted before the driver can see that it is done.
+static void counts_requests(void **state)
+{
+	struct vn_arena arena = {NULL};
+	struct veneer_queue_stats stats = counted(&arena);
+	assert_int_equal(stats.requests + stats.batches + stats.notifications, 0);
+	a_full_queue(state);
+	stats = counted(&arena);
+	assert_int_equal(stats.requests, 85);
+	assert_int_equal(stats.read_bytes, 85 * 4096);
+	assert_int_equal(stats.written_bytes + stats.errors, 0);
+	assert_int_equal(stats.notifications, 1);
+	assert_int_equal(stats.wakeups, 1);
+	assert_in_range(stats.batches, 1, 85);
+	assert_int_equal(stats.latency->count, 85);
+
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 16, DATA, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, SECTORS, DATA, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, SECTORS, DATA, 512), VIRTIO_BLK_S_IOERR);
+	stats = counted(&arena);
+	assert_int_equal(stats.requests, 89);
+	assert_int_equal(stats.errors, 2);
+	assert_int_equal(stats.read_bytes, 85 * 4096);
+	assert_int_equal(stats.written_bytes, 4096);
+	assert_int_equal(stats.latency->count, 89);
+	assert_in_range(stats.notifications, 1, 5);
+	assert_in_range(stats.interrupts, 1, 89);
+
+	// Counts outlive a reset; a queue full is more than one turn's, whose own kicks do not count.
+	drive(mmio_features(&bench.bus));
+	a_queue_full_of_short_requests(state);
+	stats = counted(&arena);
+	assert_int_equal(stats.requests, 89 + 20 * SIZE);
+	assert_in_range(stats.notifications, 1, 26); // the reset's own may be one
+	vn_arena_free(&arena);
 }
 
 // Writes that take their time, and a reset while they are under way. It returns when none is, so
@@ -1812,6 +1861,7 @@ int main(void)
 		WITH_FILE(idle_queues_ask_for_notifications),
 		WITH_DISK(a_full_queue),
 		WITH_DISK(a_queue_full_of_short_requests),
+		WITH_DISK(counts_requests),
 		WITH_FILE(a_reset_with_requests_in_flight),
 		WITH_FILE(a_reset_between_ranges),
 		WITH_FILE(a_reset_under_endless_requests),

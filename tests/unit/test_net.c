@@ -366,6 +366,16 @@ static void sends(void **state)
 	assert_true(mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_VRING);
 }
 
+static struct veneer_queue_stats counted(unsigned queue)
+{
+	struct vn_arena arena = {NULL};
+	const struct veneer_device_stats *stats;
+	assert_int_equal(vn_virtio_stats(bench.device, &arena, &stats), 0);
+	struct veneer_queue_stats copy = *stats->queues[queue];
+	vn_arena_free(&arena);
+	return copy;
+}
+
 // Several times as many packets as the queue has entries, in order, and none is lost.
 static void sends_full_queues(void **state)
 {
@@ -387,6 +397,10 @@ static void sends_full_queues(void **state)
 			assert_int_equal(packet[10 + 14], i);
 		}
 	}
+	assert_int_equal(counted(TX).requests, 4 * SIZE);
+	assert_int_equal(counted(TX).written_bytes, 4 * SIZE * 100);
+	assert_in_range(counted(TX).batches, 4, 4 * SIZE);
+	assert_int_equal(counted(TX).errors + counted(TX).read_bytes, 0);
 }
 
 // A large segment goes out whole, behind the header that the driver wrote.
@@ -471,6 +485,8 @@ static void receives(void **state)
 	offer_buffers(RX, 0, 1, 1526);
 	assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
 	assert_memory_equal(packet + HEADER, frame, sizeof(frame));
+	assert_true(counted(RX).requests >= 201); // the host may have sent some of its own
+	assert_true(counted(RX).read_bytes >= counted(RX).requests * 60);
 }
 
 // The same, by a driver that knows neither events nor offloads nor merging.

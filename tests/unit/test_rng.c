@@ -159,6 +159,12 @@ static void fills_a_chain(void **state)
 	assert_true(nonzero(DATA + 0x1000, 500) > 450);
 	assert_int_equal(nonzero(DATA + 500, 0x1000 - 500), 0);
 	assert_int_equal(nonzero(DATA + 0x1000 + 500, 4096), 0);
+	struct vn_arena arena = {NULL};
+	const struct veneer_device_stats *stats;
+	assert_int_equal(vn_virtio_stats(bench.device, &arena, &stats), 0);
+	assert_int_equal(stats->queues[0]->requests, 1);
+	assert_int_equal(stats->queues[0]->read_bytes, 1000);
+	vn_arena_free(&arena);
 	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 }
 

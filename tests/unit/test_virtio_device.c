@@ -11,6 +11,8 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "ring.h"
 #include "virtio/device.h"
@@ -420,6 +422,45 @@ static void interrupts_reach_the_transport(void **state)
 	assert_int_equal(bench.queue_interrupts[0], 0);
 }
 
+static void counts_what_the_driver_said_and_heard(void **state)
+{
+	(void)state;
+	struct vn_arena arena = {NULL};
+	const struct veneer_device_stats *stats;
+	run(0);
+	bench.queues[2].kick = eventfd(0, EFD_CLOEXEC);
+	vn_virtio_interrupt(&bench.device, 2);
+	vn_virtio_notified(&bench.device, 2, 5); // five notifications, found at once
+	vn_virtio_kick_again(&bench.device, 2);
+	vn_virtio_kick_again(&bench.device, 2);
+	uint64_t count = 0;
+	assert_int_equal(eventfd_read(bench.queues[2].kick, &count), 0);
+	assert_int_equal(count, 2);
+	vn_virtio_notified(&bench.device, 2, 1); // a kick of our own alone is no notification
+	vn_virtio_notified(&bench.device, 2, 4); // nor is the other among these
+	assert_int_equal(vn_virtio_stats(&bench.device, &arena, &stats), 0);
+	assert_string_equal(stats->name, "toy0");
+	assert_int_equal(stats->virtio_id, 42);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_int_equal(stats->queues[i]->index, i);
+		assert_int_equal(stats->queues[i]->notifications, i == 2 ? 8 : 0);
+		assert_int_equal(stats->queues[i]->wakeups, i == 2 ? 2 : 0);
+		assert_int_equal(stats->queues[i]->interrupts, i == 2 ? 1 : 0);
+		assert_null(stats->queues[i]->latency);
+	}
+	assert_null(stats->queues[QUEUES]);
+	vn_arena_free(&arena);
+	close(bench.queues[2].kick);
+}
+
+static void queues_count_on_lines_of_their_own(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < QUEUES; i++)
+		assert_int_equal((uintptr_t)bench.queues[i].stats % VN_CACHE_LINE, 0);
+	assert_int_equal(sizeof(struct vn_queue_stats) % VN_CACHE_LINE, 0);
+}
+
 static void config_changes_have_generations(void **state)
 {
 	(void)state;
@@ -493,6 +534,8 @@ int main(void)
 		TEST(nothing_interrupts_before_driver_ok),
 		TEST(breaking_during_a_reset_does_not_outlive_it),
 		TEST(interrupts_reach_the_transport),
+		TEST(counts_what_the_driver_said_and_heard),
+		TEST(queues_count_on_lines_of_their_own),
 		TEST(config_changes_have_generations),
 		TEST(config_space_at_every_offset_and_width),
 		TEST(config_space_takes_writes_within),
