@@ -105,6 +105,14 @@ struct veneer_topology {
 	unsigned threads; // of a core
 };
 
+// What happens on the host's CPU when the guest's has nothing to do. The last two leave it with the
+// guest, so they are for vCPUs that have a host CPU each to themselves.
+enum veneer_idle {
+	VENEER_IDLE_HALT, // KVM gives it to others
+	VENEER_IDLE_POLL, // HLT and PAUSE are the guest's own: no exit, no wake-up through the host
+	VENEER_IDLE_MWAIT, // as are MONITOR and MWAIT, so that it can choose C-states
+};
+
 enum veneer_severity { VENEER_INFO, VENEER_WARNING };
 
 // Called from any of the library's threads; must not call back into the library.
@@ -133,6 +141,10 @@ struct veneer_config {
 	veneer_message_fn message; // or NULL
 	void *message_opaque;
 	struct veneer_topology topology;
+	enum veneer_idle idle;
+	// For how many nanoseconds at most KVM waits for an interrupt before it gives a halted vCPU's
+	// host CPU to others; -1: the host's own default. VENEER_IDLE_HALT only.
+	int64_t halt_poll_ns;
 };
 
 #define VENEER_CONFIG_INIT                                                                         \
@@ -140,7 +152,8 @@ struct veneer_config {
 		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
 		.disk_struct_size = sizeof(struct veneer_disk),                                    \
 		.net_struct_size = sizeof(struct veneer_net),                                      \
-		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1    \
+		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1,   \
+		.halt_poll_ns = -1                                                                 \
 	}
 
 enum veneer_end {
@@ -243,7 +256,7 @@ struct veneer_vcpu_stats {
 	const struct veneer_kvm_stat *const *kvm;
 };
 
-// Times in [from_ns, below_ns), at most 1/16 of which apart; the last bucket of all, which begins
+// Times in [from_ns, below_ns), which are at most 1/16 apart; the last bucket of all, which begins
 // at 17 minutes, also has what took longer.
 struct veneer_latency_bucket {
 	uint64_t from_ns, below_ns;

@@ -140,6 +140,58 @@ void vn_kvm_destroy(struct vn_kvm *kvm)
 	*kvm = (struct vn_kvm){.system_fd = -1, .vm_fd = -1};
 }
 
+static int enable(const struct vn_kvm *kvm, uint32_t capability, uint64_t value)
+{
+	struct kvm_enable_cap request = {.cap = capability, .args = {value}};
+	return vn_kvm_ioctl(kvm->vm_fd, KVM_ENABLE_CAP, &request);
+}
+
+// KVM offers all but PAUSE only where nothing is wrong with that: HLT not on CPUs whose sibling thread
+// could be made to mispredict by it, MWAIT not where it stops the local APIC's timer.
+int vn_kvm_set_idle(const struct vn_kvm *kvm, enum veneer_idle idle, struct veneer_error *error)
+{
+	if (idle == VENEER_IDLE_HALT)
+		return 0;
+	if (idle != VENEER_IDLE_POLL && idle != VENEER_IDLE_MWAIT)
+		return vn_fail(error, -EINVAL, "idle mode %d is none of veneer.h", idle);
+	static const struct {
+		uint64_t bit;
+		const char *name;
+	} exits[] = {{KVM_X86_DISABLE_EXITS_HLT, "HLT"}, {KVM_X86_DISABLE_EXITS_PAUSE, "PAUSE"},
+		{KVM_X86_DISABLE_EXITS_MWAIT, "MWAIT"}};
+	const char *name = idle == VENEER_IDLE_MWAIT ? "mwait" : "poll";
+	unsigned count = idle == VENEER_IDLE_MWAIT ? 3 : 2;
+	uint64_t offered = (uint64_t)vn_kvm_capability(kvm, KVM_CAP_X86_DISABLE_EXITS), wanted = 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (!(offered & exits[i].bit))
+			return vn_fail(error, -ENOTSUP,
+				"idle=%s: this host's KVM cannot leave %s to the guest "
+				"(KVM_CAP_X86_DISABLE_EXITS is 0x%llx); idle=halt needs nothing",
+				name, exits[i].name, (unsigned long long)offered);
+		wanted |= exits[i].bit;
+	}
+	if (idle == VENEER_IDLE_MWAIT)
+		wanted |= offered & KVM_X86_DISABLE_EXITS_CSTATE;
+	int code = enable(kvm, KVM_CAP_X86_DISABLE_EXITS, wanted);
+	return code < 0 ? vn_fail(error, code, "KVM_CAP_X86_DISABLE_EXITS: %s", strerror(-code))
+			: 0;
+}
+
+int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_error *error)
+{
+	if (ns == -1)
+		return 0;
+	if (ns < 0 || ns > UINT32_MAX)
+		return vn_fail(error, -EINVAL, "halt-poll-ns=%lld: must be 0 to %lu", (long long)ns,
+			(unsigned long)UINT32_MAX);
+	if (!vn_kvm_capability(kvm, KVM_CAP_HALT_POLL))
+		return vn_fail(error, -ENOTSUP,
+			"halt-poll-ns: this host's KVM lacks KVM_CAP_HALT_POLL (Linux 5.8); "
+			"/sys/module/kvm/parameters/halt_poll_ns sets it for all guests");
+	int code = enable(kvm, KVM_CAP_HALT_POLL, (uint64_t)ns);
+	return code < 0 ? vn_fail(error, code, "KVM_CAP_HALT_POLL: %s", strerror(-code)) : 0;
+}
+
 int vn_kvm_map_memory(
 	const struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error)
 {

@@ -24,6 +24,13 @@ struct vn_kvm {
 int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error);
 void vn_kvm_destroy(struct vn_kvm *kvm);
 
+// Before there is a vCPU: which instructions of an idle guest KVM leaves to it. -ENOTSUP when this
+// host's KVM cannot.
+int vn_kvm_set_idle(const struct vn_kvm *kvm, enum veneer_idle idle, struct veneer_error *error);
+
+// KVM_CAP_HALT_POLL; nothing for -1. -ENOTSUP.
+int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_error *error);
+
 // The value of a capability, 0 when KVM does not have it.
 int vn_kvm_capability(const struct vn_kvm *kvm, int capability);
 

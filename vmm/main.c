@@ -49,11 +49,14 @@ static const char RUN_HELP[] =
 	"  -a, --cmdline STRING  the kernel's command line\n"
 	"\n"
 	"Machine\n"
-	"  -c, --cpus N[,topology=SxDxCxT][,pit=on|off]\n"
+	"  -c, --cpus N[,topology=SxDxCxT][,idle=halt|poll|mwait][,halt-poll-ns=N][,pit=on|off]\n"
 	"                        1 to 64 CPUs, default 1. topology: sockets, dies of a socket, "
 	"cores\n"
-	"                        of a die, threads of a core; their product is N. pit=on adds an\n"
-	"                        i8254 timer\n"
+	"                        of a die, threads of a core; their product is N. idle: what an\n"
+	"                        idle CPU does. halt (default): leaves the host's CPU to others;\n"
+	"                        poll: keeps it, without an exit; mwait: the same, and chooses\n"
+	"                        C-states. halt-poll-ns: how long KVM waits before it lets go,\n"
+	"                        in nanoseconds. pit=on adds an i8254 timer\n"
 	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock]\n"
 	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
@@ -280,6 +283,8 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.cpus = options->cpus;
 	config.topology = options->topology;
 	config.pit = options->pit;
+	config.idle = options->idle;
+	config.halt_poll_ns = options->halt_poll_ns;
 	config.memory = options->memory;
 	config.disks = options->disks;
 	config.disk_count = options->disk_count;

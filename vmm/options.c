@@ -232,6 +232,53 @@ static int parse_topology(struct options *options, const char *value, struct ven
 	return 0;
 }
 
+static int parse_idle(struct options *options, const char *value, struct veneer_error *error)
+{
+	static const char *const names[] = {[VENEER_IDLE_HALT] = "halt",
+		[VENEER_IDLE_POLL] = "poll",
+		[VENEER_IDLE_MWAIT] = "mwait"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(value, names[i]) == 0) {
+			options->idle = (enum veneer_idle)i;
+			return 0;
+		}
+	}
+	return fail(error, "--cpus: idle='%s' is not halt, poll or mwait", value);
+}
+
+static int parse_halt_poll(struct options *options, const char *value, struct veneer_error *error)
+{
+	uint64_t ns;
+
+	if (parse_number(value, UINT32_MAX, &ns) < 0)
+		return fail(error,
+			"--cpus: halt-poll-ns='%s' is not a number of nanoseconds from 0 to "
+			"%" PRIu32,
+			value, UINT32_MAX);
+	options->halt_poll_ns = (int64_t)ns;
+	return 0;
+}
+
+static int parse_cpus_word(struct options *options, const char *word, struct veneer_error *error)
+{
+	const char *value;
+
+	if ((value = value_of(word, "topology")))
+		return parse_topology(options, value, error);
+	if ((value = value_of(word, "idle")))
+		return parse_idle(options, value, error);
+	if ((value = value_of(word, "halt-poll-ns")))
+		return parse_halt_poll(options, value, error);
+	if (!(value = value_of(word, "pit")))
+		return unknown_word(error, "--cpus", word,
+			"topology=SxDxCxT, idle=halt|poll|mwait, halt-poll-ns=N, pit=on or "
+			"pit=off");
+	if (parse_switch(value, &options->pit) < 0)
+		return fail(error, "--cpus: pit='%s' is neither on nor off", value);
+	return 0;
+}
+
 static int parse_cpus(struct options *options, const char *argument, struct veneer_error *error)
 {
 	struct words words;
@@ -246,17 +293,13 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 	options->cpus = (unsigned)count;
 	options->topology = (struct veneer_topology){0};
 	options->pit = false;
-	for (unsigned i = 1; i < words.count && ret == 0; i++) {
-		const char *topology = value_of(words.words[i], "topology");
-		const char *pit = value_of(words.words[i], "pit");
-		if (topology)
-			ret = parse_topology(options, topology, error);
-		else if (!pit)
-			ret = unknown_word(error, "--cpus", words.words[i],
-				"topology=SxDxCxT, pit=on or pit=off");
-		else if (parse_switch(pit, &options->pit) < 0)
-			ret = fail(error, "--cpus: pit='%s' is neither on nor off", pit);
-	}
+	options->idle = VENEER_IDLE_HALT;
+	options->halt_poll_ns = -1;
+	for (unsigned i = 1; i < words.count && ret == 0; i++)
+		ret = parse_cpus_word(options, words.words[i], error);
+	if (ret == 0 && options->idle != VENEER_IDLE_HALT && options->halt_poll_ns >= 0)
+		ret = fail(error, "--cpus: halt-poll-ns is for idle=halt; with the others no halt "
+				  "reaches the host");
 	words_free(&words);
 	return ret;
 }
@@ -792,8 +835,10 @@ int options_parse(struct options *options, int argc, char *const argv[], struct 
 	const char *command = argc > 1 ? argv[1] : "";
 	const struct veneer_config defaults = VENEER_CONFIG_INIT;
 
-	*options = (struct options){
-		.action = ACTION_RUN, .cpus = defaults.cpus, .memory = defaults.memory};
+	*options = (struct options){.action = ACTION_RUN,
+		.cpus = defaults.cpus,
+		.halt_poll_ns = -1,
+		.memory = defaults.memory};
 	error->message[0] = '\0';
 	if (strcmp(command, "run") == 0)
 		return parse_run(options, argc - 1, argv + 1, error);

@@ -29,6 +29,8 @@ struct options {
 	unsigned cpus;
 	struct veneer_topology topology;
 	bool pit;
+	enum veneer_idle idle;
+	int64_t halt_poll_ns; // -1: the host's
 	struct veneer_memory memory;
 	struct veneer_disk *disks;
 	size_t disk_count;

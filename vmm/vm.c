@@ -167,11 +167,18 @@ static int create_machine(
 		return vn_fail(
 			error, -EINVAL, "%u CPUs: this host's KVM allows %d", config->cpus, most);
 	vm->stats_fd = vn_kvm_stats_open(vm->kvm.vm_fd);
+	code = vn_kvm_set_idle(&vm->kvm, config->idle, error);
+	if (code == 0)
+		code = vn_kvm_set_halt_poll(&vm->kvm, config->halt_poll_ns, error);
+	if (code < 0)
+		return code;
 	return vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
 }
 
-static int create_vcpus(struct veneer *vm, struct veneer_error *error)
+static int create_vcpus(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
+	const struct kvm_cpuid_entry2 mwait = vn_cpuid_host_mwait();
 	struct vn_cpuid *supported = malloc(2 * sizeof(*supported));
 	if (!supported)
 		return vn_fail(error, -ENOMEM, "no memory for CPUID tables");
@@ -179,6 +186,7 @@ static int create_vcpus(struct veneer *vm, struct veneer_error *error)
 	struct vn_cpuid_guest guest = {
 		.topology = vm->machine.topology,
 		.tsc_deadline = vn_kvm_capability(&vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
+		.mwait = config->idle == VENEER_IDLE_MWAIT ? &mwait : NULL,
 	};
 	int code = vn_cpuid_supported(&vm->kvm, supported, error);
 	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(supported) : 0;
@@ -384,7 +392,7 @@ static int create_all(
 {
 	int code = create_machine(vm, config, error);
 	if (code == 0)
-		code = create_vcpus(vm, error);
+		code = create_vcpus(vm, config, error);
 	if (code == 0)
 		code = create_platform(vm, config, error);
 	if (code == 0)

@@ -7,6 +7,7 @@
 #include "arch/x86/cpuid.h"
 
 #include <assert.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #define LEAF_VENDOR          0x0u
 #define LEAF_FEATURES        0x1u
 #define LEAF_CACHES          0x4u
+#define LEAF_MWAIT           0x5u
 #define LEAF_TOPOLOGY        0xbu
 #define LEAF_TSC             0x15u
 #define LEAF_TOPOLOGY_V2     0x1fu
@@ -27,6 +29,7 @@
 #define LEAF_AMD_TOPOLOGY    0x8000001eu
 #define LEAF_AMD_TOPOLOGY_V2 0x80000026u
 
+#define ECX_MONITOR      (1u << 3)
 #define ECX_TSC_DEADLINE (1u << 24)
 #define ECX_HYPERVISOR   (1u << 31)
 #define EDX_HTT          (1u << 28)
@@ -313,6 +316,27 @@ static int set_hypervisor(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct venee
 	return add(cpuid, frequencies, error);
 }
 
+struct kvm_cpuid_entry2 vn_cpuid_host_mwait(void)
+{
+	struct kvm_cpuid_entry2 leaf = {.function = LEAF_MWAIT};
+
+	__get_cpuid(LEAF_MWAIT, &leaf.eax, &leaf.ebx, &leaf.ecx, &leaf.edx);
+	return leaf;
+}
+
+// Where MWAIT is not the guest's own, KVM takes it for a NOP, in which nobody should wait.
+static int set_mwait(struct vn_cpuid *cpuid, struct kvm_cpuid_entry2 *features,
+	const struct kvm_cpuid_entry2 *mwait, struct veneer_error *error)
+{
+	features->ecx &= ~ECX_MONITOR;
+	if (!mwait)
+		return 0;
+	features->ecx |= ECX_MONITOR;
+	raise_to(find(cpuid, LEAF_VENDOR), LEAF_MWAIT);
+	drop(cpuid, LEAF_MWAIT);
+	return add(cpuid, *mwait, error);
+}
+
 int vn_cpuid_supported(const struct vn_kvm *kvm, struct vn_cpuid *cpuid, struct veneer_error *error)
 {
 	int ret;
@@ -342,7 +366,9 @@ int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest
 
 	set_features(features, &topology, amd, guest->tsc_deadline);
 	set_intel_caches(cpuid, &topology);
-	ret = set_topology(cpuid, amd, &topology, error);
+	ret = set_mwait(cpuid, features, guest->mwait, error);
+	if (ret == 0)
+		ret = set_topology(cpuid, amd, &topology, error);
 	if (ret < 0)
 		return ret;
 	if (amd)

@@ -29,7 +29,11 @@ struct vn_cpuid_guest {
 	struct vn_topology topology;
 	uint32_t tsc_khz; // 0: unknown
 	bool tsc_deadline; // KVM_CAP_TSC_DEADLINE_TIMER
+	const struct kvm_cpuid_entry2 *mwait; // leaf 5 where MWAIT is left to the guest, else NULL
 };
+
+// The host's own leaf 5: how MONITOR and MWAIT work here. Not in what KVM says it supports.
+struct kvm_cpuid_entry2 vn_cpuid_host_mwait(void);
 
 // Turn a copy of the supported table into that of the vCPU with APIC id `apic_id`. Pure.
 // -ENOSPC when the table has no room for a leaf it needs.

@@ -58,6 +58,20 @@ for topology in 6,topology=2x1x3x1 18,topology=1x3x3x2; do
 	expect "CPUs come up with --cpus $topology" 0 "smp: ${topology%,*} of ${topology%,*} CPUs up"
 done
 
+# What an idle CPU does. KVM says what it can leave to a guest; a guest on an emulating KVM starts with
+# any of it. The lab shows which exits are gone.
+for idle in halt poll mwait; do
+	run -c "2,idle=$idle" -a smp
+	if [ "$status" -eq 125 ]; then
+		expect "idle=$idle: what this KVM cannot do is refused" 125 \
+			"idle=$idle: .* cannot leave (HLT|PAUSE|MWAIT) to the guest"
+	else
+		expect "idle=$idle" 0 'smp: 2 of 2 CPUs up'
+	fi
+done
+run -c 1,halt-poll-ns=0 -a exit=7
+expect "a limit to KVM's polling" 7
+
 # KVM runs an i8254 in a kernel thread that is named after the process.
 timers() {
 	"$veneer" run -c "1,pit=$1" -a spin </dev/null >"$work/out" 2>"$work/err" &

@@ -358,6 +358,25 @@ static void tsc_ratio(void **state)
 	assert_false(has(&cpuid, 0x15));
 }
 
+static void mwait_of_the_guest(void **state)
+{
+	static const struct kvm_cpuid_entry2 mwait = {0x5, 0, 0, 0x40, 0x40, 3, 0x11122000, {0}};
+	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
+	struct veneer_error error;
+	struct vn_cpuid cpuid;
+
+	(void)state;
+	load(&cpuid, intel_table, COUNT(intel_table));
+	assert_int_equal(vn_cpuid_for_vcpu(&cpuid, &guest, 0, &error), 0);
+	assert_int_equal(get(&cpuid, 1, 0)->ecx >> 3 & 1, 0);
+	assert_false(has(&cpuid, 0x5));
+	guest.mwait = &mwait;
+	load(&cpuid, intel_table, COUNT(intel_table));
+	assert_int_equal(vn_cpuid_for_vcpu(&cpuid, &guest, 0, &error), 0);
+	assert_int_equal(get(&cpuid, 1, 0)->ecx >> 3 & 1, 1);
+	assert_memory_equal(get(&cpuid, 0x5, 0), &mwait, sizeof(mwait));
+}
+
 static void no_tsc_deadline(void **state)
 {
 	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
@@ -435,6 +454,7 @@ int main(void)
 		cmocka_unit_test(untouched_leaves),
 		cmocka_unit_test(hypervisor_leaves),
 		cmocka_unit_test(tsc_ratio),
+		cmocka_unit_test(mwait_of_the_guest),
 		cmocka_unit_test(no_tsc_deadline),
 		cmocka_unit_test(full_table),
 		cmocka_unit_test(malformed_table),

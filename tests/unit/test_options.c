@@ -72,6 +72,14 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "1,pit"}, "'pit'", "pit=on or pit=off"},
 	{{"run", "-c", "1,pit=maybe"}, "'maybe'", "on nor off"},
 	{{"run", "-c", "1,hpet=on"}, "'hpet=on'", "pit=on"},
+	{{"run", "-c", "1,idle"}, "'idle'", "idle=halt|poll|mwait"},
+	{{"run", "-c", "1,idle="}, "''", "halt, poll or mwait"},
+	{{"run", "-c", "1,idle=spin"}, "'spin'", "halt, poll or mwait"},
+	{{"run", "-c", "1,halt-poll-ns="}, "''", "nanoseconds"},
+	{{"run", "-c", "1,halt-poll-ns=-1"}, "'-1'", "nanoseconds"},
+	{{"run", "-c", "1,halt-poll-ns=4294967296"}, "'4294967296'", "4294967295"},
+	{{"run", "-c", "1,halt-poll-ns=0,idle=poll"}, "halt-poll-ns", "idle=halt"},
+	{{"run", "-c", "1,idle=mwait,halt-poll-ns=9"}, "halt-poll-ns", "idle=halt"},
 	{{"run", "-c", "4,topology=1x1x2"}, "'1x1x2'", "1x1x4x2"},
 	{{"run", "-c", "4,topology=1x1x2x2x1"}, "'1x1x2x2x1'", "THREADS"},
 	{{"run", "-c", "4,topology=1x0x2x2"}, "'1x0x2x2'", "DIES"},
@@ -248,6 +256,8 @@ static void test_defaults(void **state)
 	assert_null(options.dump_dtb);
 	assert_int_equal(options.cpus, 1);
 	assert_false(options.pit);
+	assert_int_equal(options.idle, VENEER_IDLE_HALT);
+	assert_int_equal(options.halt_poll_ns, -1);
 	assert_int_equal(options.memory.size, 256 * MIB);
 	assert_int_equal(options.memory.hugepage_size, 0);
 	assert_int_equal(options.memory.node, -1);
@@ -288,6 +298,11 @@ static void test_cpus(void **state)
 	assert_true(GOOD("run", "-c", "2,pit=on").pit);
 	assert_false(GOOD("run", "-c", "2,pit=off").pit);
 	assert_false(GOOD("run", "-c", "2,pit=on", "-c", "2").pit);
+	assert_int_equal(GOOD("run", "-c", "1,idle=poll").idle, VENEER_IDLE_POLL);
+	assert_int_equal(GOOD("run", "-c", "1,idle=mwait").idle, VENEER_IDLE_MWAIT);
+	assert_int_equal(GOOD("run", "-c", "1,idle=mwait", "-c", "1").idle, VENEER_IDLE_HALT);
+	assert_int_equal(GOOD("run", "-c", "1,halt-poll-ns=0").halt_poll_ns, 0);
+	assert_int_equal(GOOD("run", "-c", "1,halt-poll-ns=4294967295").halt_poll_ns, UINT32_MAX);
 	const struct veneer_topology topology =
 		GOOD("run", "-c", "24,topology=2x1x6x2,pit=on").topology;
 	assert_int_equal(topology.sockets, 2);
