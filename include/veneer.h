@@ -34,6 +34,7 @@ extern "C" {
 #define VENEER_HOST_CPUS_MAX 1024
 #define VENEER_POLL_MAX      10000 // microseconds
 #define VENEER_POLL_OFF      ((unsigned)-1)
+#define VENEER_CELLS_MAX     8
 
 // A person-readable line, without a newline, that says what is wrong and what mends it.
 struct veneer_error {
@@ -93,7 +94,25 @@ struct veneer_memory {
 	uint64_t hugepage_size; // 0: transparent huge pages; else 2 MiB or 1 GiB from hugetlbfs
 	int node; // NUMA node to bind strictly to, or -1
 	bool prealloc; // touch every page before the guest starts
-	bool lock; // mlock
+	bool lock; // all of it in memory, never swapped
+	bool merge; // let KSM merge its pages with equal ones; not with huge pages
+};
+
+// A NUMA node of the guest: some of its CPUs and the memory that is near to them.
+struct veneer_cell {
+	struct veneer_cpuset cpus; // of the guest's; every one is in exactly one cell
+	uint64_t size; // bytes; a multiple of the page size in use
+	uint64_t hugepage_size; // as in veneer_memory; 0: what that says
+	int node; // of the host, to bind strictly to; -1: what veneer_memory says
+};
+
+// What a cell's memory is made of.
+struct veneer_backing {
+	uint64_t size; // bytes
+	uint64_t page_size; // 4 KiB, or of hugetlbfs 2 MiB or 1 GiB
+	int node; // bound to, or -1
+	bool transparent; // of 4 KiB, and the host's kernel makes huge pages of them where it can
+	bool shared; // a memfd, else private
 };
 
 // What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket with
@@ -117,6 +136,11 @@ enum veneer_severity { VENEER_INFO, VENEER_WARNING };
 
 // Called from any of the library's threads; must not call back into the library.
 typedef void (*veneer_message_fn)(void *opaque, enum veneer_severity severity, const char *text);
+
+// How many bytes of guest memory have been touched, of how many that will be. Called a few times a
+// second by veneer_create(), in its caller's thread. False gives up: veneer_create() then fails with
+// -ECANCELED.
+typedef bool (*veneer_progress_fn)(void *opaque, uint64_t done, uint64_t total);
 
 // Everything that describes a guest. Strings and arrays are copied by veneer_create(). Fields are
 // only ever added at the end; `struct_size` tells the library which ones the caller knows.
@@ -145,6 +169,11 @@ struct veneer_config {
 	// For how many nanoseconds at most KVM waits for an interrupt before it gives a halted vCPU's
 	// host CPU to others; -1: the host's own default. VENEER_IDLE_HALT only.
 	int64_t halt_poll_ns;
+	const struct veneer_cell *cells; // without any, the guest is not told of NUMA
+	size_t cell_count; // up to VENEER_CELLS_MAX; their sizes count then, memory.size does not
+	size_t cell_struct_size;
+	veneer_progress_fn progress; // or NULL
+	void *progress_opaque;
 };
 
 #define VENEER_CONFIG_INIT                                                                         \
@@ -152,6 +181,7 @@ struct veneer_config {
 		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
 		.disk_struct_size = sizeof(struct veneer_disk),                                    \
 		.net_struct_size = sizeof(struct veneer_net),                                      \
+		.cell_struct_size = sizeof(struct veneer_cell),                                    \
 		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1,   \
 		.halt_poll_ns = -1                                                                 \
 	}
@@ -307,6 +337,10 @@ VENEER_API void veneer_stats_free(struct veneer_stats *stats);
 // The latency, in nanoseconds, that `percent` (0 to 100) of the requests did not exceed, within
 // 1/32 of it. 0 for none.
 VENEER_API uint64_t veneer_percentile(const struct veneer_latency *latency, double percent);
+
+// What backs the memory of cell `cell`; a guest without cells has one. -EINVAL: there is no such cell.
+VENEER_API int veneer_memory_backing(
+	const struct veneer *vm, size_t cell, struct veneer_backing *backing);
 
 // Write the guest's flattened device tree to a file descriptor. After veneer_create().
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);

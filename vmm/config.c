@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/cpuset.h"
 #include "vmm/error.h"
 
 // More queues than CPUs are of no use, and more than these are rarely worth their threads.
@@ -104,6 +105,80 @@ int vn_config_nets(
 	if (code < 0) {
 		free(copy);
 		*nets = NULL;
+	}
+	return code;
+}
+
+// Every CPU of the guest in exactly one of the cells, and no others.
+static int judge_cpus(const struct veneer_cell *cells, const struct veneer_config *config,
+	struct veneer_error *error)
+{
+	struct veneer_cpuset seen = {.bits = {0}};
+	for (size_t i = 0; i < config->cell_count; i++) {
+		if (vn_cpuset_count(&cells[i].cpus) == 0)
+			return vn_fail(error, -EINVAL, "cell %zu has no CPUs", i);
+		vn_cpuset_for_each(cpu, &cells[i].cpus)
+		{
+			if (cpu >= config->cpus)
+				return vn_fail(error, -EINVAL,
+					"cell %zu has CPU %u; the guest's last CPU is %u", i, cpu,
+					config->cpus - 1);
+			if (vn_cpuset_has(&seen, cpu))
+				return vn_fail(error, -EINVAL,
+					"CPU %u is in cell %zu and in one before it", cpu, i);
+			vn_cpuset_add(&seen, cpu);
+		}
+	}
+	for (unsigned cpu = 0; cpu < config->cpus; cpu++)
+		if (!vn_cpuset_has(&seen, cpu))
+			return vn_fail(error, -EINVAL, "CPU %u is in none of the %zu cells", cpu,
+				config->cell_count);
+	return 0;
+}
+
+static int one_cell(
+	struct veneer_cell **cells, const struct veneer_config *config, struct veneer_error *error)
+{
+	struct veneer_cell *cell = calloc(1, sizeof(*cell));
+	if (!cell)
+		return vn_fail(error, -ENOMEM, "no memory to describe a cell");
+	for (unsigned cpu = 0; cpu < config->cpus; cpu++)
+		vn_cpuset_add(&cell->cpus, cpu);
+	cell->size = config->memory.size;
+	cell->hugepage_size = config->memory.hugepage_size;
+	cell->node = config->memory.node;
+	*cells = cell;
+	return 0;
+}
+
+int vn_config_cells(struct veneer_cell **cells, size_t *count, const struct veneer_config *config,
+	struct veneer_error *error)
+{
+	struct given given = {"cell", config->cells, config->cell_count, config->cell_struct_size};
+	void *copy;
+	*count = 1;
+	if (config->cell_count == 0)
+		return one_cell(cells, config, error);
+	*cells = NULL;
+	if (config->cell_count > VENEER_CELLS_MAX)
+		return vn_fail(error, -EINVAL, "%zu cells: there are at most %d",
+			config->cell_count, VENEER_CELLS_MAX);
+	int code = copy_array(&copy, &given, sizeof(**cells), error);
+	if (code < 0)
+		return code;
+	*cells = copy;
+	*count = config->cell_count;
+	for (size_t i = 0; i < *count; i++) {
+		struct veneer_cell *cell = &(*cells)[i];
+		if (cell->hugepage_size == 0)
+			cell->hugepage_size = config->memory.hugepage_size;
+		if (cell->node < 0)
+			cell->node = config->memory.node;
+	}
+	code = judge_cpus(*cells, config, error);
+	if (code < 0) {
+		free(copy);
+		*cells = NULL;
 	}
 	return code;
 }

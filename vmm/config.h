@@ -15,4 +15,10 @@ int vn_config_disks(
 int vn_config_nets(
 	struct veneer_net **nets, const struct veneer_config *config, struct veneer_error *error);
 
+// Likewise the NUMA cells, whose pages and nodes are made definite from config->memory. Without any
+// there is one: all CPUs, and memory as config->memory says. -EINVAL also for CPUs that are in no cell
+// or in two.
+int vn_config_cells(struct veneer_cell **cells, size_t *count, const struct veneer_config *config,
+	struct veneer_error *error);
+
 #endif

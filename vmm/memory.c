@@ -1,232 +1,171 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where guest memory comes from. The order matters: address space is reserved, backed, bound to
-// its node before anything touches it, and only then populated and locked; so no page ever sits on
+// How guest memory is made. The order matters: address space is reserved, backed, bound to
+// its node before anything touches it, and only then populated; so no page ever sits on
 // the wrong node, and whatever is missing is found before the guest starts.
+//
+// A guest-physical address is at the same distance from the host address of guest-physical 0
+// everywhere, with nothing mapped where there is no RAM: so cells that touch in the guest touch on
+// the host, and pages of any size are aligned on both sides or on neither.
 #include "vmm/memory.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/memfd.h>
 #include <numa.h>
 #include <numaif.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "vmm/host_memory.h"
+#include "vmm/populate.h"
 #include "vmm/sysfs.h"
 
-#define MIB        ((uint64_t)1 << 20)
-#define GIB        ((uint64_t)1 << 30)
-#define MEMORY_MIN (4 * MIB)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
 
-// Where the kernel counts huge pages: for the whole host, or for one node.
-static void hugepage_path(
-	char *path, size_t size, const struct veneer_memory *options, const char *name)
+static bool is_huge(const struct vn_memory_cell *cell)
 {
-	uint64_t kib = options->hugepage_size / 1024;
-	if (options->node < 0)
-		snprintf(path, size, "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s", kib,
-			name);
-	else
-		snprintf(path, size,
-			"/sys/devices/system/node/node%d/hugepages/hugepages-%" PRIu64 "kB/%s",
-			options->node, kib, name);
+	return cell->page_size >= 2 * MIB;
 }
 
-// Pages that nobody has and nobody has been promised, or -errno. Promises (resv_hugepages) are
-// counted for the whole host only.
-static int64_t free_hugepages(const struct veneer_memory *options)
+// What the cell begins with a multiple of; transparent huge pages have 2 MiB.
+static uint64_t alignment(const struct vn_memory_cell *cell)
 {
-	char path[160];
-	hugepage_path(path, sizeof(path), options, "free_hugepages");
-	int64_t free, promised = 0;
-	int code = vn_sysfs_number("", &free, "%s", path);
-	if (code < 0 || options->node >= 0)
-		return code < 0 ? code : free;
-	hugepage_path(path, sizeof(path), options, "resv_hugepages");
-	vn_sysfs_number("", &promised, "%s", path);
-	return free - promised;
+	return cell->page_size > 2 * MIB ? cell->page_size : 2 * MIB;
 }
 
-static int fail_hugepages(
-	const struct veneer_memory *options, int64_t needed, struct veneer_error *error)
+static void add_part(
+	struct vn_memory *memory, struct vn_memory_cell *cell, uint64_t start, uint64_t size)
 {
-	const char *unit = options->hugepage_size == GIB ? "1G" : "2M";
-	char node[32] = "";
-	if (options->node >= 0)
-		snprintf(node, sizeof(node), " on node %d", options->node);
-	int64_t free = free_hugepages(options);
-	if (free < 0)
-		return vn_fail(
-			error, -ENOMEM, "hugepages=%s: this host has no such pages%s", unit, node);
-
-	char path[160];
-	hugepage_path(path, sizeof(path), options, "nr_hugepages");
-	int64_t total = 0;
-	vn_sysfs_number("", &total, "%s", path);
-	return vn_fail(error, -ENOMEM,
-		"hugepages=%s: %" PRId64 " pages needed, %" PRId64 " free%s, %" PRId64
-		" missing; reserve them: echo %" PRId64 " > %s",
-		unit, needed, free, node, needed - free, total + needed - free, path);
+	cell->parts[cell->part_count++] = (struct vn_memory_part){VN_GPA(start), size};
+	struct vn_ram *last = &memory->ram[memory->ram_count];
+	if (memory->ram_count > 0 && last[-1].start.addr + last[-1].size == start) {
+		last[-1].size += size;
+	} else {
+		*last = (struct vn_ram){.start = VN_GPA(start), .size = size};
+		memory->ram_count++;
+	}
 }
 
-static int check_hugepages(const struct veneer_memory *options, struct veneer_error *error)
+void vn_memory_lay_out(struct vn_memory *memory, uint64_t hole_start)
 {
-	int64_t needed = (int64_t)(options->size / options->hugepage_size);
-	return free_hugepages(options) < needed ? fail_hugepages(options, needed, error) : 0;
-}
-
-// What a node, or the whole host, can give without swapping, from a meminfo file: free pages and
-// clean caches. The node's file has "Node N " before each name.
-static int64_t available_bytes(int node)
-{
-	char path[80] = "/proc/meminfo";
-	if (node >= 0)
-		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	static const char *const counted[] = {
-		"MemFree:", "Active(file):", "Inactive(file):", "SReclaimable:"};
-	int64_t total = 0;
-	char line[160];
-	while (fgets(line, sizeof(line), file))
-		for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
-			const char *at = strstr(line, counted[i]);
-			if (at && (at == line || isspace((unsigned char)at[-1])))
-				total += strtoll(at + strlen(counted[i]), NULL, 10) * 1024;
+	uint64_t at = 0;
+	memory->size = 0;
+	memory->ram_count = 0;
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		struct vn_memory_cell *cell = &memory->cells[i];
+		uint64_t left = cell->size;
+		cell->part_count = 0;
+		memory->size += left;
+		at = (at + alignment(cell) - 1) & ~(alignment(cell) - 1);
+		if (at < hole_start) {
+			uint64_t size = left < hole_start - at ? left : hole_start - at;
+			add_part(memory, cell, at, size);
+			at += size;
+			left -= size;
 		}
-	fclose(file);
-	return total;
+		if (left > 0) {
+			if (at < 4 * GIB)
+				at = 4 * GIB;
+			add_part(memory, cell, at, left);
+			at += left;
+		}
+	}
+	memory->span = at;
 }
 
-static int check_ordinary(const struct veneer_memory *options, struct veneer_error *error)
+static void take_cells(struct vn_memory *memory, const struct vn_memory_plan *plan)
 {
-	if (options->node < 0 && !options->prealloc && !options->lock)
-		return 0; // the host's overcommit policy decides, page by page
-	int64_t available = available_bytes(options->node);
-	if (available < 0 || (uint64_t)available >= options->size)
-		return 0;
-	char node[32] = "the host";
-	if (options->node >= 0)
-		snprintf(node, sizeof(node), "node %d", options->node);
-	return vn_fail(error, -ENOMEM,
-		"%" PRIu64 " MiB of guest memory needed, %s has %" PRId64 " MiB available, %" PRIu64
-		" MiB missing; free some (echo 1 > /proc/sys/vm/drop_caches, fewer huge pages) or "
-		"ask for less",
-		options->size / MIB, node, available / (int64_t)MIB,
-		(options->size - (uint64_t)available + MIB - 1) / MIB);
+	memory->cell_count = (unsigned)plan->cell_count;
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		const struct veneer_cell *cell = &plan->cells[i];
+		memory->cells[i] = (struct vn_memory_cell){
+			.size = cell->size,
+			.page_size = cell->hugepage_size ? cell->hugepage_size
+							 : (uint64_t)sysconf(_SC_PAGESIZE),
+			.node = cell->node,
+			.fd = -1,
+		};
+	}
 }
 
-static int check_node(int node, struct veneer_error *error)
+// Address space for all, with nothing behind it yet, aligned so that guest-physical and host
+// addresses are congruent.
+static int reserve(struct vn_memory *memory, struct veneer_error *error)
 {
-	if (node < 0)
-		return 0;
-	if (numa_available() < 0)
-		return vn_fail(error, -ENODEV, "node=%d: this kernel has no NUMA support", node);
-	struct bitmask *allowed = numa_get_mems_allowed();
-	bool usable = node <= numa_max_node() && numa_bitmask_isbitset(allowed, (unsigned)node);
-	numa_bitmask_free(allowed);
-	if (!usable)
-		return vn_fail(error, -ENODEV,
-			"node=%d: not a memory node that this process may use; the host's nodes "
-			"are "
-			"0 to %d (numactl --hardware)",
-			node, numa_max_node());
+	uint64_t align = 0;
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		if (alignment(&memory->cells[i]) > align)
+			align = alignment(&memory->cells[i]);
+	uint64_t span = memory->span;
+	uint8_t *area = mmap(
+		NULL, span + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
+		return vn_fail(error, -errno,
+			"no room for %" PRIu64
+			" MiB of guest memory among the process's addresses: "
+			"%s",
+			span / MIB, strerror(errno));
+	uint64_t skip = (align - (uintptr_t)area % align) % align;
+	memory->host = area + skip;
+	if (skip)
+		munmap(area, skip);
+	munmap(memory->host + span, align - skip);
+	for (unsigned i = 0; i < memory->ram_count; i++)
+		memory->ram[i].host = memory->host + memory->ram[i].start.addr;
 	return 0;
 }
 
-static int check_options(const struct veneer_memory *options, struct veneer_error *error)
-{
-	uint64_t huge = options->hugepage_size;
-	if (huge != 0 && huge != 2 * MIB && huge != GIB)
-		return vn_fail(
-			error, -EINVAL, "huge pages are 2M or 1G, not %" PRIu64 " bytes", huge);
-	uint64_t page = huge ? huge : (uint64_t)sysconf(_SC_PAGESIZE);
-	if (options->size < MEMORY_MIN)
-		return vn_fail(error, -EINVAL,
-			"guest memory of %" PRIu64 " bytes is below the least, %" PRIu64 "M",
-			options->size, MEMORY_MIN / MIB);
-	if (options->size % page != 0)
-		return vn_fail(error, -EINVAL,
-			"guest memory of %" PRIu64 " bytes is no multiple of its pages' %" PRIu64
-			"K; the next larger size is %" PRIu64 "K",
-			options->size, page / 1024, (options->size / page + 1) * (page / 1024));
-	if (options->size > (uint64_t)1 << 46)
-		return vn_fail(error, -EINVAL, "guest memory of %" PRIu64 "G is more than 64T",
-			options->size / GIB);
-	int code = check_node(options->node, error);
-	if (code < 0)
-		return code;
-	return huge ? check_hugepages(options, error) : check_ordinary(options, error);
-}
-
-// Whether memfds get transparent huge pages here: the bracketed word of shmem_enabled.
-static bool shared_memory_has_thp(void)
-{
-	char text[128];
-	int code = vn_sysfs_line(
-		"", text, sizeof(text), "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
-	return code == 0 && !strstr(text, "[never]") && !strstr(text, "[deny]");
-}
-
 // Shared memory can be handed to other processes (vhost-user), so it is preferred; but most hosts
-// give transparent huge pages to private memory only, and large pages are worth more.
-static int open_memfd(const struct veneer_memory *options)
+// give transparent huge pages to private memory only, and large pages are worth more; and KSM merges
+// private memory only.
+static int open_memfd(struct vn_memory_cell *cell, bool merge, struct veneer_error *error)
 {
 	unsigned flags = MFD_CLOEXEC;
-	if (options->hugepage_size)
-		flags |=
-			MFD_HUGETLB | (options->hugepage_size == GIB ? MFD_HUGE_1GB : MFD_HUGE_2MB);
-	else if (!shared_memory_has_thp())
-		return -1;
-	int fd = memfd_create("veneer-ram", flags);
-	if (fd < 0)
-		return -errno - 1;
-	if (ftruncate(fd, (off_t)options->size) < 0) {
-		int code = -errno;
-		close(fd);
-		return code - 1;
+	if (is_huge(cell)) {
+		flags |= MFD_HUGETLB | (cell->page_size == GIB ? MFD_HUGE_1GB : MFD_HUGE_2MB);
+	} else if (merge || !vn_host_memory_shared_thp()) {
+		cell->transparent = vn_host_memory_private_thp();
+		return 0;
 	}
-	return fd;
+	cell->transparent = !is_huge(cell);
+	cell->fd = memfd_create("veneer-ram", flags);
+	if (cell->fd < 0 || ftruncate(cell->fd, (off_t)cell->size) < 0)
+		return vn_fail(error, -errno, "no memfd for guest memory: %s", strerror(errno));
+	return 0;
 }
 
-// Map at an address aligned to the huge page size, so that guest-physical and host addresses are
-// congruent and one can back the other with one page.
-static uint8_t *map_aligned(uint64_t size, uint64_t align, int fd)
+static int map_parts(const struct vn_memory *memory, const struct vn_memory_cell *cell,
+	struct veneer_error *error)
 {
-	uint8_t *area = mmap(
-		NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area == MAP_FAILED)
-		return NULL;
-	uint64_t skip = (align - (uintptr_t)area % align) % align;
-	uint8_t *start = area + skip;
-	int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-	if (mmap(start, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
-		int code = errno;
-		munmap(area, size + align);
-		errno = code;
-		return NULL;
+	int flags = cell->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint64_t offset = 0;
+	for (unsigned i = 0; i < cell->part_count; i++) {
+		const struct vn_memory_part *part = &cell->parts[i];
+		void *at = mmap(memory->host + part->start.addr, part->size, PROT_READ | PROT_WRITE,
+			flags | MAP_FIXED, cell->fd, (off_t)offset);
+		if (at == MAP_FAILED)
+			return is_huge(cell) && errno == ENOMEM
+				       ? vn_host_memory_fail_hugepages(memory, cell, error)
+				       : vn_fail(error, -errno,
+						 "cannot map %" PRIu64 " MiB of guest memory: %s",
+						 part->size / MIB, strerror(errno));
+		offset += part->size;
 	}
-	if (skip)
-		munmap(area, skip);
-	munmap(start + size, align - skip);
-	return start;
+	return 0;
 }
 
-static int bind_to_node(const struct vn_memory *memory, int node, struct veneer_error *error)
+static int bind_to_node(uint8_t *host, uint64_t size, int node, struct veneer_error *error)
 {
 	struct bitmask *mask = numa_allocate_nodemask();
 	if (!mask)
 		return vn_fail(error, -ENOMEM, "no memory for a NUMA node mask");
 	numa_bitmask_setbit(mask, (unsigned)node);
-	long result = mbind(
-		memory->host, memory->size, MPOL_BIND, mask->maskp, mask->size + 1, MPOL_MF_STRICT);
+	long result = mbind(host, size, MPOL_BIND, mask->maskp, mask->size + 1, MPOL_MF_STRICT);
 	int code = result < 0 ? -errno : 0;
 	numa_bitmask_free(mask);
 	return code < 0 ? vn_fail(error, code, "cannot bind memory to node %d: %s", node,
@@ -234,105 +173,173 @@ static int bind_to_node(const struct vn_memory *memory, int node, struct veneer_
 			: 0;
 }
 
-// A reservation of huge pages holds for the host, not for a node: with a node given, only having
-// them all proves that they are there.
-static int populate(const struct vn_memory *memory, const struct veneer_memory *options,
-	struct veneer_error *error)
+// Nothing is touched by this: what populates it comes later, with many threads.
+static int lock(uint8_t *host, uint64_t size, uint64_t total, struct veneer_error *error)
 {
-	bool prove = options->hugepage_size && options->node >= 0;
-	if (!options->prealloc && !prove)
-		return 0;
-	if (madvise(memory->host, memory->size, MADV_POPULATE_WRITE) == 0)
-		return 0;
-	int code = -errno;
-	if (options->hugepage_size && (code == -ENOMEM || code == -EFAULT))
-		return fail_hugepages(
-			options, (int64_t)(options->size / options->hugepage_size), error);
-	return vn_fail(error, code, "cannot preallocate %" PRIu64 " MiB of guest memory: %s",
-		options->size / MIB, strerror(-code));
-}
-
-static int lock(const struct vn_memory *memory, struct veneer_error *error)
-{
-	if (mlock(memory->host, memory->size) == 0)
+	if (mlock2(host, size, MLOCK_ONFAULT) == 0)
 		return 0;
 	int code = -errno;
 	struct rlimit limit = {0};
 	getrlimit(RLIMIT_MEMLOCK, &limit);
-	if (limit.rlim_cur < memory->size)
+	if (limit.rlim_cur < total)
 		return vn_fail(error, code,
 			"cannot lock %" PRIu64 " MiB of guest memory: the limit is %" PRIu64
 			" KiB; raise it (ulimit -l, LimitMEMLOCK=, CAP_IPC_LOCK)",
-			memory->size / MIB, (uint64_t)limit.rlim_cur / 1024);
-	return vn_fail(error, code, "cannot lock %" PRIu64 " MiB of guest memory: %s",
-		memory->size / MIB, strerror(-code));
+			total / MIB, (uint64_t)limit.rlim_cur / 1024);
+	return vn_fail(error, code, "cannot lock %" PRIu64 " MiB of guest memory: %s", total / MIB,
+		strerror(-code));
 }
 
-static void split_around_hole(struct vn_memory *memory, uint64_t hole_start)
+// An embedder that has KSM merge all its memory (PR_SET_MEMORY_MERGE) has not been asked for this.
+static int advise_merging(uint8_t *host, uint64_t size, bool merge, struct veneer_error *error)
 {
-	uint64_t low = memory->size < hole_start ? memory->size : hole_start;
-	memory->ram[0] = (struct vn_ram){VN_GPA(0), low, memory->host};
-	memory->ram_count = 1;
-	if (memory->size > low) {
-		memory->ram[1] =
-			(struct vn_ram){VN_GPA(4 * GIB), memory->size - low, memory->host + low};
-		memory->ram_count = 2;
+	if (madvise(host, size, merge ? MADV_MERGEABLE : MADV_UNMERGEABLE) == 0 || !merge)
+		return 0;
+	return vn_fail(error, -errno, "merge=on: KSM does not take the guest's memory: %s",
+		strerror(errno));
+}
+
+// What has to be said of memory before it is touched.
+static int prepare(const struct vn_memory *memory, const struct vn_memory_cell *cell,
+	const struct vn_memory_part *part, const struct veneer_memory *options,
+	struct veneer_error *error)
+{
+	uint8_t *host = memory->host + part->start.addr;
+	uint64_t size = part->size;
+	// These are advice: a kernel without transparent huge pages or core dump filters still runs. A
+	// child that the embedder forks has no use for the memory, and sharing it would make every
+	// page that the guest writes meanwhile a copy: new, small and not locked.
+	if (!is_huge(cell))
+		madvise(host, size, MADV_HUGEPAGE);
+	madvise(host, size, MADV_DONTDUMP);
+	madvise(host, size, MADV_DONTFORK);
+	int code = cell->node >= 0 ? bind_to_node(host, size, cell->node, error) : 0;
+	if (code == 0 && !is_huge(cell))
+		code = advise_merging(host, size, options->merge, error);
+	if (code == 0 && !is_huge(cell) && options->lock) // hugetlbfs never swaps
+		code = lock(host, size, memory->size, error);
+	return code;
+}
+
+static int make_cell(struct vn_memory *memory, struct vn_memory_cell *cell,
+	const struct veneer_memory *options, struct veneer_error *error)
+{
+	int code = open_memfd(cell, options->merge, error);
+	if (code == 0)
+		code = map_parts(memory, cell, error);
+	for (unsigned i = 0; code == 0 && i < cell->part_count; i++)
+		code = prepare(memory, cell, &cell->parts[i], options, error);
+	return code;
+}
+
+// A reservation of huge pages holds for the host, not for a node: with a node given, only having
+// them all proves that they are there.
+static bool is_populated(const struct vn_memory_cell *cell, const struct veneer_memory *options)
+{
+	return options->prealloc || options->lock || (is_huge(cell) && cell->node >= 0);
+}
+
+static int populate(const struct vn_memory *memory, const struct vn_memory_plan *plan,
+	struct veneer_error *error)
+{
+	struct vn_populate_range ranges[2 * VENEER_CELLS_MAX];
+	const struct vn_memory_cell *cells[2 * VENEER_CELLS_MAX]; // of each range
+	unsigned count = 0, failed;
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		const struct vn_memory_cell *cell = &memory->cells[i];
+		for (unsigned n = 0; is_populated(cell, &plan->options) && n < cell->part_count;
+			n++) {
+			const struct vn_memory_part *part = &cell->parts[n];
+			cells[count] = cell;
+			ranges[count++] =
+				(struct vn_populate_range){memory->host + part->start.addr,
+					part->size, cell->page_size, cell->node};
+		}
 	}
+	if (count == 0)
+		return 0;
+	int code = vn_populate(ranges, count, plan->progress, plan->progress_opaque, &failed);
+	if (code == 0)
+		return 0;
+	if (code == -ECANCELED)
+		return vn_fail(error, code, "given up while guest memory was preallocated");
+	if (is_huge(cells[failed]) && (code == -ENOMEM || code == -EFAULT))
+		return vn_host_memory_fail_hugepages(memory, cells[failed], error);
+	return vn_fail(error, code, "cannot preallocate %" PRIu64 " MiB of guest memory: %s",
+		ranges[failed].size / MIB, strerror(-code));
+}
+
+// What was asked for and works, but not as well as people expect of it.
+static void say_what_is_slow(const struct vn_memory *memory, const struct vn_memory_plan *plan)
+{
+	int64_t run = 0;
+	if (plan->options.merge && vn_sysfs_number("", &run, "/sys/kernel/mm/ksm/run") == 0 &&
+		run != 1)
+		vn_warn(plan->log, "merge=on: KSM does not run and merges nothing; start it: "
+				   "echo 1 > /sys/kernel/mm/ksm/run");
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		if (!is_huge(&memory->cells[i]) && !memory->cells[i].transparent) {
+			vn_note(plan->log,
+				"guest memory is in pages of 4 KiB: this host gives no transparent "
+				"huge pages; either allow them: echo madvise > "
+				"/sys/kernel/mm/transparent_hugepage/enabled, or use hugepages=2M");
+			return;
+		}
+}
+
+int vn_memory_create_cells(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
+{
+	*memory = (struct vn_memory){0};
+	take_cells(memory, plan);
+	int code = vn_host_memory_check(memory, &plan->options, error);
+	if (code == 0) {
+		vn_memory_lay_out(memory, plan->hole_start);
+		code = reserve(memory, error);
+	}
+	for (unsigned i = 0; code == 0 && i < memory->cell_count; i++)
+		code = make_cell(memory, &memory->cells[i], &plan->options, error);
+	if (code == 0)
+		code = populate(memory, plan, error);
+	if (code < 0)
+		vn_memory_destroy(memory);
+	else
+		say_what_is_slow(memory, plan);
+	return code;
 }
 
 int vn_memory_create(struct vn_memory *memory, const struct veneer_memory *options,
 	uint64_t hole_start, struct veneer_error *error)
 {
-	*memory = (struct vn_memory){.fd = -1};
-	int code = check_options(options, error);
-	if (code < 0)
-		return code;
-	uint64_t huge = options->hugepage_size;
-	memory->size = options->size;
-	memory->page_size = huge ? huge : (uint64_t)sysconf(_SC_PAGESIZE);
-	memory->fd = open_memfd(options);
-	if (memory->fd < -1) {
-		code = memory->fd + 1;
-		memory->fd = -1;
-		return vn_fail(error, code, "no memfd for guest memory: %s", strerror(-code));
-	}
-	memory->host = map_aligned(memory->size, huge > 2 * MIB ? huge : 2 * MIB, memory->fd);
-	if (!memory->host) {
-		code = huge && errno == ENOMEM
-			       ? fail_hugepages(options, (int64_t)(memory->size / huge), error)
-			       : vn_fail(error, -errno,
-					 "cannot map %" PRIu64 " MiB of guest memory: %s",
-					 memory->size / MIB, strerror(errno));
-		goto fail;
-	}
-	// These are advice: a kernel without transparent huge pages or core dump filters still runs. A
-	// child that the embedder forks has no use for the memory, and sharing it would make every
-	// page that the guest writes meanwhile a copy: new, small and not locked.
-	if (!huge)
-		madvise(memory->host, memory->size, MADV_HUGEPAGE);
-	madvise(memory->host, memory->size, MADV_DONTDUMP);
-	madvise(memory->host, memory->size, MADV_DONTFORK);
-	code = options->node >= 0 ? bind_to_node(memory, options->node, error) : 0;
-	if (code == 0)
-		code = populate(memory, options, error);
-	if (code == 0 && options->lock)
-		code = lock(memory, error);
-	if (code < 0)
-		goto fail;
-	split_around_hole(memory, hole_start);
-	return 0;
-fail:
-	vn_memory_destroy(memory);
-	return code;
+	const struct veneer_cell cell = {.size = options->size,
+		.hugepage_size = options->hugepage_size,
+		.node = options->node};
+	const struct vn_memory_plan plan = {
+		.options = *options, .cells = &cell, .cell_count = 1, .hole_start = hole_start};
+	return vn_memory_create_cells(memory, &plan, error);
 }
 
 void vn_memory_destroy(struct vn_memory *memory)
 {
 	if (memory->host)
-		munmap(memory->host, memory->size);
-	if (memory->fd >= 0)
-		close(memory->fd);
-	*memory = (struct vn_memory){.fd = -1};
+		munmap(memory->host, memory->span);
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		if (memory->cells[i].fd >= 0)
+			close(memory->cells[i].fd);
+	*memory = (struct vn_memory){0};
+}
+
+uint8_t vn_memory_distance(
+	const struct vn_memory *memory, const char *root, unsigned from, unsigned to)
+{
+	enum { ITSELF = 10, NEXT = 11, REMOTE = 20 }; // ACPI 6.3 section 5.2.17
+	int near = memory->cells[from].node, far = memory->cells[to].node;
+	if (from == to)
+		return ITSELF;
+	unsigned distance = near >= 0 && far >= 0 ? vn_host_memory_distance(root, near, far) : 0;
+	if (distance == 0)
+		return REMOTE;
+	return distance > ITSELF ? (uint8_t)distance : NEXT;
 }
 
 void *vn_memory_at(const struct vn_memory *memory, vn_gpa gpa, uint64_t length)

@@ -29,6 +29,7 @@
 #include "vmm/builtin.h"
 #include "vmm/bus.h"
 #include "vmm/config.h"
+#include "vmm/cpuset.h"
 #include "vmm/ioloop.h"
 #include "vmm/irq.h"
 #include "vmm/kvm.h"
@@ -66,6 +67,7 @@ struct veneer {
 	struct vn_vcpu vcpus[VENEER_CPUS_MAX];
 	unsigned vcpu_count; // those created
 	struct vn_machine machine;
+	uint8_t cell_of[VENEER_CPUS_MAX]; // the machine's
 	char cmdline[VN_MAP_CMDLINE_MAX];
 	struct vn_boot boot;
 	void *dtb;
@@ -148,10 +150,46 @@ static int read_config(
 	return choose_transport(config, error);
 }
 
+// What the guest is told: who is where, and how far from each other.
+static void describe_cells(struct veneer *vm, const struct veneer_cell *cells)
+{
+	struct vn_machine_numa *numa = &vm->machine.numa;
+	numa->cell_count = vm->memory.cell_count;
+	numa->cell_of = vm->cell_of;
+	for (unsigned from = 0; from < numa->cell_count; from++) {
+		vn_cpuset_for_each(cpu, &cells[from].cpus)
+		{
+			vm->cell_of[cpu] = (uint8_t)from;
+		}
+		for (unsigned to = 0; to < numa->cell_count; to++)
+			numa->distance[from][to] = vn_memory_distance(&vm->memory, "", from, to);
+	}
+}
+
+static int create_memory(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	struct veneer_cell *cells;
+	struct vn_memory_plan plan = {.options = config->memory,
+		.hole_start = VN_MAP_HOLE,
+		.progress = config->progress,
+		.progress_opaque = config->progress_opaque,
+		.log = &vm->log};
+	int code = vn_config_cells(&cells, &plan.cell_count, config, error);
+	if (code < 0)
+		return code;
+	plan.cells = cells;
+	code = vn_memory_create_cells(&vm->memory, &plan, error);
+	if (code == 0 && config->cell_count > 0)
+		describe_cells(vm, cells);
+	free(cells);
+	return code;
+}
+
 static int create_machine(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	int code = vn_memory_create(&vm->memory, &config->memory, VN_MAP_HOLE, error);
+	int code = create_memory(vm, config, error);
 	if (code < 0)
 		return code;
 	vm->machine.memory = &vm->memory;
@@ -416,7 +454,7 @@ int veneer_create(
 		return vn_fail(error, -ENOMEM, "no memory for a guest's description");
 	vm->log = (struct vn_log){config.message, config.message_opaque};
 	vm->end = (struct vn_end_hook){ended, vm};
-	vm->kvm.system_fd = vm->kvm.vm_fd = vm->memory.fd = vm->stats_fd = -1;
+	vm->kvm.system_fd = vm->kvm.vm_fd = vm->stats_fd = -1;
 	vm->serial_irq.fd = vm->button_irq.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);
@@ -497,6 +535,19 @@ void veneer_wait(struct veneer *vm, struct veneer_result *result)
 	pthread_mutex_lock(&vm->lock);
 	*result = vm->result;
 	pthread_mutex_unlock(&vm->lock);
+}
+
+int veneer_memory_backing(const struct veneer *vm, size_t cell, struct veneer_backing *backing)
+{
+	if (cell >= vm->memory.cell_count)
+		return -EINVAL;
+	const struct vn_memory_cell *from = &vm->memory.cells[cell];
+	*backing = (struct veneer_backing){.size = from->size,
+		.page_size = from->page_size,
+		.node = from->node,
+		.transparent = from->transparent,
+		.shared = from->fd >= 0};
+	return 0;
 }
 
 int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error)

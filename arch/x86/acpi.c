@@ -3,8 +3,8 @@
 // The ACPI tables (ACPI 6.3), written straight into guest memory before the guest runs. They
 // describe a hardware-reduced machine: no PM1 registers, no SCI, no timer, no FACS; it is switched
 // off through the sleep registers. What varies between machines is the number of CPUs in the MADT,
-// whether there is PCI, and the numbers in the DSDT that say so and which virtio-mmio slots hold a
-// device.
+// whether there is PCI, the numbers in the DSDT that say so and which virtio-mmio slots hold a
+// device, and the NUMA cells in SRAT and SLIT.
 #include "arch/x86/acpi.h"
 
 #include <assert.h>
@@ -55,7 +55,7 @@ struct rsdp {
 
 #define RSDP_REVISION_1_SIZE 20
 
-#define TABLES_MAX 3
+#define TABLES_MAX 5
 
 struct xsdt {
 	struct header header;
@@ -149,6 +149,65 @@ struct mcfg {
 	uint8_t first_bus;
 	uint8_t last_bus;
 	uint32_t reserved1;
+} __attribute__((packed));
+
+// System Resource Affinity Table, section 5.2.16: a cell is a proximity domain. An entry's domain
+// has 32 bits, but that of a local APIC is in two pieces, of which the low byte suffices here.
+struct srat {
+	struct header header;
+	uint32_t one; // whatever it means
+	uint64_t reserved;
+} __attribute__((packed));
+
+struct srat_lapic {
+	uint8_t type;
+	uint8_t length;
+	uint8_t domain;
+	uint8_t apic_id;
+	uint32_t flags;
+	uint8_t sapic_eid;
+	uint8_t domain_high[3];
+	uint32_t clock_domain;
+} __attribute__((packed));
+
+struct srat_memory {
+	uint8_t type;
+	uint8_t length;
+	uint32_t domain;
+	uint16_t reserved0;
+	uint64_t base;
+	uint64_t size;
+	uint32_t reserved1;
+	uint32_t flags;
+	uint64_t reserved2;
+} __attribute__((packed));
+
+struct srat_x2apic {
+	uint8_t type;
+	uint8_t length;
+	uint16_t reserved0;
+	uint32_t domain;
+	uint32_t x2apic_id;
+	uint32_t flags;
+	uint32_t clock_domain;
+	uint32_t reserved1;
+} __attribute__((packed));
+
+static_assert(sizeof(struct srat_lapic) == 16, "ACPI 6.3 table 5-71");
+static_assert(sizeof(struct srat_memory) == 40, "ACPI 6.3 table 5-72");
+static_assert(sizeof(struct srat_x2apic) == 24, "ACPI 6.3 table 5-74");
+
+#define SRAT_REVISION 3
+#define SRAT_LAPIC    0
+#define SRAT_MEMORY   1
+#define SRAT_X2APIC   2
+#define SRAT_ENABLED  1u
+
+// System Locality Information Table, section 5.2.17.
+struct slit {
+	struct header header;
+	uint64_t localities;
+	uint8_t distances[]; // a row for each
 } __attribute__((packed));
 
 // Guest memory that the tables are taken from, front to back.
@@ -383,6 +442,98 @@ static int write_mcfg(struct area *area, uint64_t *gpa)
 	return 0;
 }
 
+// The affinity of one CPU at `at`, or only its size where that is NULL; as in the MADT.
+static size_t add_cpu_affinity(uint8_t *at, uint32_t id, uint8_t cell)
+{
+	const struct srat_lapic lapic = {
+		.type = SRAT_LAPIC,
+		.length = sizeof(lapic),
+		.domain = cell,
+		.apic_id = (uint8_t)id,
+		.flags = SRAT_ENABLED,
+	};
+	const struct srat_x2apic x2apic = {
+		.type = SRAT_X2APIC,
+		.length = sizeof(x2apic),
+		.domain = cell,
+		.x2apic_id = id,
+		.flags = SRAT_ENABLED,
+	};
+	bool wide = id >= MADT_LAPICS_MAX;
+	size_t size = wide ? sizeof(x2apic) : sizeof(lapic);
+
+	if (at)
+		memcpy(at, wide ? (const void *)&x2apic : &lapic, size);
+	return size;
+}
+
+static size_t add_cpu_affinities(uint8_t *at, const struct vn_machine *machine)
+{
+	size_t size = 0;
+
+	for (unsigned i = 0; i < machine->cpus; i++)
+		size += add_cpu_affinity(at ? at + size : NULL,
+			vn_topology_apic_id(&machine->topology, i), machine->numa.cell_of[i]);
+	return size;
+}
+
+static size_t add_memory_affinities(uint8_t *at, const struct vn_memory *memory)
+{
+	size_t size = 0;
+
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		const struct vn_memory_cell *cell = &memory->cells[i];
+
+		for (unsigned n = 0; n < cell->part_count; n++) {
+			const struct srat_memory entry = {
+				.type = SRAT_MEMORY,
+				.length = sizeof(entry),
+				.domain = i,
+				.base = cell->parts[n].start.addr,
+				.size = cell->parts[n].size,
+				.flags = SRAT_ENABLED,
+			};
+
+			if (at)
+				memcpy(at + size, &entry, sizeof(entry));
+			size += sizeof(entry);
+		}
+	}
+	return size;
+}
+
+static int write_srat(struct area *area, const struct vn_machine *machine, uint64_t *gpa)
+{
+	size_t length = sizeof(struct srat) + add_cpu_affinities(NULL, machine) +
+			add_memory_affinities(NULL, machine->memory);
+	struct srat *srat = take(area, length, gpa);
+	uint8_t *at;
+
+	if (!srat)
+		return -ENOSPC;
+	srat->one = 1;
+	at = (uint8_t *)(srat + 1);
+	at += add_cpu_affinities(at, machine);
+	add_memory_affinities(at, machine->memory);
+	finish(&srat->header, "SRAT", SRAT_REVISION, length);
+	return 0;
+}
+
+static int write_slit(struct area *area, const struct vn_machine_numa *numa, uint64_t *gpa)
+{
+	unsigned count = numa->cell_count;
+	size_t length = sizeof(struct slit) + count * count;
+	struct slit *slit = take(area, length, gpa);
+
+	if (!slit)
+		return -ENOSPC;
+	slit->localities = count;
+	for (unsigned i = 0; i < count; i++)
+		memcpy(slit->distances + i * count, numa->distance[i], count);
+	finish(&slit->header, "SLIT", 1, length);
+	return 0;
+}
+
 static int write_xsdt(struct area *area, const uint64_t *tables, unsigned count, uint64_t *gpa)
 {
 	size_t size = count * sizeof(tables[0]);
@@ -409,6 +560,10 @@ static int write_tables(struct area *area, const struct vn_machine *machine, uin
 		ret = write_madt(area, machine, &tables[count++]);
 	if (ret == 0 && machine->pci.size != 0)
 		ret = write_mcfg(area, &tables[count++]);
+	if (ret == 0 && machine->numa.cell_count != 0)
+		ret = write_srat(area, machine, &tables[count++]);
+	if (ret == 0 && machine->numa.cell_count != 0)
+		ret = write_slit(area, &machine->numa, &tables[count++]);
 	return ret == 0 ? write_xsdt(area, tables, count, xsdt) : ret;
 }
 

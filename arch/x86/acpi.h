@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ACPI tables of the machine: RSDP, XSDT, hardware-reduced FADT, MADT, MCFG where there is PCI,
-// and a DSDT whose byte code iasl made at build time from arch/x86/dsdt.asl.
+// SRAT and SLIT where there are NUMA cells, and a DSDT whose byte code iasl made at build time from arch/x86/dsdt.asl.
 #ifndef VN_X86_ACPI_H
 #define VN_X86_ACPI_H
 

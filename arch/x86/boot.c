@@ -111,11 +111,30 @@ static uint64_t initrd_floor(const struct vn_boot *boot)
 // The end of the memory below the hole, or of what the kernel allows.
 static uint64_t initrd_ceiling(const struct vn_boot *boot, const struct vn_memory *memory)
 {
-	uint64_t end = memory->ram[0].size < VN_MAP_HOLE ? memory->ram[0].size : VN_MAP_HOLE;
+	uint64_t end = 0;
+	for (unsigned i = 0; i < memory->ram_count; i++)
+		if (memory->ram[i].start.addr < VN_MAP_HOLE)
+			end = memory->ram[i].start.addr + memory->ram[i].size;
 	if (boot->setup_header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G)
 		return end; // initrd_addr_max speaks of the 32-bit entry point then
 	uint64_t allowed = (uint64_t)boot->setup_header.initrd_addr_max + 1;
 	return end < allowed ? end : allowed;
+}
+
+// The highest place for `size` bytes in one run of RAM between the two, or 0: nothing is loaded there.
+static uint64_t initrd_place(
+	const struct vn_memory *memory, uint64_t size, uint64_t floor, uint64_t ceiling)
+{
+	for (unsigned i = memory->ram_count; i-- > 0;) {
+		const struct vn_ram *ram = &memory->ram[i];
+		uint64_t low = ram->start.addr > floor ? ram->start.addr : floor;
+		uint64_t end = ram->start.addr + ram->size;
+		end = end < ceiling ? end : ceiling;
+		uint64_t start = size <= end ? (end - size) & ~(PAGE_SIZE - 1) : 0;
+		if (start >= low)
+			return start;
+	}
+	return 0;
 }
 
 static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
@@ -123,10 +142,8 @@ static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 {
 	uint64_t floor = initrd_floor(boot);
 	uint64_t ceiling = initrd_ceiling(boot, memory);
-	uint64_t start = 0; // nothing is loaded there, so it stands for "no room"
-	if (image->size <= ceiling)
-		start = (ceiling - image->size) & ~(PAGE_SIZE - 1);
-	if (start < floor)
+	uint64_t start = initrd_place(memory, image->size, floor, ceiling);
+	if (start == 0)
 		return vn_fail(error, -E2BIG,
 			"%s: an initrd of %" PRIu64
 			" KiB does not fit between the kernel's end at %" PRIu64 " KiB and %" PRIu64

@@ -10,7 +10,9 @@
 unsigned vn_e820_build(
 	const struct vn_memory *memory, struct vn_e820_entry entries[static VN_E820_MAX])
 {
+	const struct vn_e820_entry ecam = {VN_MAP_ECAM, VN_MAP_ECAM_SIZE, VN_E820_RESERVED};
 	unsigned count = 0;
+	bool above_hole = false;
 	entries[count++] = (struct vn_e820_entry){0, VN_MAP_LOW_RAM_END, VN_E820_RAM};
 	entries[count++] = (struct vn_e820_entry){
 		VN_MAP_ACPI, VN_MAP_ACPI_END - VN_MAP_ACPI, VN_E820_RESERVED};
@@ -20,12 +22,14 @@ unsigned vn_e820_build(
 		uint64_t end = start + ram->size;
 		if (start < VN_MAP_KERNEL_MIN)
 			start = VN_MAP_KERNEL_MIN;
+		if (start > VN_MAP_ECAM && !above_hole) {
+			entries[count++] = ecam;
+			above_hole = true;
+		}
 		if (start < end)
 			entries[count++] = (struct vn_e820_entry){start, end - start, VN_E820_RAM};
-		// The first run lies below the hole, a second one above it.
-		if (i == 0)
-			entries[count++] = (struct vn_e820_entry){
-				VN_MAP_ECAM, VN_MAP_ECAM_SIZE, VN_E820_RESERVED};
 	}
+	if (!above_hole)
+		entries[count++] = ecam;
 	return count;
 }

@@ -9,7 +9,7 @@
 
 #include "vmm/memory.h"
 
-#define VN_E820_MAX 8
+#define VN_E820_MAX (VN_RAM_MAX + 3)
 
 // Address range types of ACPI 15 that occur here.
 enum vn_e820_type { VN_E820_RAM = 1, VN_E820_RESERVED = 2 };

@@ -164,22 +164,50 @@ static void add_cpus(struct tree *tree, const struct vn_machine *machine)
 		string(tree, "device_type", "cpu");
 		u32(tree, "reg", id);
 		u32(tree, "phandle", PHANDLE_CPU + i);
+		if (machine->numa.cell_count != 0)
+			u32(tree, "numa-node-id", machine->numa.cell_of[i]);
 		end(tree);
 	}
 	add_cpu_map(tree, &machine->topology);
 	end(tree);
 }
 
-static void add_memory(struct tree *tree, const struct vn_memory *memory)
+static void add_memory(struct tree *tree, const struct vn_machine *machine)
 {
-	for (unsigned i = 0; i < memory->ram_count; i++) {
-		const struct vn_ram *ram = &memory->ram[i];
+	for (unsigned i = 0; i < machine->memory->cell_count; i++) {
+		const struct vn_memory_cell *cell = &machine->memory->cells[i];
 
-		begin(tree, "memory@%llx", (unsigned long long)ram->start.addr);
-		string(tree, "device_type", "memory");
-		reg(tree, ram->start.addr, ram->size);
-		end(tree);
+		for (unsigned n = 0; n < cell->part_count; n++) {
+			const struct vn_memory_part *part = &cell->parts[n];
+
+			begin(tree, "memory@%llx", (unsigned long long)part->start.addr);
+			string(tree, "device_type", "memory");
+			reg(tree, part->start.addr, part->size);
+			if (machine->numa.cell_count != 0)
+				u32(tree, "numa-node-id", i);
+			end(tree);
+		}
 	}
+}
+
+// From each cell to each, by devicetree's NUMA binding.
+static void add_distances(struct tree *tree, const struct vn_machine_numa *numa)
+{
+	fdt32_t matrix[3 * VENEER_CELLS_MAX * VENEER_CELLS_MAX], *at = matrix;
+
+	if (numa->cell_count == 0)
+		return;
+	for (uint32_t from = 0; from < numa->cell_count; from++) {
+		for (uint32_t to = 0; to < numa->cell_count; to++) {
+			*at++ = cpu_to_fdt32(from);
+			*at++ = cpu_to_fdt32(to);
+			*at++ = cpu_to_fdt32(numa->distance[from][to]);
+		}
+	}
+	begin(tree, "distance-map");
+	string(tree, "compatible", "numa-distance-map-v1");
+	bytes(tree, "distance-matrix", matrix, (size_t)((char *)at - (char *)matrix));
+	end(tree);
 }
 
 static void add_apics(struct tree *tree)
@@ -274,7 +302,8 @@ static void add_root(struct tree *tree, const struct vn_machine *machine)
 	u32(tree, "interrupt-parent", PHANDLE_IOAPIC);
 	add_chosen(tree, machine);
 	add_cpus(tree, machine);
-	add_memory(tree, machine->memory);
+	add_memory(tree, machine);
+	add_distances(tree, &machine->numa);
 	add_apics(tree);
 	add_isa(tree);
 	add_pci(tree, &machine->pci);

@@ -26,6 +26,13 @@ struct vn_machine_window {
 	uint64_t size; // 0: the machine has no PCI
 };
 
+// How CPUs and memory are near to each other. The cells' memory is in vn_memory.
+struct vn_machine_numa {
+	unsigned cell_count; // 0: the guest is told nothing of it
+	const uint8_t *cell_of; // by CPU; as the memory, the vm's
+	uint8_t distance[VENEER_CELLS_MAX][VENEER_CELLS_MAX]; // 10 in a cell, more between two
+};
+
 // Filled by the vm while it is built; the memory it points to is the vm's.
 struct vn_machine {
 	unsigned cpus;
@@ -35,6 +42,7 @@ struct vn_machine {
 	const struct vn_memory *memory;
 	struct vn_machine_virtio virtio[VN_VIRTIO_SLOTS]; // slot i, absent where size is 0
 	struct vn_machine_window pci;
+	struct vn_machine_numa numa;
 	const char *cmdline; // as the guest receives it
 	uint64_t initrd_start, initrd_end; // guest-physical; both 0 without one
 };

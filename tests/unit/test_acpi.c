@@ -94,15 +94,16 @@ static const uint8_t *table_at(
 }
 
 struct tables {
-	const uint8_t *fadt, *madt, *dsdt, *mcfg; // the last one NULL without PCI
-	size_t fadt_length, madt_length, dsdt_length, mcfg_length;
+	const uint8_t *fadt, *madt, *dsdt;
+	const uint8_t *mcfg, *srat, *slit; // NULL without PCI, without cells
+	size_t fadt_length, madt_length, dsdt_length, mcfg_length, srat_length, slit_length;
 };
 
 static void write_tables(const struct vn_machine *machine, struct tables *tables)
 {
 	const struct vn_memory *memory = machine->memory;
 	struct veneer_error error = {{0}};
-	const uint8_t *rsdp, *xsdt;
+	const uint8_t *rsdp, *xsdt, *entry;
 	size_t length;
 	vn_gpa at;
 
@@ -121,10 +122,18 @@ static void write_tables(const struct vn_machine *machine, struct tables *tables
 	assert_int_equal(number(rsdp + 20, 4), 36);
 
 	xsdt = table_at(memory, number(rsdp + 24, 8), "XSDT", &length);
-	assert_int_equal(length, 36 + (machine->pci.size != 0 ? 3 : 2) * 8);
-	tables->mcfg = NULL;
-	if (machine->pci.size != 0)
-		tables->mcfg = table_at(memory, number(xsdt + 52, 8), "MCFG", &tables->mcfg_length);
+	entry = xsdt + 52; // behind FADT and MADT
+	tables->mcfg = tables->srat = tables->slit = NULL;
+	if (machine->pci.size != 0) {
+		tables->mcfg = table_at(memory, number(entry, 8), "MCFG", &tables->mcfg_length);
+		entry += 8;
+	}
+	if (machine->numa.cell_count != 0) {
+		tables->srat = table_at(memory, number(entry, 8), "SRAT", &tables->srat_length);
+		tables->slit = table_at(memory, number(entry + 8, 8), "SLIT", &tables->slit_length);
+		entry += 16;
+	}
+	assert_ptr_equal(entry, xsdt + length);
 	tables->fadt = table_at(memory, number(xsdt + 36, 8), "FACP", &tables->fadt_length);
 	tables->madt = table_at(memory, number(xsdt + 44, 8), "APIC", &tables->madt_length);
 	assert_int_equal(tables->fadt_length, 276);
@@ -257,6 +266,105 @@ static void mcfg_tells_configuration_space(void **state)
 	assert_int_equal(number(tables.mcfg + 54, 2), 0); // bus 0 alone
 }
 
+// Three cells, the second on both sides of the hole, and CPUs that take turns. The tables are written
+// into what is there already.
+static void add_cells(struct vn_machine *machine, struct vn_memory *memory)
+{
+	static const uint8_t distances[3][3] = {{10, 21, 31}, {21, 10, 17}, {32, 17, 10}};
+	static uint8_t cell_of[300];
+
+	memory->cell_count = 3;
+	memory->cells[0].parts[0] = (struct vn_memory_part){VN_GPA(0), 1ull << 30};
+	memory->cells[0].part_count = 1;
+	memory->cells[1].parts[0] = (struct vn_memory_part){VN_GPA(1ull << 30), 2ull << 30};
+	memory->cells[1].parts[1] = (struct vn_memory_part){VN_GPA(4ull << 30), 3ull << 30};
+	memory->cells[1].part_count = 2;
+	memory->cells[2].parts[0] = (struct vn_memory_part){VN_GPA(7ull << 30), 5ull << 30};
+	memory->cells[2].part_count = 1;
+	machine->memory = memory;
+	machine->numa.cell_count = 3;
+	machine->numa.cell_of = cell_of;
+	for (unsigned i = 0; i < machine->cpus; i++)
+		cell_of[i] = (uint8_t)(i % 3);
+	for (unsigned i = 0; i < 3; i++)
+		memcpy(machine->numa.distance[i], distances[i], 3);
+}
+
+static void srat_tells_who_is_where(void **state)
+{
+	static const struct {
+		unsigned cell;
+		uint64_t base, size;
+	} parts[] = {{0, 0, 1ull << 30}, {1, 1ull << 30, 2ull << 30}, {1, 4ull << 30, 3ull << 30},
+		{2, 7ull << 30, 5ull << 30}};
+	struct vn_machine machine = machine_of(6, *state);
+	struct vn_memory memory = *machine.memory;
+	const uint8_t *entry;
+	struct tables tables;
+
+	write_tables(&machine, &tables);
+	assert_null(tables.srat);
+	machine.topology = (struct vn_topology){2, 1, 3, 1, 0}; // ids 0 to 2 and 4 to 6
+	add_cells(&machine, &memory);
+	write_tables(&machine, &tables);
+	assert_int_equal(number(tables.srat + 36, 4), 1);
+	entry = tables.srat + 48;
+	for (unsigned i = 0; i < 6; i++, entry += 16) {
+		assert_int_equal(entry[0], 0);
+		assert_int_equal(entry[1], 16);
+		assert_int_equal(entry[2], i % 3);
+		assert_int_equal(entry[3], vn_topology_apic_id(&machine.topology, i));
+		assert_int_equal(number(entry + 4, 4), 1);
+		assert_int_equal(number(entry + 8, 8), 0);
+	}
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++, entry += 40) {
+		assert_int_equal(entry[0], 1);
+		assert_int_equal(entry[1], 40);
+		assert_int_equal(number(entry + 2, 4), parts[i].cell);
+		assert_int_equal(number(entry + 8, 8), parts[i].base);
+		assert_int_equal(number(entry + 16, 8), parts[i].size);
+		assert_int_equal(number(entry + 28, 4), 1);
+	}
+	assert_ptr_equal(entry, tables.srat + tables.srat_length);
+}
+
+static void srat_tells_wide_ids(void **state)
+{
+	struct vn_machine machine = machine_of(300, *state);
+	struct vn_memory memory = *machine.memory;
+	struct tables tables;
+	const uint8_t *entry;
+
+	add_cells(&machine, &memory);
+	write_tables(&machine, &tables);
+	entry = tables.srat + 48;
+	for (unsigned i = 0; i < 300; i++, entry += entry[1]) {
+		assert_int_equal(entry[0], i < 255 ? 0 : 2);
+		assert_int_equal(entry[1], i < 255 ? 16 : 24);
+		if (i < 255)
+			continue;
+		assert_int_equal(number(entry + 2, 2), 0);
+		assert_int_equal(number(entry + 4, 4), i % 3);
+		assert_int_equal(number(entry + 8, 4), i);
+		assert_int_equal(number(entry + 12, 4), 1);
+		assert_int_equal(number(entry + 16, 8), 0);
+	}
+	assert_ptr_equal(entry + 4 * 40, tables.srat + tables.srat_length);
+}
+
+static void slit_tells_distances(void **state)
+{
+	struct vn_machine machine = machine_of(6, *state);
+	struct vn_memory memory = *machine.memory;
+	struct tables tables;
+
+	add_cells(&machine, &memory);
+	write_tables(&machine, &tables);
+	assert_int_equal(tables.slit_length, 44 + 9);
+	assert_int_equal(number(tables.slit + 36, 8), 3);
+	assert_memory_equal(tables.slit + 44, "\12\25\37\25\12\21\40\21\12", 9);
+}
+
 // Real-mode code at F000:FFF0: mov dx, port; mov al, value; out dx, al; hlt; jmp back.
 static void bios_reset_entry_writes_the_register(void **state)
 {
@@ -365,6 +473,10 @@ static void make_directory(char *directory, const struct vn_machine *machine)
 	put(directory, "dsdt", tables.dsdt, tables.dsdt_length);
 	if (tables.mcfg)
 		put(directory, "mcfg", tables.mcfg, tables.mcfg_length);
+	if (tables.srat) {
+		put(directory, "srat", tables.srat, tables.srat_length);
+		put(directory, "slit", tables.slit, tables.slit_length);
+	}
 }
 
 // Run a shell command in the directory and keep the start of what it prints.
@@ -396,16 +508,20 @@ static void remove_directory(const char *directory)
 static void disassembles(void **state)
 {
 	static const char command[] =
-		"iasl -d facp.dat apic.dat dsdt.dat mcfg.dat && "
+		"iasl -d facp.dat apic.dat dsdt.dat mcfg.dat srat.dat slit.dat && "
+		"iasl -we srat.dsl && cmp -i 36 srat.dat srat.aml && "
+		"iasl -we slit.dsl && cmp -i 36 slit.dat slit.aml && "
 		"iasl -we mcfg.dsl && cmp -i 36 mcfg.dat mcfg.aml && "
 		"iasl -we facp.dsl && cmp -i 36 facp.dat facp.aml && "
 		"iasl -we apic.dsl && cmp -i 36 apic.dat apic.aml && iasl -we dsdt.dsl";
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
 	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, *state);
+	struct vn_memory memory = *machine.memory;
 	char output[16384];
 	int status;
 
 	need("iasl");
+	add_cells(&machine, &memory);
 	add_slot(&machine, 0);
 	add_pci(&machine);
 	make_directory(directory, &machine);
@@ -509,6 +625,9 @@ int main(void)
 		cmocka_unit_test(madt_lists_wide_ids),
 		cmocka_unit_test(madt_lists_ids_with_gaps),
 		cmocka_unit_test(mcfg_tells_configuration_space),
+		cmocka_unit_test(srat_tells_who_is_where),
+		cmocka_unit_test(srat_tells_wide_ids),
+		cmocka_unit_test(slit_tells_distances),
 		cmocka_unit_test(bios_reset_entry_writes_the_register),
 		cmocka_unit_test(dsdt_tells_slots),
 		cmocka_unit_test(refusals),

@@ -213,6 +213,31 @@ static void test_initrd_place(void **state)
 	free(kernel.data);
 }
 
+// The highest run of RAM that has room for it, not one that happens to be the first.
+static void test_initrd_among_gaps(void **state)
+{
+	(void)state;
+	struct bytes kernel = make_elf(ELF_LOW_LEAST);
+	struct bytes initrd = make_bytes(5 * MIB);
+	char path[PATH_SIZE];
+	int fd = make_file(&initrd, path, sizeof(path));
+	// 49 MiB, a gap of one, 7 MiB, another gap, 4 MiB: too little.
+	const struct veneer_cell cells[] = {{.size = 49 * MIB, .node = -1},
+		{.size = 7 * MIB, .node = -1}, {.size = 4 * MIB, .node = -1}};
+	const struct vn_memory_plan plan = {
+		.cells = cells, .cell_count = 3, .hole_start = VN_MAP_HOLE};
+	struct guest guest;
+	assert_int_equal(vn_memory_create_cells(&guest.memory, &plan, NULL), 0);
+	assert_int_equal(vn_boot_load(&guest.boot, &guest.memory, NULL, kernel.data, kernel.size,
+				 path, &guest.error),
+		0);
+	assert_int_equal(guest.boot.initrd_end, 57 * MIB);
+	vn_memory_destroy(&guest.memory);
+	close(fd);
+	free(initrd.data);
+	free(kernel.data);
+}
+
 // initrd_addr_max counts unless the kernel can do with anything; so does init_size.
 static void test_initrd_limits(void **state)
 {
@@ -542,6 +567,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_files),
 		cmocka_unit_test(test_shrinking_file),
 		cmocka_unit_test(test_initrd_place),
+		cmocka_unit_test(test_initrd_among_gaps),
 		cmocka_unit_test(test_initrd_limits),
 		cmocka_unit_test(test_wrong_initrd),
 		cmocka_unit_test(test_cmdline),

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "vmm/config.h"
+#include "vmm/cpuset.h"
 
 // A disk and a network as a header without the last members would have them.
 struct old_disk {
@@ -155,6 +156,80 @@ static void test_nets(void **state)
 	expect_net_error(&config, "another version");
 }
 
+static void test_no_cells(void **state)
+{
+	(void)state;
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_cell *cells;
+	size_t count;
+	config.cpus = 3;
+	config.memory = (struct veneer_memory){.size = 7, .hugepage_size = 5, .node = 2};
+	assert_int_equal(vn_config_cells(&cells, &count, &config, NULL), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(cells[0].cpus.bits[0], 7);
+	assert_int_equal(cells[0].size, 7);
+	assert_int_equal(cells[0].hugepage_size, 5);
+	assert_int_equal(cells[0].node, 2);
+	free(cells);
+}
+
+static void test_cells(void **state)
+{
+	(void)state;
+	struct veneer_cell given[2] = {
+		{.cpus = {.bits = {0xa}}, .size = 1 << 20, .node = -1},
+		{.cpus = {.bits = {0x5}}, .size = 2 << 20, .node = 0, .hugepage_size = 1 << 30},
+	};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_cell *cells;
+	size_t count;
+	config.cpus = 4;
+	config.memory.node = 3;
+	config.memory.hugepage_size = 2 << 20;
+	config.cells = given;
+	config.cell_count = 2;
+	assert_int_equal(vn_config_cells(&cells, &count, &config, NULL), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(cells[0].cpus.bits[0], 0xa);
+	assert_int_equal(cells[0].node, 3);
+	assert_int_equal(cells[0].hugepage_size, 2 << 20);
+	assert_int_equal(cells[1].node, 0);
+	assert_int_equal(cells[1].hugepage_size, 1 << 30);
+	assert_int_equal(cells[1].size, 2 << 20);
+	free(cells);
+}
+
+static void expect_cell_error(
+	const struct veneer_cell *given, size_t count, unsigned cpus, const char *text)
+{
+	struct veneer_error error = {""};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_cell *cells;
+	config.cpus = cpus;
+	config.cells = given;
+	config.cell_count = count;
+	assert_int_equal(vn_config_cells(&cells, &count, &config, &error), -EINVAL);
+	assert_null(cells);
+	if (!strstr(error.message, text))
+		fail_msg("'%s' does not speak of '%s'", error.message, text);
+}
+
+static void test_bad_cells(void **state)
+{
+	(void)state;
+	struct veneer_cell cells[VENEER_CELLS_MAX + 1] = {
+		{.cpus = {.bits = {0x3}}}, {.cpus = {.bits = {0xc}}}};
+	expect_cell_error(cells, VENEER_CELLS_MAX + 1, 4, "at most 8");
+	expect_cell_error(cells, 2, 3, "cell 1 has CPU 3; the guest's last CPU is 2");
+	expect_cell_error(cells, 2, 5, "CPU 4 is in none");
+	expect_cell_error(cells, 3, 4, "cell 2 has no CPUs");
+	vn_cpuset_add(&cells[1].cpus, 0);
+	expect_cell_error(cells, 2, 4, "CPU 0 is in cell 1 and in one before it");
+	cells[1].cpus = (struct veneer_cpuset){.bits = {0xc}};
+	vn_cpuset_add(&cells[0].cpus, VENEER_HOST_CPUS_MAX - 1);
+	expect_cell_error(cells, 2, 4, "cell 0 has CPU 1023");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +238,9 @@ int main(void)
 		cmocka_unit_test(test_default_queues),
 		cmocka_unit_test(test_bad_disks),
 		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_no_cells),
+		cmocka_unit_test(test_cells),
+		cmocka_unit_test(test_bad_cells),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

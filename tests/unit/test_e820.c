@@ -52,8 +52,28 @@ static void test_sizes(void **state)
 	}
 }
 
+// Runs with gaps between them, on both sides of the hole: as many as there can be.
+static void test_gaps(void **state)
+{
+	(void)state;
+	struct vn_memory memory = {.ram_count = VN_RAM_MAX};
+	for (unsigned i = 0; i < VN_RAM_MAX; i++) {
+		uint64_t start = i < 4 ? i * 512 * MIB : (i - 3) * 4 * GIB;
+		memory.ram[i] = (struct vn_ram){.start = VN_GPA(start), .size = 64 * MIB};
+	}
+	struct vn_e820_entry map[VN_E820_MAX];
+	assert_int_equal(vn_e820_build(&memory, map), VN_E820_MAX);
+	assert_entry(&map[2], MIB, 64 * MIB, VN_E820_RAM);
+	assert_entry(&map[5], 1536 * MIB, 1600 * MIB, VN_E820_RAM);
+	assert_entry(&map[6], 0xe0000000, 0xe0100000, VN_E820_RESERVED);
+	assert_entry(&map[7], 4 * GIB, 4 * GIB + 64 * MIB, VN_E820_RAM);
+	for (unsigned n = 1; n < VN_E820_MAX; n++)
+		assert_true(map[n].start >= map[n - 1].start + map[n - 1].size);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_sizes)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sizes), cmocka_unit_test(test_gaps)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

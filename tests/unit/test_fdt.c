@@ -22,6 +22,8 @@ static const struct vn_memory small_memory = {
 	.ram = {{.start = {0}, .size = 256 * MIB}},
 	.ram_count = 1,
 	.size = 256 * MIB,
+	.cells = {{.parts = {{{0}, 256 * MIB}}, .part_count = 1}},
+	.cell_count = 1,
 };
 
 static const struct vn_memory large_memory = {
@@ -29,6 +31,9 @@ static const struct vn_memory large_memory = {
 		{.start = {VN_MAP_HIGH_RAM}, .size = 5120 * MIB}},
 	.ram_count = 2,
 	.size = VN_MAP_HOLE + 5120 * MIB,
+	.cells = {{.parts = {{{0}, VN_MAP_HOLE}, {{VN_MAP_HIGH_RAM}, 5120 * MIB}},
+		.part_count = 2}},
+	.cell_count = 1,
 };
 
 static struct vn_machine machine_of(unsigned cpus, const struct vn_memory *memory)
@@ -215,6 +220,54 @@ static void describes_memory(void **state)
 	free(blob);
 }
 
+// Two cells, of which the second is on both sides of the hole, and three CPUs.
+static void add_cells(struct vn_machine *machine, struct vn_memory *memory)
+{
+	static const uint8_t cell_of[VENEER_CPUS_MAX] = {1, 0, 1};
+
+	*memory = (struct vn_memory){
+		.cells = {{.parts = {{{0}, 1024 * MIB}}, .part_count = 1},
+			{.parts = {{{1024 * MIB}, 2048 * MIB}, {{VN_MAP_HIGH_RAM}, 512 * MIB}},
+				.part_count = 2}},
+		.cell_count = 2,
+	};
+	machine->memory = memory;
+	machine->numa = (struct vn_machine_numa){
+		.cell_count = 2, .cell_of = cell_of, .distance = {{10, 21}, {22, 10}}};
+}
+
+static void describes_cells(void **state)
+{
+	static const uint32_t distances[] = {0, 0, 10, 0, 1, 21, 1, 0, 22, 1, 1, 10};
+	static const struct {
+		const char *path;
+		uint32_t cell;
+	} nodes[] = {{"/cpus/cpu@0", 1}, {"/cpus/cpu@1", 0}, {"/cpus/cpu@2", 1}, {"/memory@0", 0},
+		{"/memory@40000000", 1}, {"/memory@100000000", 1}};
+	struct vn_machine machine = machine_of(3, &small_memory);
+	struct vn_memory memory;
+	const void *matrix;
+	void *blob;
+
+	(void)state;
+	blob = build(&machine);
+	assert_null(fdt_getprop(blob, fdt_path_offset(blob, "/memory@0"), "numa-node-id", NULL));
+	assert_int_equal(fdt_path_offset(blob, "/distance-map"), -FDT_ERR_NOTFOUND);
+	free(blob);
+	add_cells(&machine, &memory);
+	blob = build(&machine);
+	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+		assert_int_equal(
+			u32_at(property(blob, nodes[i].path, "numa-node-id", 4), 0), nodes[i].cell);
+	check_reg(blob, "/memory@40000000", 1024 * MIB, 2048 * MIB);
+	check_reg(blob, "/memory@100000000", VN_MAP_HIGH_RAM, 512 * MIB);
+	check_string(blob, "/distance-map", "compatible", "numa-distance-map-v1");
+	matrix = property(blob, "/distance-map", "distance-matrix", sizeof(distances));
+	for (unsigned i = 0; i < sizeof(distances) / sizeof(distances[0]); i++)
+		assert_int_equal(u32_at(matrix, i), distances[i]);
+	free(blob);
+}
+
 static void describes_devices(void **state)
 {
 	(void)state;
@@ -313,7 +366,9 @@ static void too_large(void **state)
 static void *largest(char *cmdline)
 {
 	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, &large_memory);
+	struct vn_memory memory;
 
+	add_cells(&machine, &memory);
 	memset(cmdline, 'x', VN_MAP_CMDLINE_MAX - 1);
 	cmdline[VN_MAP_CMDLINE_MAX - 1] = '\0';
 	machine.cmdline = cmdline;
@@ -366,6 +421,7 @@ int main(void)
 		cmocka_unit_test(describes_cpus),
 		cmocka_unit_test(maps_cpus),
 		cmocka_unit_test(describes_memory),
+		cmocka_unit_test(describes_cells),
 		cmocka_unit_test(describes_devices),
 		cmocka_unit_test(describes_platform),
 		cmocka_unit_test(describes_pci),
