@@ -57,11 +57,17 @@ static const char RUN_HELP[] =
 	"                        poll: keeps it, without an exit; mwait: the same, and chooses\n"
 	"                        C-states. halt-poll-ns: how long KVM waits before it lets go,\n"
 	"                        in nanoseconds. pit=on adds an i8254 timer\n"
-	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock]\n"
+	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock][,merge=on|off]\n"
 	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
 	"no\n"
-	"                        other. prealloc: all of it before the start. lock: never swapped\n"
+	"                        other. prealloc: all of it before the start. lock: the same, and\n"
+	"                        never swapped. merge: KSM may merge its pages with equal ones\n"
+	"  --numa cell=N,cpus=LIST,memory=SIZE[,node=N][,hugepages=2M|1G]\n"
+	"                        a NUMA cell of the guest, numbered from 0: which of its CPUs, "
+	"how\n"
+	"                        much of its memory, of which host node. Repeatable; all CPUs and\n"
+	"                        all memory are in one of them\n"
 	"  -d, --disk PATH[,readonly][,cache=MODE][,queues=N][,poll-us=N][,serial=S]\n"
 	"                        a raw file or block device as a virtio disk; repeatable. cache:\n"
 	"                        writeback (default) uses the host's page cache, none goes around\n"
@@ -286,6 +292,8 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.idle = options->idle;
 	config.halt_poll_ns = options->halt_poll_ns;
 	config.memory = options->memory;
+	config.cells = options->cells;
+	config.cell_count = options->cell_count;
 	config.disks = options->disks;
 	config.disk_count = options->disk_count;
 	config.nets = options->nets;

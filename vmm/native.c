@@ -156,6 +156,22 @@ static void measure_latency(
 	add(text, key, best_round(&job) / (double)steps);
 }
 
+// The guest measures where it is loaded, which is in its first cell.
+static struct veneer_memory measured_memory(const struct options *options)
+{
+	struct veneer_memory memory = options->memory;
+	const struct veneer_cell *cell = &options->cells[0];
+
+	if (options->cell_count == 0)
+		return memory;
+	memory.size = cell->size;
+	if (cell->hugepage_size)
+		memory.hugepage_size = cell->hugepage_size;
+	if (cell->node >= 0)
+		memory.node = cell->node;
+	return memory;
+}
+
 static void measure_memory(struct text *text, const struct veneer_memory *memory)
 {
 	uint64_t available = memory->size > GUEST_OVERHEAD ? memory->size - GUEST_OVERHEAD : 0;
@@ -361,6 +377,7 @@ char *native_cmdline(const struct options *options)
 {
 	const char *cmdline = options->cmdline ? options->cmdline : "";
 	unsigned parts = parts_of(cmdline);
+	struct veneer_memory memory = measured_memory(options);
 	struct text text = {0};
 
 	text.stream = open_memstream(&text.data, &text.size);
@@ -370,7 +387,7 @@ char *native_cmdline(const struct options *options)
 	if (parts & PART_CPU)
 		measure_cpu(&text);
 	if (parts & PART_MEMORY)
-		measure_memory(&text, &options->memory);
+		measure_memory(&text, &memory);
 	if ((parts & PART_DISK) && options->disk_count)
 		measure_disk(&text, &options->disks[0]);
 	if (fclose(text.stream) != 0) {

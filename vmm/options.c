@@ -30,6 +30,7 @@
 
 enum {
 	OPTION_NET = LONG_ONLY_FIRST,
+	OPTION_NUMA,
 	OPTION_RNG,
 	OPTION_TRANSPORT,
 	OPTION_SERIAL,
@@ -46,6 +47,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"cmdline", required_argument, NULL, 'a'},
 	{"cpus", required_argument, NULL, 'c'},
 	{"memory", required_argument, NULL, 'm'},
+	{"numa", required_argument, NULL, OPTION_NUMA},
 	{"disk", required_argument, NULL, 'd'},
 	{"net", required_argument, NULL, OPTION_NET},
 	{"rng", required_argument, NULL, OPTION_RNG},
@@ -59,8 +61,8 @@ static const struct option LONG_OPTIONS[] = {
 };
 
 #define RUN_CHOICES                                                                                \
-	"--kernel, --initrd, --cmdline, --cpus, --memory, --disk, --net, --rng, --transport, "     \
-	"--serial, --timeout, --dump-dtb, --reboot, --help"
+	"--kernel, --initrd, --cmdline, --cpus, --memory, --numa, --disk, --net, --rng, "          \
+	"--transport, --serial, --timeout, --dump-dtb, --reboot, --help"
 
 __attribute__((format(printf, 2, 3))) static int fail(
 	struct veneer_error *error, const char *format, ...)
@@ -94,7 +96,7 @@ static int parse_digits(const char *text, uint64_t max, const char **end, uint64
 	*value = 0;
 	for (; *at >= '0' && *at <= '9'; at++) {
 		uint64_t digit = (uint64_t)(*at - '0');
-		if (sum > (max - digit) / 10)
+		if (digit > max || sum > (max - digit) / 10)
 			return -ERANGE;
 		sum = sum * 10 + digit;
 	}
@@ -178,6 +180,22 @@ static int words_split(
 	}
 	*to = '\0';
 	return 0;
+}
+
+// A list's commas are the same as those between words: a word that begins with a digit goes on with
+// the list before it.
+static void words_join_lists(struct words *words)
+{
+	unsigned count = 1;
+
+	for (unsigned i = 1; i < words->count; i++) {
+		char *word = words->words[i];
+		if (*word >= '0' && *word <= '9')
+			word[-1] = ',';
+		else
+			words->words[count++] = word;
+	}
+	words->count = count;
 }
 
 // The value of `word` if it is NAME=VALUE.
@@ -304,31 +322,65 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 	return ret;
 }
 
+static int parse_hugepages(
+	uint64_t *size, const char *option, const char *value, struct veneer_error *error)
+{
+	if (strcmp(value, "2M") == 0)
+		*size = 2 * MIB;
+	else if (strcmp(value, "1G") == 0)
+		*size = GIB;
+	else
+		return fail(error, "%s: hugepages='%s' is neither 2M nor 1G", option, value);
+	return 0;
+}
+
+static int parse_node(int *node, const char *option, const char *value, struct veneer_error *error)
+{
+	uint64_t number;
+
+	if (parse_number(value, INT_MAX, &number) < 0)
+		return fail(error, "%s: node='%s' is not the number of a NUMA node", option, value);
+	*node = (int)number;
+	return 0;
+}
+
+static int parse_memory_size(
+	uint64_t *size, const char *option, const char *value, struct veneer_error *error)
+{
+	int ret = parse_size(value, size);
+
+	if (ret == -ERANGE)
+		return fail(error, "%s: '%s' is more than 64 bits hold", option, value);
+	if (ret < 0)
+		return fail(
+			error, "%s: '%s' is not a size: a number, then K, M or G", option, value);
+	if (*size < MEMORY_MIN)
+		return fail(error,
+			"%s: '%s' is less than 1M; sizes are in bytes unless K, M or G follows",
+			option, value);
+	return 0;
+}
+
 static int parse_memory_word(
 	struct veneer_memory *memory, const char *word, struct veneer_error *error)
 {
 	const char *value;
-	uint64_t number;
 
-	if ((value = value_of(word, "hugepages"))) {
-		if (strcmp(value, "2M") == 0)
-			memory->hugepage_size = 2 * MIB;
-		else if (strcmp(value, "1G") == 0)
-			memory->hugepage_size = GIB;
-		else
-			return fail(error, "--memory: hugepages='%s' is neither 2M nor 1G", value);
-	} else if ((value = value_of(word, "node"))) {
-		if (parse_number(value, INT_MAX, &number) < 0)
-			return fail(error, "--memory: node='%s' is not the number of a NUMA node",
-				value);
-		memory->node = (int)number;
+	if ((value = value_of(word, "hugepages")))
+		return parse_hugepages(&memory->hugepage_size, "--memory", value, error);
+	if ((value = value_of(word, "node")))
+		return parse_node(&memory->node, "--memory", value, error);
+	if ((value = value_of(word, "merge"))) {
+		if (parse_switch(value, &memory->merge) < 0)
+			return fail(error, "--memory: merge='%s' is neither on nor off", value);
 	} else if (strcmp(word, "prealloc") == 0) {
 		memory->prealloc = true;
 	} else if (strcmp(word, "lock") == 0) {
 		memory->lock = true;
 	} else {
 		return unknown_word(error, "--memory", word,
-			"hugepages=2M, hugepages=1G, node=N, prealloc or lock");
+			"hugepages=2M, hugepages=1G, node=N, prealloc, lock, merge=on or "
+			"merge=off");
 	}
 	return 0;
 }
@@ -341,22 +393,111 @@ static int parse_memory(struct options *options, const char *argument, struct ve
 
 	if (ret < 0)
 		return ret;
-	int size = parse_size(words.words[0], &memory.size);
-	if (size == -ERANGE)
-		ret = fail(error, "--memory: '%s' is more than 64 bits hold", words.words[0]);
-	else if (size < 0)
-		ret = fail(error, "--memory: '%s' is not a size: a number, then K, M or G",
-			words.words[0]);
-	else if (memory.size < MEMORY_MIN)
-		ret = fail(error,
-			"--memory: '%s' is less than 1M; sizes are in bytes unless K, M or G "
-			"follows",
-			words.words[0]);
+	ret = parse_memory_size(&memory.size, "--memory", words.words[0], error);
 	for (unsigned i = 1; i < words.count && ret == 0; i++)
 		ret = parse_memory_word(&memory, words.words[i], error);
 	words_free(&words);
 	options->memory = memory;
+	options->memory_given = true;
 	return ret;
+}
+
+// One cell as it is parsed; -1, 0 or NULL: not there.
+struct cell_words {
+	int number;
+	const char *cpus;
+	uint64_t size;
+	uint64_t hugepage_size;
+	int node;
+};
+
+static int parse_cell_word(struct cell_words *cell, const char *word, struct veneer_error *error)
+{
+	const char *value;
+	uint64_t number;
+
+	if ((value = value_of(word, "cpus"))) {
+		cell->cpus = value;
+	} else if ((value = value_of(word, "memory"))) {
+		return parse_memory_size(&cell->size, "--numa: memory", value, error);
+	} else if ((value = value_of(word, "node"))) {
+		return parse_node(&cell->node, "--numa", value, error);
+	} else if ((value = value_of(word, "hugepages"))) {
+		return parse_hugepages(&cell->hugepage_size, "--numa", value, error);
+	} else if ((value = value_of(word, "cell"))) {
+		if (parse_number(value, VENEER_CELLS_MAX - 1, &number) < 0)
+			return fail(error, "--numa: cell='%s' is not a number from 0 to %d", value,
+				VENEER_CELLS_MAX - 1);
+		cell->number = (int)number;
+	} else {
+		return unknown_word(error, "--numa", word,
+			"cell=N, cpus=LIST, memory=SIZE, node=N, hugepages=2M or hugepages=1G");
+	}
+	return 0;
+}
+
+static int add_cell(
+	struct options *options, const struct cell_words *cell, struct veneer_error *error)
+{
+	struct veneer_error reason;
+	struct veneer_cell *to = &options->cells[cell->number];
+
+	if (options->cells_given & 1u << cell->number)
+		return fail(error, "--numa: cell %d is there twice", cell->number);
+	*to = (struct veneer_cell){
+		.size = cell->size, .hugepage_size = cell->hugepage_size, .node = cell->node};
+	if (veneer_cpuset_parse(&to->cpus, cell->cpus, &reason) < 0)
+		return fail(error, "--numa: cpus=%s", reason.message);
+	options->cells_given |= 1u << cell->number;
+	options->cell_count++;
+	return 0;
+}
+
+static int parse_numa(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct cell_words cell = {.number = -1, .node = -1};
+	struct words words;
+	int ret = words_split(&words, "--numa", argument, error);
+
+	if (ret < 0)
+		return ret;
+	words_join_lists(&words);
+	for (unsigned i = 0; i < words.count && ret == 0; i++)
+		ret = parse_cell_word(&cell, words.words[i], error);
+	if (ret == 0 && (cell.number < 0 || !cell.cpus || cell.size == 0))
+		ret = fail(error,
+			"--numa %s: a cell needs a number, CPUs and memory, such as "
+			"cell=0,cpus=0-3,memory=4G",
+			argument);
+	if (ret == 0)
+		ret = add_cell(options, &cell, error);
+	words_free(&words);
+	return ret;
+}
+
+// Once all options are known.
+static int judge_cells(struct options *options, struct veneer_error *error)
+{
+	uint64_t size = 0;
+
+	if (options->cell_count == 0)
+		return 0;
+	for (unsigned i = 0; i < options->cell_count; i++) {
+		if (!(options->cells_given & 1u << i))
+			return fail(error,
+				"--numa: %u cells are numbered from 0 to %u; there is no cell %u",
+				options->cell_count, options->cell_count - 1, i);
+		if (options->cells[i].size > UINT64_MAX - size)
+			return fail(error, "--numa: the cells have more memory than 64 bits hold");
+		size += options->cells[i].size;
+	}
+	if (options->memory_given && options->memory.size != size)
+		return fail(error,
+			"--memory says %" PRIu64 "K, but the cells of --numa have %" PRIu64
+			"K together",
+			(uint64_t)(options->memory.size / KIB), (uint64_t)(size / KIB));
+	options->memory.size = size;
+	return 0;
 }
 
 static int parse_cache(struct veneer_disk *disk, const char *value, struct veneer_error *error)
@@ -727,6 +868,8 @@ static int parse_option(
 		return parse_memory(options, argument, error);
 	case 'd':
 		return parse_disk(options, argument, error);
+	case OPTION_NUMA:
+		return parse_numa(options, argument, error);
 	case OPTION_NET:
 		return parse_net(options, argument, error);
 	case OPTION_RNG:
@@ -827,7 +970,7 @@ static int parse_run(
 
 	if (!options->rng_given)
 		options->rng = options->kernel != NULL;
-	return ret;
+	return ret == 0 && options->action == ACTION_RUN ? judge_cells(options, error) : ret;
 }
 
 int options_parse(struct options *options, int argc, char *const argv[], struct veneer_error *error)

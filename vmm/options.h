@@ -31,7 +31,11 @@ struct options {
 	bool pit;
 	enum veneer_idle idle;
 	int64_t halt_poll_ns; // -1: the host's
-	struct veneer_memory memory;
+	struct veneer_memory memory; // its size is the cells' together where there are any
+	bool memory_given;
+	struct veneer_cell cells[VENEER_CELLS_MAX];
+	unsigned cell_count;
+	unsigned cells_given; // bit i: cell i
 	struct veneer_disk *disks;
 	size_t disk_count;
 	struct veneer_net *nets;

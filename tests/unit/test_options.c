@@ -119,6 +119,35 @@ static const struct bad bad_lines[] = {
 		 "27,28,29,30,31,32"},
 		"1,2,3", "too many"},
 
+	{{"run", "-m", "1G,merge"}, "'merge'", "merge=on"},
+	{{"run", "-m", "1G,merge=yes"}, "'yes'", "on nor off"},
+
+	{{"run", "--numa", ""}, "''", "cell=N, cpus=LIST"},
+	{{"run", "--numa", "cell=0"}, "cell=0", "cell=0,cpus=0-3,memory=4G"},
+	{{"run", "--numa", "cpus=0,memory=1G"}, "cpus=0,memory=1G", "a number"},
+	{{"run", "--numa", "cell=0,memory=1G"}, "cell=0,memory=1G", "CPUs"},
+	{{"run", "--numa", "cell=0,cpus=0"}, "cell=0,cpus=0", "memory"},
+	{{"run", "--numa", "cell=8,cpus=0,memory=1G"}, "'8'", "0 to 7"},
+	{{"run", "--numa", "cell=,cpus=0,memory=1G"}, "''", "0 to 7"},
+	{{"run", "--numa", "cell=0,5,cpus=0,memory=1G"}, "'0,5'", "0 to 7"},
+	{{"run", "--numa", "cell=0,cpus=x,memory=1G"}, "'x'", "0-3,8"},
+	{{"run", "--numa", "cell=0,cpus=3-1,memory=1G"}, "'3-1'", "0-3,8"},
+	{{"run", "--numa", "cell=0,cpus=0,2-,memory=1G"}, "'0,2-'", "0-3,8"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1"}, "'1'", "K, M or G"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1T"}, "'1T'", "K, M or G"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G,node=x"}, "'x'", "NUMA node"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G,hugepages=4K"}, "'4K'", "2M nor 1G"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G,prealloc"}, "'prealloc'", "node=N"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G", "--numa", "cell=0,cpus=1,memory=1G"},
+		"cell 0", "twice"},
+	{{"run", "--numa", "cell=1,cpus=0,memory=1G"}, "1 cells", "no cell 0"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G", "--numa", "cell=2,cpus=1,memory=1G"},
+		"2 cells", "no cell 1"},
+	{{"run", "-m", "2G", "--numa", "cell=0,cpus=0,memory=1G"}, "2097152K", "1048576K together"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=17179869183G", "--numa",
+		 "cell=1,cpus=1,memory=1G"},
+		"--numa", "64 bits"},
+
 	{{"run", "-d", ""}, "''", "path"},
 	{{"run", "-d", ",readonly"}, "''", "path"},
 	{{"run", "-d", "a,"}, "''", "readonly"},
@@ -332,6 +361,31 @@ static void test_memory(void **state)
 	assert_int_equal(options.memory.hugepage_size, 2 * MIB);
 	assert_int_equal(options.memory.node, -1);
 	assert_false(options.memory.lock);
+	assert_false(options.memory.merge);
+	assert_true(GOOD("run", "-m", "1G,merge=on").memory.merge);
+	assert_false(GOOD("run", "-m", "1G,merge=on,merge=off").memory.merge);
+}
+
+static void test_numa(void **state)
+{
+	struct options options = GOOD("run", "--numa", "cell=1,cpus=1,3-5,node=2,memory=2G",
+		"--numa", "memory=512M,hugepages=2M,cpus=0,2,cell=0");
+
+	(void)state;
+	assert_int_equal(options.cell_count, 2);
+	assert_int_equal(options.cells[0].cpus.bits[0], 0x5);
+	assert_int_equal(options.cells[0].size, 512 * MIB);
+	assert_int_equal(options.cells[0].hugepage_size, 2 * MIB);
+	assert_int_equal(options.cells[0].node, -1);
+	assert_int_equal(options.cells[1].cpus.bits[0], 0x3a);
+	assert_int_equal(options.cells[1].size, 2 * GIB);
+	assert_int_equal(options.cells[1].hugepage_size, 0);
+	assert_int_equal(options.cells[1].node, 2);
+	assert_int_equal(options.memory.size, 2 * GIB + 512 * MIB);
+	options = GOOD("run", "--numa", "cell=0,cpus=0,memory=1G", "-m", "1G,prealloc");
+	assert_int_equal(options.memory.size, GIB);
+	assert_true(options.memory.prealloc);
+	assert_int_equal(GOOD("run").cell_count, 0);
 }
 
 static void test_disks(void **state)
@@ -453,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_numa),
 		cmocka_unit_test(test_disks),
 		cmocka_unit_test(test_disk_queues),
 		cmocka_unit_test(test_nets),
