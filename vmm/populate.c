@@ -139,12 +139,14 @@ static void start_team(struct team *team)
 	}
 }
 
-// Until no thread runs. Called with the lock, which is released while `progress` runs.
+// Until no thread runs; the last call of `progress` comes after that. Called with the lock, which is
+// released while `progress` runs.
 static void watch(struct work *work, veneer_progress_fn progress, void *opaque)
 {
 	struct timespec next;
+	bool running;
 	clock_gettime(CLOCK_MONOTONIC, &next);
-	while (work->running > 0) {
+	do {
 		next.tv_nsec += INTERVAL_NS;
 		if (next.tv_nsec >= NS_PER_S) {
 			next.tv_nsec -= NS_PER_S;
@@ -153,14 +155,13 @@ static void watch(struct work *work, veneer_progress_fn progress, void *opaque)
 		while (work->running > 0 &&
 			pthread_cond_timedwait(&work->changed, &work->lock, &next) != ETIMEDOUT)
 			;
-		if (!progress)
-			continue;
+		running = work->running > 0;
 		uint64_t done = work->done;
 		pthread_mutex_unlock(&work->lock);
-		if (!progress(opaque, done, work->total))
+		if (progress && !progress(opaque, done, work->total))
 			stop(work, -ECANCELED, 0);
 		pthread_mutex_lock(&work->lock);
-	}
+	} while (running);
 }
 
 static void populate_with_threads(struct team *teams, unsigned count, struct work *work,
