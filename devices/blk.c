@@ -524,15 +524,29 @@ static void describe(struct vn_blk *blk, const struct vn_memory *memory, const s
 
 struct attachment {
 	struct blk_queue *queue;
-	int code;
+	int file, memory; // 0 or a negative errno
 };
+
+// Guest memory is registered where that saves pinning it for each request, and where it exists
+// already: pinning it all would make what the guest may never use.
+static int register_memory(struct blk_queue *queue)
+{
+	const struct vn_memory *memory = queue->blk->device.memory;
+	if (!queue->blk->backend->direct || !memory->stays)
+		return 0;
+	struct iovec runs[VN_RAM_MAX];
+	for (unsigned i = 0; i < memory->ram_count; i++)
+		runs[i] = (struct iovec){memory->ram[i].host, memory->ram[i].size};
+	return vn_ioloop_register_memory(queue->loop, runs, memory->ram_count);
+}
 
 static void attach_on_loop(void *arg)
 {
 	struct attachment *attachment = arg;
 	struct blk_queue *queue = attachment->queue;
 	struct vn_blk_backend *backend = queue->blk->backend;
-	attachment->code = backend->ops->attach(backend, queue->loop);
+	attachment->file = backend->ops->attach(backend, queue->loop);
+	attachment->memory = register_memory(queue);
 }
 
 static int create_loop(struct blk_queue *queue, struct veneer_error *error)
@@ -545,11 +559,19 @@ static int create_loop(struct blk_queue *queue, struct veneer_error *error)
 		return code;
 	struct attachment attachment = {.queue = queue};
 	vn_ioloop_call(queue->loop, attach_on_loop, &attachment);
-	if (attachment.code == 0)
+	if (attachment.memory < 0 && queue->index == 0)
+		vn_note(blk->device.log,
+			"%s: guest memory is not registered with io_uring, which pins it for each "
+			"request instead: %s%s",
+			blk->name, strerror(-attachment.memory),
+			attachment.memory == -ENOMEM
+				? "; raise the limit of locked memory (ulimit -l)"
+				: "");
+	if (attachment.file == 0)
 		return 0;
 	vn_ioloop_destroy(queue->loop);
-	return vn_fail(error, attachment.code, "%s: io_uring does not take its file: %s", blk->name,
-		strerror(-attachment.code));
+	return vn_fail(error, attachment.file, "%s: io_uring does not take its file: %s", blk->name,
+		strerror(-attachment.file));
 }
 
 static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error *error)

@@ -74,6 +74,7 @@ struct vn_blk_backend {
 	bool discards; // takes VN_BLK_DISCARD
 	bool zeroes; // takes VN_BLK_ZERO
 	bool readonly;
+	bool direct; // transfers go straight to guest memory, which the host pins for each
 	bool write_cache; // writes that are not `stable` need a flush to be so
 };
 

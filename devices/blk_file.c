@@ -30,7 +30,6 @@ struct blk_file {
 	struct vn_blk_backend backend;
 	char *path; // for messages
 	int fd;
-	bool direct;
 	bool device; // a block device
 	bool unsafe; // nothing need be stable
 	uint32_t memory_align; // of buffers for O_DIRECT; a power of two
@@ -80,11 +79,18 @@ static void transfer(struct blk_file *file, struct vn_blk_io *io)
 		count = 1;
 	}
 	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
-	if (io->kind == VN_BLK_READ)
-		io_uring_prep_readv2(sqe, file->fd, iov, count, io->offset, 0);
+	if (io->kind == VN_BLK_READ && count == 1)
+		io_uring_prep_read(
+			sqe, file->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
+	else if (io->kind == VN_BLK_READ)
+		io_uring_prep_readv(sqe, file->fd, iov, count, io->offset);
+	else if (count == 1)
+		io_uring_prep_write(
+			sqe, file->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
 	else
-		io_uring_prep_writev2(
-			sqe, file->fd, iov, count, io->offset, io->stable ? RWF_DSYNC : 0);
+		io_uring_prep_writev(sqe, file->fd, iov, count, io->offset);
+	if (io->kind == VN_BLK_WRITE && io->stable)
+		sqe->rw_flags = RWF_DSYNC;
 	vn_ioloop_use_registered(io->loop, sqe);
 }
 
@@ -107,7 +113,7 @@ static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
 	advance(io, size);
 	if (io->size == 0)
 		finish(io, 0, NULL);
-	else if (size == 0 || (file->direct && size % file->backend.block_size != 0))
+	else if (size == 0 || (file->backend.direct && size % file->backend.block_size != 0))
 		finish(io, -EIO, io->kind == VN_BLK_READ ? "the file has become shorter" : NULL);
 	else
 		transfer(file, io);
@@ -123,12 +129,13 @@ static void flushed(struct vn_ioloop_op *op, int result, uint32_t flags)
 static void submit_transfer(struct blk_file *file, struct vn_blk_io *io)
 {
 	io->op.complete = transferred;
-	if (file->direct && ((io->offset | io->size) & (file->backend.block_size - 1)) != 0) {
+	if (file->backend.direct &&
+		((io->offset | io->size) & (file->backend.block_size - 1)) != 0) {
 		finish(io, -EINVAL,
 			"O_DIRECT: offset and size are not multiples of the block size");
 		return;
 	}
-	if (file->direct && !is_aligned(file, io)) {
+	if (file->backend.direct && !is_aligned(file, io)) {
 		size_t align =
 			file->memory_align > sizeof(void *) ? file->memory_align : sizeof(void *);
 		int code = posix_memalign(&io->bounce.iov_base, align, VN_BLK_BOUNCE_MAX);
@@ -445,14 +452,15 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	if (code < 0)
 		return code;
 	int flags = O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR);
-	file->direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
-	file->fd = open(disk->path, flags | (file->direct ? O_DIRECT : 0));
+	file->backend.direct =
+		disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
+	file->fd = open(disk->path, flags | (file->backend.direct ? O_DIRECT : 0));
 	if (file->fd < 0)
 		return open_failure(disk, -errno, error);
 	code = lock(file, disk, log, error);
 	if (code == 0)
 		code = measure(file, disk, error);
-	if (code == 0 && file->direct)
+	if (code == 0 && file->backend.direct)
 		code = measure_direct(file, disk, error);
 	if (code == 0)
 		code = refresh(&file->backend, error);

@@ -19,6 +19,16 @@
 // Completions handled before the hooks flush, so that a busy queue cannot keep others waiting.
 #define BATCH 64
 
+// The most that the kernel takes as one buffer.
+#define BUFFER_MAX ((size_t)1 << 30)
+
+// A run of registered memory: buffers of BUFFER_MAX, but for the last, from number `first` on.
+struct run {
+	const char *base;
+	size_t size;
+	unsigned first;
+};
+
 // A call from another thread; lives on that thread's stack until `done`.
 struct call {
 	void (*fn)(void *arg);
@@ -34,6 +44,8 @@ struct vn_ioloop {
 	struct vn_ioloop_event wake;
 	bool awake; // the next turn waits for nothing
 	int file; // registered as number 0, or -1
+	struct run *runs;
+	unsigned run_count;
 	bool called; // somebody has left a call
 	bool stop;
 	uint64_t now; // nanoseconds; 0 until someone asks in this turn
@@ -151,7 +163,9 @@ static void *run(void *arg)
 			run_calls(loop);
 	}
 	vn_ioloop_unwatch(&loop->wake);
-	// The kernel takes a ring apart in its own time; the file, and the lock on it, go now.
+	// The kernel takes a ring apart in its own time; what it holds of memory, and the file's lock, go now.
+	if (loop->run_count > 0)
+		io_uring_unregister_buffers(&loop->ring);
 	if (loop->file >= 0)
 		io_uring_unregister_files(&loop->ring);
 	io_uring_queue_exit(&loop->ring);
@@ -222,6 +236,7 @@ void vn_ioloop_destroy(struct vn_ioloop *loop)
 	close(loop->wake.fd);
 	pthread_cond_destroy(&loop->changed);
 	pthread_mutex_destroy(&loop->lock);
+	free(loop->runs);
 	free(loop);
 }
 
@@ -273,12 +288,69 @@ int vn_ioloop_register_file(struct vn_ioloop *loop, int fd)
 	return code;
 }
 
+// Cut the runs into as many buffers as they take, and count them; `buffers` may be NULL.
+static unsigned cut(struct iovec *buffers, const struct run *runs, unsigned count)
+{
+	unsigned number = 0;
+	for (unsigned i = 0; i < count; i++)
+		for (size_t at = 0; at < runs[i].size; at += BUFFER_MAX, number++) {
+			size_t left = runs[i].size - at;
+			if (buffers)
+				buffers[number] =
+					(struct iovec){(char *)(uintptr_t)runs[i].base + at,
+						left < BUFFER_MAX ? left : BUFFER_MAX};
+		}
+	return number;
+}
+
+int vn_ioloop_register_memory(struct vn_ioloop *loop, const struct iovec *runs, unsigned count)
+{
+	loop->runs = calloc(count, sizeof(*loop->runs));
+	if (!loop->runs)
+		return -ENOMEM;
+	for (unsigned i = 0; i < count; i++)
+		loop->runs[i] =
+			(struct run){runs[i].iov_base, runs[i].iov_len, cut(NULL, loop->runs, i)};
+	unsigned number = cut(NULL, loop->runs, count);
+	struct iovec *buffers = calloc(number, sizeof(*buffers));
+	if (!buffers)
+		return -ENOMEM;
+	cut(buffers, loop->runs, count);
+	int code = io_uring_register_buffers(&loop->ring, buffers, number);
+	free(buffers);
+	if (code == 0)
+		loop->run_count = count;
+	return code;
+}
+
+// The number of the buffer that holds all of [at, at + size), or -1.
+static int buffer_of(const struct vn_ioloop *loop, const char *at, size_t size)
+{
+	for (unsigned i = 0; i < loop->run_count; i++) {
+		const struct run *run = &loop->runs[i];
+		if (at < run->base || at >= run->base + run->size)
+			continue;
+		size_t offset = (size_t)(at - run->base);
+		bool within = size <= run->size - offset &&
+			      offset / BUFFER_MAX == (offset + size - 1) / BUFFER_MAX;
+		return within ? (int)(run->first + offset / BUFFER_MAX) : -1;
+	}
+	return -1;
+}
+
 void vn_ioloop_use_registered(const struct vn_ioloop *loop, struct io_uring_sqe *sqe)
 {
 	if (sqe->fd == loop->file) {
 		sqe->fd = 0;
 		sqe->flags |= IOSQE_FIXED_FILE;
 	}
+	if (sqe->opcode != IORING_OP_READ && sqe->opcode != IORING_OP_WRITE)
+		return;
+	int buffer = buffer_of(loop, (const char *)(uintptr_t)sqe->addr, sqe->len);
+	if (buffer < 0)
+		return;
+	sqe->opcode = sqe->opcode == IORING_OP_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+	sqe->buf_index = (uint16_t)buffer;
 }
 
 static void arm(struct vn_ioloop_event *event)

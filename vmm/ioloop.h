@@ -55,7 +55,14 @@ struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *
 // loop are on. 0 or a negative errno. The file stays open as long as the loop lives.
 int vn_ioloop_register_file(struct vn_ioloop *loop, int fd);
 
-// Let a prepared submission refer to what has been registered, if it can.
+// The same for the memory that most of them read into or write from, in `count` runs: its pages, all
+// of which then exist, are pinned and counted against the limit of locked memory (-ENOMEM) until the
+// loop's end.
+int vn_ioloop_register_memory(struct vn_ioloop *loop, const struct iovec *runs, unsigned count);
+
+// Let a prepared submission refer to what has been registered, if it can: to the file if it is on that,
+// and to memory if it is a read or write of one piece that lies within one gigabyte of it, which is the
+// most that the kernel registers as one buffer.
 void vn_ioloop_use_registered(const struct vn_ioloop *loop, struct io_uring_sqe *sqe);
 
 // A blocking eventfd that the loop reads again and again: `fire` runs once for each read that found it

@@ -292,6 +292,9 @@ int vn_memory_create_cells(
 {
 	*memory = (struct vn_memory){0};
 	take_cells(memory, plan);
+	memory->stays = !plan->options.merge;
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		memory->stays &= is_populated(&memory->cells[i], &plan->options);
 	int code = vn_host_memory_check(memory, &plan->options, error);
 	if (code == 0) {
 		vn_memory_lay_out(memory, plan->hole_start);

@@ -57,6 +57,7 @@ struct vn_memory {
 	unsigned cell_count;
 	uint8_t *host; // guest-physical 0
 	uint64_t span; // bytes of address space from there on
+	bool stays; // every page is there from the start, and none is to be given back or merged
 };
 
 // What to make.

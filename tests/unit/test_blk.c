@@ -102,7 +102,8 @@ static void assert_original(const void *data, uint64_t offset, uint64_t size)
 static int make_bench(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	// All of it, so that O_DIRECT disks have it registered.
+	struct veneer_memory options = {.size = 16 * MIB, .node = -1, .prealloc = true};
 	struct veneer_error error;
 	pthread_mutex_init(&bench.lock, NULL);
 	bench.log = (struct vn_log){message, &bench};

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -191,6 +192,83 @@ static void a_full_submission_queue_loses_nothing(void **state)
 	close(writer.fd);
 }
 
+// Two runs of memory, one of them longer than the kernel takes as one buffer.
+#define GIB  ((size_t)1 << 30)
+#define PAGE ((size_t)4096)
+
+struct registered {
+	struct vn_ioloop *loop;
+	struct iovec runs[2];
+	int fd, code;
+};
+
+static void register_all(void *arg)
+{
+	struct registered *all = arg;
+	all->code = vn_ioloop_register_file(all->loop, all->fd);
+	if (all->code == 0)
+		all->code = vn_ioloop_register_memory(all->loop, all->runs, 2);
+}
+
+static void check_choice(const struct registered *all, const char *at, size_t size, int buffer)
+{
+	struct io_uring_sqe sqe;
+	for (unsigned write = 0; write < 2; write++) {
+		if (write)
+			io_uring_prep_write(&sqe, all->fd, at, (unsigned)size, 0);
+		else
+			io_uring_prep_read(&sqe, all->fd, (void *)(uintptr_t)at, (unsigned)size, 0);
+		uint8_t plain = sqe.opcode;
+		uint8_t fixed = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+		vn_ioloop_use_registered(all->loop, &sqe);
+		assert_int_equal(sqe.opcode, buffer < 0 ? plain : fixed);
+		if (buffer >= 0)
+			assert_int_equal(sqe.buf_index, buffer);
+		assert_int_equal(sqe.fd, 0);
+		assert_true(sqe.flags & IOSQE_FIXED_FILE);
+	}
+}
+
+// Registering brings all of it in and pins it, for which there must be room.
+static void registered_memory_is_cut_at_a_gigabyte(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/veneer-ioloop-XXXXXX";
+	struct registered all = {.loop = make(8), .fd = mkstemp(path)};
+	assert_true(all.fd >= 0);
+	unlink(path);
+	char *first = mmap(NULL, GIB + 2 * PAGE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *second = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(first != MAP_FAILED && second != MAP_FAILED);
+	madvise(first, GIB + 2 * PAGE, MADV_HUGEPAGE);
+	all.runs[0] = (struct iovec){first, GIB + 2 * PAGE};
+	all.runs[1] = (struct iovec){second, PAGE};
+	vn_ioloop_call(all.loop, register_all, &all);
+	if (all.code == -ENOMEM) {
+		print_message("# a gigabyte cannot be locked here\n");
+	} else {
+		assert_int_equal(all.code, 0);
+		check_choice(&all, first, PAGE, 0);
+		check_choice(&all, first, GIB, 0);
+		check_choice(&all, first + 1, GIB, -1);
+		check_choice(&all, first + GIB - 1, 1, 0);
+		check_choice(&all, first + GIB - 1, 2, -1);
+		check_choice(&all, first + GIB, 2 * PAGE, 1);
+		check_choice(&all, first + GIB, 2 * PAGE + 1, -1);
+		check_choice(&all, first + GIB + 2 * PAGE - 1, 1, 1);
+		check_choice(&all, second, PAGE, 2);
+		check_choice(&all, second, PAGE + 1, -1);
+		check_choice(&all, path, 1, -1);
+	}
+	vn_ioloop_destroy(all.loop);
+	munmap(first, GIB + 2 * PAGE);
+	munmap(second, PAGE);
+	close(all.fd);
+	if (all.code == -ENOMEM)
+		skip();
+}
+
 static void on_fault(int signal)
 {
 	(void)signal;
@@ -232,6 +310,7 @@ int main(void)
 		cmocka_unit_test(calls_from_many_threads_all_run),
 		cmocka_unit_test(every_signal_of_an_eventfd_is_seen),
 		cmocka_unit_test(a_full_submission_queue_loses_nothing),
+		cmocka_unit_test(registered_memory_is_cut_at_a_gigabyte),
 		cmocka_unit_test(faults_reach_their_handler),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
