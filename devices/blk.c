@@ -16,6 +16,7 @@
 #include "devices/blk_file.h"
 #include "vmm/ioloop.h"
 #include "vmm/iovec.h"
+#include "vmm/limit.h"
 #include "vmm/poll.h"
 
 #define SECTOR_SHIFT 9
@@ -37,14 +38,16 @@ struct blk_request {
 	uint16_t head;
 	uint64_t taken_ns; // when it was taken from the queue
 	uint64_t size; // bytes that a read or write has in all
+	bool detected; // a write of data that turned out to be zeroes
+	bool paid; // within the disk's limits
 	uint16_t range, range_count; // of a request that clears ranges: the next one, all
 	struct virtio_blk_discard_write_zeroes ranges[RANGES_MAX];
 	struct iovec iov[QUEUE_SIZE];
 };
 
-// Owned by the device; from start to stop on its loop only.
+// Owned by the device; from start to stop on its loop only. No two share a cache line.
 struct blk_queue {
-	struct vn_blk *blk;
+	_Alignas(64) struct vn_blk *blk;
 	unsigned index;
 	struct vn_virtqueue *ring;
 	struct vn_queue_stats *stats;
@@ -52,6 +55,8 @@ struct blk_queue {
 	struct vn_ioloop_event kick;
 	struct vn_ioloop_hook hook;
 	struct vn_poll poll;
+	struct vn_ioloop_timer turn; // when `held` may begin
+	struct blk_request *held; // taken, not with the backend, and the last one taken
 	unsigned in_flight; // requests with the backend
 	bool stopping;
 	bool write_through; // the driver counts on writes being stable when they complete
@@ -60,6 +65,7 @@ struct blk_queue {
 
 // Owned by the vm. Immutable once created, but for what says otherwise.
 struct vn_blk {
+	struct vn_limit operations, bytes; // shared by the queues, and used only if `limited`
 	struct vn_virtio_device device;
 	char name[16];
 	uint8_t serial[VIRTIO_BLK_ID_BYTES];
@@ -67,6 +73,8 @@ struct vn_blk {
 	struct vn_blk_backend *backend;
 	atomic_uint errors; // of the host, over the device's life
 	atomic_uint unsupported; // bits of the kinds that the host has not, which was said
+	bool limited;
+	enum veneer_detect_zeroes detect_zeroes;
 	uint64_t poll_max; // ns
 	unsigned queue_count;
 	struct vn_virtio_queue virtio_queues[VENEER_QUEUES_MAX];
@@ -132,6 +140,7 @@ static bool clears(enum vn_blk_kind kind)
 	return kind == VN_BLK_DISCARD || kind == VN_BLK_ZERO;
 }
 
+static void submit(struct blk_request *request, enum vn_blk_kind kind);
 static void next_range(struct blk_request *request);
 
 static void io_done(struct vn_blk_io *io, int code, const char *reason)
@@ -139,20 +148,50 @@ static void io_done(struct vn_blk_io *io, int code, const char *reason)
 	struct blk_request *request =
 		(struct blk_request *)((char *)io - offsetof(struct blk_request, io));
 	request->queue->in_flight--;
-	if (code == -EOPNOTSUPP && clears(io->kind)) {
+	if (code == -EOPNOTSUPP && request->detected) {
+		request->detected = false;
+		submit(request, VN_BLK_WRITE);
+	} else if (code == -EOPNOTSUPP && clears(io->kind)) {
 		report_unsupported(request->queue->blk, io->kind);
 		complete(request, VIRTIO_BLK_S_UNSUPP, 0);
 	} else if (code < 0) {
 		report(request, code, reason);
 		complete(request, VIRTIO_BLK_S_IOERR, 0);
-	} else if (clears(io->kind)) {
+	} else if (clears(io->kind) && !request->detected) {
 		next_range(request);
 	} else {
-		if (io->kind == VN_BLK_WRITE)
+		if (io->kind == VN_BLK_WRITE || request->detected)
 			vn_counter_add(&request->queue->stats->written_bytes, request->size);
 		complete(request, VIRTIO_BLK_S_OK,
 			io->kind == VN_BLK_READ ? request->writable - 1 : 0);
 	}
+}
+
+// What a request takes of the disk's bandwidth.
+static uint64_t bytes_of(const struct blk_request *request)
+{
+	return clears(request->io.kind) && !request->detected ? 0 : request->io.size;
+}
+
+// Whether the disk's limits let a request begin now. If not it is held, and the queue with it: what
+// else the driver has made available stays in the ring until its turn has come, so that queues take
+// turns and a reset has nothing to wait for.
+static bool may_begin(struct blk_request *request)
+{
+	struct blk_queue *queue = request->queue;
+	struct vn_blk *blk = queue->blk;
+	if (request->paid || request->io.kind == VN_BLK_FLUSH)
+		return true;
+	request->paid = true;
+	uint64_t now = vn_ioloop_now(queue->loop);
+	uint64_t operation = vn_limit_take(&blk->operations, 1, now);
+	uint64_t bytes = vn_limit_take(&blk->bytes, bytes_of(request), now);
+	uint64_t turn = operation > bytes ? operation : bytes;
+	if (turn == now)
+		return true;
+	queue->held = request;
+	vn_ioloop_set_timer(queue->loop, &queue->turn, turn);
+	return false;
 }
 
 static void submit(struct blk_request *request, enum vn_blk_kind kind)
@@ -161,8 +200,19 @@ static void submit(struct blk_request *request, enum vn_blk_kind kind)
 	request->io.kind = kind;
 	request->io.stable = (kind == VN_BLK_WRITE || kind == VN_BLK_ZERO) && queue->write_through;
 	request->io.done = io_done;
+	if (queue->blk->limited && !may_begin(request))
+		return;
 	queue->in_flight++;
 	queue->blk->backend->ops->submit(queue->blk->backend, queue->loop, &request->io);
+}
+
+static void turn_has_come(struct vn_ioloop_timer *timer)
+{
+	struct blk_queue *queue =
+		(struct blk_queue *)((char *)timer - offsetof(struct blk_queue, turn));
+	struct blk_request *request = queue->held;
+	queue->held = NULL;
+	submit(request, request->io.kind);
 }
 
 static bool is_within(const struct vn_blk_backend *backend, uint64_t sector, uint64_t sectors)
@@ -170,6 +220,16 @@ static bool is_within(const struct vn_blk_backend *backend, uint64_t sector, uin
 	uint64_t capacity =
 		atomic_load_explicit(&backend->capacity, memory_order_relaxed) >> SECTOR_SHIFT;
 	return sector <= capacity && sectors <= capacity - sector;
+}
+
+// Whether a write is to become one of zeroes, and what that needs.
+static bool detect_zeroes(struct blk_request *request)
+{
+	enum veneer_detect_zeroes mode = request->queue->blk->detect_zeroes;
+	request->detected = mode != VENEER_DETECT_ZEROES_OFF &&
+			    vn_iovec_is_zero(request->io.iov, request->io.size);
+	request->io.unmap = mode == VENEER_DETECT_ZEROES_UNMAP;
+	return request->detected;
 }
 
 // Start a read or write of the `size` bytes in request->io.iov.
@@ -189,6 +249,8 @@ static void transfer(
 	request->io.offset = sector << SECTOR_SHIFT;
 	request->io.size = size;
 	request->size = size;
+	if (kind == VN_BLK_WRITE && detect_zeroes(request))
+		kind = VN_BLK_ZERO;
 	submit(request, kind);
 }
 
@@ -334,6 +396,7 @@ static int take(struct blk_queue *queue)
 	request->queue = queue;
 	request->head = head;
 	request->taken_ns = vn_ioloop_now(queue->loop);
+	request->detected = request->paid = false;
 	struct vn_chain chain = {.iov = request->iov, .iov_max = QUEUE_SIZE};
 	code = vn_virtqueue_chain(queue->ring, head, &chain);
 	if (code < 0)
@@ -349,7 +412,7 @@ static int take(struct blk_queue *queue)
 // left.
 static unsigned take_all(struct blk_queue *queue, unsigned budget)
 {
-	while (budget > 0 && take(queue) == 1)
+	while (budget > 0 && !queue->held && take(queue) == 1)
 		budget--;
 	return budget;
 }
@@ -377,11 +440,11 @@ static void serve(struct blk_queue *queue)
 	vn_virtqueue_disable_notify(queue->ring);
 	unsigned budget = take_all(queue, QUEUE_SIZE);
 	bool again = look_again(queue, budget < QUEUE_SIZE, ended);
-	while (!again && budget > 0 && vn_virtqueue_enable_notify(queue->ring))
+	while (!again && !queue->held && budget > 0 && vn_virtqueue_enable_notify(queue->ring))
 		budget = take_all(queue, budget);
 	if (budget < QUEUE_SIZE)
 		vn_counter_add(&queue->stats->batches, 1);
-	if (again || budget == 0)
+	if (!queue->held && (again || budget == 0))
 		vn_ioloop_stay_awake(queue->loop);
 	if (vn_virtqueue_is_broken(queue->ring))
 		vn_virtio_broken(&queue->blk->device, queue->index, queue->ring->broken);
@@ -391,7 +454,7 @@ static void flush(struct vn_ioloop_hook *hook)
 {
 	struct blk_queue *queue =
 		(struct blk_queue *)((char *)hook - offsetof(struct blk_queue, hook));
-	if (!queue->stopping && !vn_virtqueue_is_broken(queue->ring))
+	if (!queue->stopping && !queue->held && !vn_virtqueue_is_broken(queue->ring))
 		serve(queue);
 	if (vn_virtqueue_publish(queue->ring))
 		vn_virtio_interrupt(&queue->blk->device, queue->index);
@@ -431,11 +494,23 @@ static bool is_idle(void *arg)
 	return queue->in_flight == 0;
 }
 
+// The driver takes back what has not begun.
+static void forget_held(struct blk_queue *queue)
+{
+	vn_ioloop_cancel_timer(&queue->turn);
+	if (!queue->held)
+		return;
+	vn_limit_return(&queue->blk->operations, 1);
+	vn_limit_return(&queue->blk->bytes, bytes_of(queue->held));
+	queue->held = NULL;
+}
+
 static void stop_on_loop(void *arg)
 {
 	struct blk_queue *queue = arg;
 	queue->stopping = true;
 	vn_ioloop_unwatch(&queue->kick);
+	forget_held(queue);
 	vn_ioloop_run_until(queue->loop, is_idle, queue);
 	vn_ioloop_remove_hook(queue->loop, &queue->hook);
 }
@@ -581,6 +656,7 @@ static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error 
 	queue->blk = blk;
 	queue->index = index;
 	queue->kick.fire = kicked;
+	queue->turn.expire = turn_has_come;
 	queue->hook.flush = flush;
 	queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
 	if (!queue->requests)
@@ -637,17 +713,28 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	int code = judge_disk(disk, error);
 	if (code < 0)
 		return code;
-	struct vn_blk *blk = calloc(1, sizeof(*blk));
+	struct vn_blk *blk = aligned_alloc(_Alignof(struct vn_blk), sizeof(*blk));
 	if (!blk)
 		return vn_fail(error, -ENOMEM, "%s: no memory", name);
+	memset(blk, 0, sizeof(*blk));
 	strncpy(blk->name, name, sizeof(blk->name) - 1);
 	if (disk->serial)
 		memcpy(blk->serial, disk->serial, strnlen(disk->serial, sizeof(blk->serial)));
 	blk->queue_count = disk->queues ? disk->queues : 1;
 	blk->poll_max = poll_max(disk);
+	blk->limited = disk->iops > 0 || disk->bps > 0;
+	vn_limit_init(&blk->operations, disk->iops, disk->iops_burst);
+	vn_limit_init(&blk->bytes, disk->bps, disk->bps_burst);
+	blk->detect_zeroes = disk->detect_zeroes;
 	code = vn_blk_file_open(&blk->backend, disk, log, error);
 	if (code < 0)
 		goto free_blk;
+	if (disk->detect_zeroes && !blk->backend->zeroes) {
+		code = vn_fail(error, -EOPNOTSUPP, "disk %s: detect-zeroes: %s", disk->path,
+			disk->readonly ? "it is read-only"
+				       : "its file system has no other way to write zeroes");
+		goto close_backend;
+	}
 	describe(blk, memory, log);
 	code = vn_virtio_device_init(&blk->device, error);
 	if (code < 0)

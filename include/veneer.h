@@ -54,6 +54,13 @@ enum veneer_cache {
 	VENEER_CACHE_UNSAFE, // host page cache; the guest's flush does nothing
 };
 
+// What becomes of a write of zeroes and nothing else.
+enum veneer_detect_zeroes {
+	VENEER_DETECT_ZEROES_OFF, // a write like any other
+	VENEER_DETECT_ZEROES_ON, // the blocks are zeroed, and keep their room on the host
+	VENEER_DETECT_ZEROES_UNMAP, // the blocks are zeroed, and their room may be given back
+};
+
 // One virtio-blk device on a raw file or block device.
 struct veneer_disk {
 	const char *path;
@@ -64,6 +71,12 @@ struct veneer_disk {
 	// For how many microseconds at most, up to VENEER_POLL_MAX, a queue is looked at before the
 	// guest is asked to notify of more; how long it is follows use. 0: the default, which is 50.
 	unsigned poll_us; // or VENEER_POLL_OFF
+	enum veneer_detect_zeroes detect_zeroes;
+	// Limits, shared by the disk's queues: reads, writes, discards and writes of zeroes a second, and
+	// bytes read and written a second, at least 1024. 0: none. `..._burst`: how many may come at
+	// once after a pause; 0: a tenth of a second's worth.
+	uint64_t iops, iops_burst;
+	uint64_t bps, bps_burst;
 };
 
 enum veneer_net_backend {

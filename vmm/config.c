@@ -13,6 +13,9 @@
 // More queues than CPUs are of no use, and more than these are rarely worth their threads.
 #define DISK_QUEUES_DEFAULT 4
 
+// Below that, a request could take the bucket years to pay for.
+#define BPS_MIN 1024
+
 // An array that a program gives.
 struct given {
 	const char *what;
@@ -43,6 +46,17 @@ static int copy_array(
 	return 0;
 }
 
+static int judge_limits(const struct veneer_disk *disk, struct veneer_error *error)
+{
+	if ((disk->iops_burst && !disk->iops) || (disk->bps_burst && !disk->bps))
+		return vn_fail(error, -EINVAL, "disk %s: a burst without a limit", disk->path);
+	if (disk->bps > 0 && disk->bps < BPS_MIN)
+		return vn_fail(error, -EINVAL,
+			"disk %s: a limit of %llu bytes a second: must be %d or more", disk->path,
+			(unsigned long long)disk->bps, BPS_MIN);
+	return 0;
+}
+
 static int judge_disk(const struct veneer_disk *disk, size_t index, struct veneer_error *error)
 {
 	if (!disk->path)
@@ -56,7 +70,10 @@ static int judge_disk(const struct veneer_disk *disk, size_t index, struct venee
 	if (disk->poll_us > VENEER_POLL_MAX && disk->poll_us != VENEER_POLL_OFF)
 		return vn_fail(error, -EINVAL, "disk %s: polling for %u us: must be 1 to %d",
 			disk->path, disk->poll_us, VENEER_POLL_MAX);
-	return 0;
+	if ((unsigned)disk->detect_zeroes > VENEER_DETECT_ZEROES_UNMAP)
+		return vn_fail(error, -EINVAL, "disk %s: unknown detect-zeroes mode %u", disk->path,
+			(unsigned)disk->detect_zeroes);
+	return judge_limits(disk, error);
 }
 
 int vn_config_disks(

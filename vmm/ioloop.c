@@ -19,6 +19,8 @@
 // Completions handled before the hooks flush, so that a busy queue cannot keep others waiting.
 #define BATCH 64
 
+#define NS_PER_S 1000000000
+
 // The most that the kernel takes as one buffer.
 #define BUFFER_MAX ((size_t)1 << 30)
 
@@ -393,4 +395,56 @@ void vn_ioloop_unwatch(struct vn_ioloop_event *event)
 	event->stopping = true;
 	eventfd_write(event->fd, 1);
 	vn_ioloop_run_until(event->loop, is_quiet, event);
+}
+
+static void timed_out(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)result;
+	(void)flags;
+	struct vn_ioloop_timer *timer =
+		(struct vn_ioloop_timer *)((char *)op - offsetof(struct vn_ioloop_timer, timeout));
+	timer->pending--;
+	bool expired = timer->set; // it may be set again from within
+	timer->set = false;
+	if (expired)
+		timer->expire(timer);
+}
+
+void vn_ioloop_set_timer(struct vn_ioloop *loop, struct vn_ioloop_timer *timer, uint64_t ns)
+{
+	timer->timeout.complete = timed_out;
+	timer->loop = loop;
+	timer->at = (struct __kernel_timespec){
+		.tv_sec = (int64_t)(ns / NS_PER_S), .tv_nsec = (long long)(ns % NS_PER_S)};
+	timer->set = true;
+	timer->pending++;
+	io_uring_prep_timeout(
+		vn_ioloop_sqe(loop, &timer->timeout), &timer->at, 0, IORING_TIMEOUT_ABS);
+}
+
+static void removed(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)result; // it may have expired before
+	(void)flags;
+	struct vn_ioloop_timer *timer =
+		(struct vn_ioloop_timer *)((char *)op - offsetof(struct vn_ioloop_timer, removal));
+	timer->pending--;
+}
+
+static bool is_over(void *arg)
+{
+	const struct vn_ioloop_timer *timer = arg;
+	return timer->pending == 0;
+}
+
+void vn_ioloop_cancel_timer(struct vn_ioloop_timer *timer)
+{
+	if (!timer->set)
+		return;
+	timer->set = false;
+	timer->removal.complete = removed;
+	timer->pending++;
+	io_uring_prep_timeout_remove(vn_ioloop_sqe(timer->loop, &timer->removal),
+		(uint64_t)(uintptr_t)&timer->timeout, 0);
+	vn_ioloop_run_until(timer->loop, is_over, timer);
 }

@@ -90,6 +90,21 @@ void vn_ioloop_stay_awake(struct vn_ioloop *loop);
 // a turn, and all that the turn does happens then.
 uint64_t vn_ioloop_now(struct vn_ioloop *loop);
 
+// A moment of CLOCK_MONOTONIC at which the loop calls `expire`. Owned by whoever is called; fields other
+// than `expire` are the loop's. Setting it is for one that is not set; cancelling is for any, and
+// returns when it will not be called any more: it may run turns of the loop meanwhile.
+struct vn_ioloop_timer {
+	void (*expire)(struct vn_ioloop_timer *timer);
+	struct vn_ioloop_op timeout, removal;
+	struct vn_ioloop *loop;
+	struct __kernel_timespec at;
+	unsigned pending; // operations
+	bool set;
+};
+
+void vn_ioloop_set_timer(struct vn_ioloop *loop, struct vn_ioloop_timer *timer, uint64_t ns);
+void vn_ioloop_cancel_timer(struct vn_ioloop_timer *timer);
+
 void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 

@@ -547,6 +547,47 @@ static int parse_poll(unsigned *poll_us, const char *value, struct veneer_error 
 	return 0;
 }
 
+// A limit and what may come at once: N[:BURST], or sizes.
+static int parse_limit(const char *name, const char *value, bool is_size, uint64_t *rate,
+	uint64_t *burst, struct veneer_error *error)
+{
+	char text[64];
+	char *colon;
+	int ret = -EINVAL;
+
+	*burst = 0;
+	if (snprintf(text, sizeof(text), "%s", value) < (int)sizeof(text)) {
+		colon = strchr(text, ':');
+		if (colon)
+			*colon++ = '\0';
+		ret = is_size ? parse_size(text, rate) : parse_number(text, UINT64_MAX, rate);
+		if (ret == 0 && colon)
+			ret = is_size ? parse_size(colon, burst)
+				      : parse_number(colon, UINT64_MAX, burst);
+		if (ret == 0 && (*rate < (is_size ? KIB : 1) || (colon && *burst == 0)))
+			ret = -EINVAL;
+	}
+	if (ret < 0)
+		return fail(error, "--disk: %s='%s' is not %s", name, value,
+			is_size ? "SIZE or SIZE:BURST, of 1K a second or more"
+				: "N or N:BURST, of 1 a second or more");
+	return 0;
+}
+
+static int parse_detect_zeroes(
+	enum veneer_detect_zeroes *mode, const char *value, struct veneer_error *error)
+{
+	if (strcmp(value, "off") == 0)
+		*mode = VENEER_DETECT_ZEROES_OFF;
+	else if (strcmp(value, "on") == 0)
+		*mode = VENEER_DETECT_ZEROES_ON;
+	else if (strcmp(value, "unmap") == 0)
+		*mode = VENEER_DETECT_ZEROES_UNMAP;
+	else
+		return fail(error, "--disk: detect-zeroes='%s' is not off, on or unmap", value);
+	return 0;
+}
+
 static int parse_disk_word(
 	struct veneer_disk *disk, const char **serial, const char *word, struct veneer_error *error)
 {
@@ -560,6 +601,12 @@ static int parse_disk_word(
 		return parse_queues(&disk->queues, "--disk", value, error);
 	} else if ((value = value_of(word, "poll-us"))) {
 		return parse_poll(&disk->poll_us, value, error);
+	} else if ((value = value_of(word, "detect-zeroes"))) {
+		return parse_detect_zeroes(&disk->detect_zeroes, value, error);
+	} else if ((value = value_of(word, "iops"))) {
+		return parse_limit("iops", value, false, &disk->iops, &disk->iops_burst, error);
+	} else if ((value = value_of(word, "bps"))) {
+		return parse_limit("bps", value, true, &disk->bps, &disk->bps_burst, error);
 	} else if ((value = value_of(word, "serial"))) {
 		if (!*value || strlen(value) > SERIAL_BYTES)
 			return fail(error, "--disk: serial='%s' is not 1 to %d bytes long", value,
@@ -568,7 +615,9 @@ static int parse_disk_word(
 	} else {
 		return unknown_word(error, "--disk", word,
 			"readonly, cache=none, cache=writeback, cache=writethrough, "
-			"cache=directsync, cache=unsafe, queues=N, poll-us=N or serial=S; a comma "
+			"cache=directsync, cache=unsafe, queues=N, poll-us=N, "
+			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST] or serial=S; a "
+			"comma "
 			"within a "
 			"path is written ,,");
 	}

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/blk.h"
@@ -132,6 +133,13 @@ static int make_file(void **state)
 {
 	(void)state;
 	make_file_in(".");
+	return 0;
+}
+
+static int make_file_in_memory(void **state)
+{
+	(void)state;
+	make_file_in("/dev/shm");
 	return 0;
 }
 
@@ -1163,6 +1171,140 @@ static void what_an_unsafe_disk_keeps_back(void **state)
 	assert_true(dirty > 0);
 }
 
+// Data that is zero to the last byte takes no data to write; what is not, does.
+static void zeroes_are_detected(void **state)
+{
+	(void)state;
+	need_holes();
+	struct veneer_disk disk = {.path = bench.path};
+	for (unsigned mode = 0; mode <= VENEER_DETECT_ZEROES_UNMAP; mode++) {
+		disk.detect_zeroes = (enum veneer_detect_zeroes)mode;
+		fill_file();
+		attach(&disk);
+		drive(mmio_features(&bench.bus));
+		uint64_t before = blocks_in_use();
+		memset(data_at(DATA, MIB), 0, MIB);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 2048, DATA, MIB), VIRTIO_BLK_S_OK);
+		assert_file(MIB, 0, MIB);
+		if (mode == VENEER_DETECT_ZEROES_UNMAP)
+			assert_true(blocks_in_use() <= before - 2048);
+		else
+			assert_true(blocks_in_use() >= before);
+		assert_words(0, MIB);
+		assert_words(2 * MIB, 2 * MIB);
+
+		fill_file();
+		data_at(DATA, MIB)[MIB - 1] = 1;
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 2048, DATA, MIB), VIRTIO_BLK_S_OK);
+		assert_file(MIB, 0, MIB - 1);
+		assert_file(2 * MIB - 1, 1, 1);
+		assert_true(blocks_in_use() >= before);
+		// A single sector, which no block of the file system is, and the longest request.
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 1, DATA, 512), VIRTIO_BLK_S_OK);
+		assert_words(0, 512);
+		assert_file(512, 0, 512);
+		assert_words(1024, MIB - 1024);
+		assert_int_equal(warnings(), 0);
+		detach();
+	}
+}
+
+// Also by a disk whose writes are on the disk when they complete, and on which they then are.
+static void detected_zeroes_are_as_stable_as_writes(void **state)
+{
+	(void)state;
+	need_holes();
+	attach(&(struct veneer_disk){.path = bench.path,
+		.cache = VENEER_CACHE_WRITETHROUGH,
+		.detect_zeroes = VENEER_DETECT_ZEROES_ON});
+	drive(mmio_features(&bench.bus));
+	assert_int_equal(fsync(bench.fd), 0);
+	memset(data_at(DATA, 1024), 0, 1024);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 3, DATA, 1024), VIRTIO_BLK_S_OK);
+	assert_file(3 * 512, 0, 1024);
+	uint64_t dirty = dirty_pages();
+	detach();
+	assert_int_equal(dirty, 0);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+// `count` requests of 4 KiB at once, and how long they took all in all.
+static uint64_t burst_of(unsigned count, uint32_t type)
+{
+	uint32_t id;
+	uint64_t begin = now_ns();
+	for (unsigned i = 0; i < count; i++) {
+		prepare(3 * i, type, 8 * i, DATA + 4096ull * i, 4096);
+		ring_offer(&bench.ring, 3 * i);
+	}
+	notify();
+	for (unsigned i = 0; i < count; i++) {
+		wait_used(&id);
+		assert_int_equal(*status_of(id), VIRTIO_BLK_S_OK);
+	}
+	return now_ns() - begin;
+}
+
+// Never faster than the limit; how much slower is the machine's affair.
+static void limits_are_kept(void **state)
+{
+	(void)state;
+	static const struct {
+		struct veneer_disk disk;
+		uint64_t least; // ns for 40 requests
+	} cases[] = {
+		{{.iops = 400, .iops_burst = 1}, 39 * 2500000ull},
+		{{.iops = 400, .iops_burst = 20}, 20 * 2500000ull},
+		{{.bps = MIB, .bps_burst = 4096}, 39 * 3906250ull},
+		{{.iops = 1000000, .bps = MIB, .bps_burst = 4096}, 39 * 3906250ull},
+		{{.iops = 400, .iops_burst = 1, .bps = 1ull << 40}, 39 * 2500000ull},
+		{{.iops = 1ull << 40}, 0},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct veneer_disk disk = cases[i].disk;
+		disk.path = bench.path;
+		attach(&disk);
+		drive(mmio_features(&bench.bus));
+		assert_true(
+			burst_of(40, i % 2 ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT) >= cases[i].least);
+		detach();
+	}
+	assert_int_equal(warnings(), 0);
+}
+
+// A disk with a limit of one request in 1000 seconds has nothing to wait for at a reset, and what was
+// not begun does not count.
+static void a_reset_while_held_back(void **state)
+{
+	(void)state;
+	attach(&(struct veneer_disk){.path = bench.path, .bps = 1024, .bps_burst = MIB + 65536});
+	for (unsigned round = 0; round < 3; round++) {
+		drive(mmio_features(&bench.bus));
+		for (unsigned i = 0; i < 8; i++) {
+			prepare(3 * i, VIRTIO_BLK_T_OUT, 8 * i, DATA, i ? MIB : 4096);
+			ring_offer(&bench.ring, 3 * i);
+		}
+		notify();
+		for (unsigned i = 0; i < 100000 && ring_used_index(&bench.ring) == 0; i++)
+			usleep(100);
+		usleep(round * 1000);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		assert_true(ring_used_index(&bench.ring) <= 2);
+	}
+	// What is left of the burst is enough for these.
+	drive(mmio_features(&bench.bus));
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+	detach();
+}
+
 struct bad_range {
 	uint32_t type;
 	struct virtio_blk_discard_write_zeroes range;
@@ -1565,6 +1707,10 @@ static void opening_fails_in_words(void **state)
 	assert_refused(&(struct veneer_disk){.path = "/dev/null"}, -EINVAL,
 		"is neither a file nor a block device");
 	struct veneer_disk disk = {.path = bench.path};
+	disk.readonly = true;
+	disk.detect_zeroes = VENEER_DETECT_ZEROES_ON;
+	assert_refused(&disk, -EOPNOTSUPP, "detect-zeroes: it is read-only");
+	disk = (struct veneer_disk){.path = bench.path};
 	assert_int_equal(ftruncate(bench.fd, 0), 0);
 	assert_refused(&disk, -EINVAL, "is empty");
 	assert_int_equal(ftruncate(bench.fd, 1000), 0);
@@ -1709,6 +1855,12 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static void *one_batch(void *arg)
+{
+	batch(arg, VIRTIO_BLK_T_IN);
+	return NULL;
+}
+
 static void drive_queues(void)
 {
 	assert_int_equal(mmio_negotiate(&bench.bus, mmio_features(&bench.bus)), MMIO_NEGOTIATED);
@@ -1812,6 +1964,25 @@ static void a_reset_of_four_queues(void **state)
 	detach();
 }
 
+// Four queues at once have what one would have, to the request.
+static void four_queues_share_a_limit(void **state)
+{
+	(void)state;
+	attach(&(struct veneer_disk){
+		.path = bench.path, .queues = QUEUES, .iops = 1000, .iops_burst = 8});
+	drive_queues();
+	uint64_t begin = now_ns();
+	for (unsigned i = 0; i < QUEUES; i++)
+		assert_int_equal(
+			pthread_create(&workers[i].thread, NULL, one_batch, &workers[i]), 0);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	assert_true(now_ns() - begin >= (QUEUES * BATCH - 8) * 1000000ull);
+	detach();
+}
+
 static void too_many_queues(void **state)
 {
 	(void)state;
@@ -1825,9 +1996,10 @@ static void too_many_queues(void **state)
 	detach();
 }
 
-#define WITH_FILE(name) cmocka_unit_test_setup_teardown(name, make_file, remove_file)
-#define IN_MEMORY(name) cmocka_unit_test_setup_teardown(name, open_in_memory, close_disk)
-#define WITH_DISK(name) cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
+#define IN_MEMORY_FILE(name) cmocka_unit_test_setup_teardown(name, make_file_in_memory, remove_file)
+#define WITH_FILE(name)      cmocka_unit_test_setup_teardown(name, make_file, remove_file)
+#define IN_MEMORY(name)      cmocka_unit_test_setup_teardown(name, open_in_memory, close_disk)
+#define WITH_DISK(name)      cmocka_unit_test_setup_teardown(name, open_writeback, close_disk)
 
 int main(void)
 {
@@ -1872,6 +2044,11 @@ int main(void)
 		IN_MEMORY(discards_free_blocks),
 		IN_MEMORY(writes_zeroes),
 		WITH_FILE(clears_in_every_cache_mode),
+		WITH_FILE(zeroes_are_detected),
+		IN_MEMORY_FILE(zeroes_are_detected),
+		WITH_FILE(detected_zeroes_are_as_stable_as_writes),
+		WITH_FILE(limits_are_kept),
+		WITH_FILE(a_reset_while_held_back),
 		WITH_FILE(a_block_device),
 		WITH_DISK(judges_every_range),
 		WITH_DISK(bounds_each_range),
@@ -1882,6 +2059,7 @@ int main(void)
 		WITH_FILE(four_queues_at_once),
 		WITH_FILE(one_queue_of_four_stops),
 		WITH_FILE(a_reset_of_four_queues),
+		WITH_FILE(four_queues_share_a_limit),
 		WITH_FILE(too_many_queues),
 		WITH_DISK(garbage_requests),
 		WITH_DISK(two_vcpus_at_one_device),

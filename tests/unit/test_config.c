@@ -117,6 +117,15 @@ static void test_bad_disks(void **state)
 	disks[1].poll_us = VENEER_POLL_MAX + 1;
 	expect_disk_error(&config, "disk b: polling for 10001 us");
 	disks[1].poll_us = VENEER_POLL_OFF;
+	disks[1].iops_burst = 1;
+	expect_disk_error(&config, "disk b: a burst without a limit");
+	disks[1].iops_burst = 0;
+	disks[1].bps = 1023;
+	expect_disk_error(&config, "disk b: a limit of 1023 bytes a second");
+	disks[1].bps = 0;
+	disks[1].detect_zeroes = (enum veneer_detect_zeroes)3;
+	expect_disk_error(&config, "disk b: unknown detect-zeroes mode 3");
+	disks[1].detect_zeroes = VENEER_DETECT_ZEROES_OFF;
 	disks[1].cache = (enum veneer_cache)99;
 	expect_disk_error(&config, "disk b: unknown cache mode 99");
 	disks[1].path = NULL;

@@ -57,10 +57,30 @@ static void every_cut(void **state)
 			check_cut(first, second);
 }
 
+// One byte that is not zero, at every place of two pieces.
+static void zeroes(void **state)
+{
+	(void)state;
+	static const size_t cuts[] = {1, 7, 63, 64, 65, 128, 129, 200};
+	char bytes[300] = "";
+	for (unsigned i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+		const struct iovec pieces[] = {
+			{bytes, cuts[i]}, {bytes + cuts[i], sizeof(bytes) - cuts[i]}};
+		for (size_t at = 0; at < sizeof(bytes); at++) {
+			assert_true(vn_iovec_is_zero(pieces, sizeof(bytes)));
+			bytes[at] = 1;
+			assert_false(vn_iovec_is_zero(pieces, sizeof(bytes)));
+			assert_true(vn_iovec_is_zero(pieces, at));
+			bytes[at] = 0;
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_cut),
+		cmocka_unit_test(zeroes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,15 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,queues=4x"}, "'4x'", "1 to 16"},
 	{{"run", "-d", "a,poll-us=10001"}, "'10001'", "0 to 10000"},
 	{{"run", "-d", "a,poll-us=-1"}, "'-1'", "0 to 10000"},
+	{{"run", "-d", "a,detect-zeroes=yes"}, "'yes'", "off, on or unmap"},
+	{{"run", "-d", "a,iops=0"}, "'0'", "1 a second"},
+	{{"run", "-d", "a,iops=1K"}, "'1K'", "N:BURST"},
+	{{"run", "-d", "a,iops=10:"}, "'10:'", "N:BURST"},
+	{{"run", "-d", "a,iops=10:0"}, "'10:0'", "N:BURST"},
+	{{"run", "-d", "a,iops=10:2:3"}, "'10:2:3'", "N:BURST"},
+	{{"run", "-d", "a,bps=100"}, "'100'", "1K a second"},
+	{{"run", "-d", "a,bps=1T"}, "'1T'", "SIZE:BURST"},
+	{{"run", "-d", "a,bps=999999999999G"}, "'999999999999G'", "SIZE:BURST"},
 	{{"run", "-d", "a,serial"}, "'serial'", "serial=S"},
 	{{"run", "-d", "a,serial="}, "''", "1 to 20 bytes"},
 	{{"run", "-d", "a,serial=123456789012345678901"}, "'123456789012345678901'", "20"},
@@ -415,7 +424,8 @@ static void test_disks(void **state)
 static void test_disk_queues(void **state)
 {
 	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
-		"c,queues=1,cache=unsafe,poll-us=0", "-d", "d,poll-us=200");
+		"c,queues=1,cache=unsafe,poll-us=0", "-d",
+		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap");
 
 	(void)state;
 	assert_int_equal(options.disks[0].queues, 0);
@@ -425,6 +435,11 @@ static void test_disk_queues(void **state)
 	assert_int_equal(options.disks[0].poll_us, 0);
 	assert_int_equal(options.disks[2].poll_us, VENEER_POLL_OFF);
 	assert_int_equal(options.disks[3].poll_us, 200);
+	assert_int_equal(options.disks[3].iops, 500);
+	assert_int_equal(options.disks[3].iops_burst, 1000);
+	assert_int_equal(options.disks[3].bps, 10 << 20);
+	assert_int_equal(options.disks[3].bps_burst, 1 << 30);
+	assert_int_equal(options.disks[3].detect_zeroes, VENEER_DETECT_ZEROES_UNMAP);
 	assert_int_equal(options.disks[2].cache, VENEER_CACHE_UNSAFE);
 	options_free(&options);
 }
