@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "veneer.h"
+#include "vmm/doctor.h"
 #include "vmm/native.h"
 #include "vmm/options.h"
 #include "vmm/terminal.h"
@@ -23,6 +24,7 @@
 // Exit statuses; the command line is a contract.
 enum {
 	STATUS_OK = 0,
+	STATUS_WRONG = 1, // the doctor found something
 	STATUS_GUEST_MAX = 119, // the guest's own value
 	STATUS_CRASH = 120,
 	STATUS_TIMEOUT = 124, // as timeout(1)
@@ -35,6 +37,8 @@ static const char HELP[] =
 	"\n"
 	"  veneer run [OPTION]...   run a guest; without --kernel, the one that is built in\n"
 	"  veneer run --help        its options\n"
+	"  veneer doctor            what of this host costs guests speed, and what mends it\n"
+	"  veneer doctor --help     its options\n"
 	"  veneer --version         the version\n"
 	"  veneer --help            this help\n";
 
@@ -125,6 +129,32 @@ static const char RUN_HELP[] =
 	"  veneer run\n"
 	"  veneer run -k vmlinuz -i initrd.img -a 'console=ttyS0 root=/dev/vda' -d disk.img -m 1G\n"
 	"  veneer run -k vmlinux -c 4 -m 8G,hugepages=1G,node=0,prealloc -d /dev/sdb,cache=none\n";
+
+static const char DOCTOR_HELP[] =
+	"veneer doctor [OPTION]...\n"
+	"\n"
+	"Looks at this host, and says of each thing that guests' speed depends on what it found; "
+	"where\n"
+	"that is wrong, also what it costs and the command or boot parameter that mends it. "
+	"Changes\n"
+	"nothing.\n"
+	"\n"
+	"      --json            for programs\n"
+	"  -c, --cpus LIST       the CPUs meant for vCPUs, such as 2-7,10; default: those that "
+	"are\n"
+	"                        isolated\n"
+	"  -d, --disk PATH       look at the disks under this file or device, named as for run;\n"
+	"                        repeatable; default: all disks\n"
+	"  -h, --help            this help\n"
+	"\n"
+	"Marks\n"
+	"  ok, warn (it costs speed), bad (guests do not run), unknown (it cannot be read: the "
+	"reason)\n"
+	"\n"
+	"Exit status\n"
+	"  0        nothing is wrong: no warn and no bad\n"
+	"  1        something is\n"
+	"  125      the doctor failed, or its arguments are wrong\n";
 
 // Why the main thread stopped the guest.
 enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
@@ -467,6 +497,19 @@ static int print_version(void)
 	return print(line);
 }
 
+static int run_doctor(const struct options *options)
+{
+	int wrong = doctor_run(options);
+
+	if (wrong >= 0)
+		return wrong > 0 ? STATUS_WRONG : STATUS_OK;
+	if (wrong == -ENOMEM)
+		complain("out of memory");
+	else
+		complain("cannot write to standard output: %s", strerror(-wrong));
+	return STATUS_FAILED;
+}
+
 static int act(const struct options *options)
 {
 	switch (options->action) {
@@ -476,6 +519,10 @@ static int act(const struct options *options)
 		return print(RUN_HELP);
 	case ACTION_VERSION:
 		return print_version();
+	case ACTION_DOCTOR_HELP:
+		return print(DOCTOR_HELP);
+	case ACTION_DOCTOR:
+		return run_doctor(options);
 	default:
 		return options->dump_dtb ? dump_dtb(options) : run_command(options);
 	}

@@ -37,6 +37,7 @@ enum {
 	OPTION_TIMEOUT,
 	OPTION_DUMP_DTB,
 	OPTION_REBOOT,
+	OPTION_JSON,
 };
 
 static const char SHORT_OPTIONS[] = "+:k:i:a:c:m:d:h";
@@ -59,6 +60,16 @@ static const struct option LONG_OPTIONS[] = {
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
+
+static const struct option DOCTOR_LONG_OPTIONS[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	{"disk", required_argument, NULL, 'd'},
+	{"cpus", required_argument, NULL, 'c'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+#define DOCTOR_CHOICES "--json, --disk, --cpus, --help"
 
 #define RUN_CHOICES                                                                                \
 	"--kernel, --initrd, --cmdline, --cpus, --memory, --numa, --disk, --net, --rng, "          \
@@ -941,6 +952,35 @@ static int parse_option(
 	}
 }
 
+static int parse_doctor_cpus(
+	struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct veneer_error reason;
+
+	if (!*argument)
+		return fail(error, "--cpus: '' names no CPU; it takes a list such as 0-3,8");
+	if (veneer_cpuset_parse(&options->host_cpus, argument, &reason) < 0)
+		return fail(error, "--cpus: %s", reason.message);
+	return 0;
+}
+
+static int parse_doctor_option(
+	struct options *options, int option, const char *argument, struct veneer_error *error)
+{
+	switch (option) {
+	case 'c':
+		return parse_doctor_cpus(options, argument, error);
+	case 'd':
+		return parse_disk(options, argument, error);
+	case OPTION_JSON:
+		options->json = true;
+		return 0;
+	default:
+		options->action = ACTION_DOCTOR_HELP;
+		return 0;
+	}
+}
+
 // A command with options of its own.
 struct command {
 	const char *short_options;
@@ -951,6 +991,8 @@ struct command {
 };
 
 static const struct command RUN_COMMAND = {SHORT_OPTIONS, LONG_OPTIONS, RUN_CHOICES, parse_option};
+static const struct command DOCTOR_COMMAND = {
+	"+:c:d:h", DOCTOR_LONG_OPTIONS, DOCTOR_CHOICES, parse_doctor_option};
 
 // getopt_long() takes any unique beginning of a long option for the option, a promise that the next
 // option's name would break.
@@ -1022,6 +1064,13 @@ static int parse_run(
 	return ret == 0 && options->action == ACTION_RUN ? judge_cells(options, error) : ret;
 }
 
+static int parse_doctor(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	options->action = ACTION_DOCTOR;
+	return parse_command(options, &DOCTOR_COMMAND, argc, argv, error);
+}
+
 int options_parse(struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
 	const char *command = argc > 1 ? argv[1] : "";
@@ -1034,9 +1083,11 @@ int options_parse(struct options *options, int argc, char *const argv[], struct 
 	error->message[0] = '\0';
 	if (strcmp(command, "run") == 0)
 		return parse_run(options, argc - 1, argv + 1, error);
+	if (strcmp(command, "doctor") == 0)
+		return parse_doctor(options, argc - 1, argv + 1, error);
 	bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
 	if (!help && strcmp(command, "--version") != 0) {
-		const char *choices = "it is one of run, --help, --version";
+		const char *choices = "it is one of run, doctor, --help, --version";
 		return argc > 1 ? fail(error, "unknown command '%s'; %s", command, choices)
 				: fail(error, "no command; %s", choices);
 	}

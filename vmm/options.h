@@ -15,6 +15,8 @@ enum action {
 	ACTION_VERSION, // veneer --version
 	ACTION_RUN_HELP, // veneer run --help
 	ACTION_RUN,
+	ACTION_DOCTOR_HELP, // veneer doctor --help
+	ACTION_DOCTOR,
 };
 
 enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
@@ -48,6 +50,8 @@ struct options {
 	uint64_t timeout_ns; // 0: none
 	const char *dump_dtb; // NULL: run; "-": standard output
 	bool reboot; // a reset starts the guest again
+	bool json; // doctor: for programs
+	struct veneer_cpuset host_cpus; // doctor: those meant for vCPUs; empty: not named
 };
 
 // 0, or -EINVAL or -ENOMEM with the line. options_free() after either. Not reentrant: getopt(3).

@@ -145,6 +145,11 @@ static void test_help(void **state)
 		"--dump-dtb", "--reboot"};
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		assert_non_null(strstr(outcome->out, options[i]));
+	outcome = RUN(NULL, "doctor", "--help");
+	expect_exit(outcome, 0);
+	assert_string_equal(outcome->err, "");
+	assert_non_null(strstr(outcome->out, "--json") && strstr(outcome->out, "--cpus") &&
+			strstr(outcome->out, "--disk"));
 	outcome = RUN(NULL, "--version");
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->out, "veneer " VENEER_VERSION "\n");
@@ -160,6 +165,9 @@ static void test_bad_arguments(void **state)
 		{{NULL}, "no command"},
 		{{"walk"}, "'walk'"},
 		{{"run", "--bogus"}, "'--bogus'"},
+		{{"doctor", "--bogus"}, "'--bogus'"},
+		{{"doctor", "-c", "x"}, "'x'"},
+		{{"doctor", "here"}, "'here'"},
 		{{"run", "-k"}, "'-k'"},
 		{{"run", "vmlinuz"}, "'vmlinuz'"},
 		{{"run", "-c", "0"}, "'0'"},
@@ -188,17 +196,21 @@ static void test_bad_arguments(void **state)
 
 static void test_full_output(void **state)
 {
+	static const char *const cases[][3] = {
+		{"--version", NULL}, {"doctor", NULL}, {"doctor", "--json", NULL}};
 	int status;
-	pid_t pid = fork();
 
 	(void)state;
-	if (pid == 0) {
-		dup2(open("/dev/full", O_WRONLY), 1);
-		dup2(open("/dev/null", O_WRONLY), 2);
-		exec_program((const char *const[]){"--version", NULL});
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			dup2(open("/dev/full", O_WRONLY), 1);
+			dup2(open("/dev/null", O_WRONLY), 2);
+			exec_program(cases[i]);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 125);
 	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 125);
 }
 
 static void test_exit_statuses(void **state)
@@ -232,6 +244,41 @@ static void test_reboot(void **state)
 	const char *first = strstr(outcome->out, "reset");
 	assert_non_null(first);
 	assert_non_null(strstr(first + 1, "reset"));
+}
+
+// Whatever this host is: every check is there, the exit status says whether one is wrong, and jq
+// reads the same from the JSON.
+static void test_doctor(void **state)
+{
+	static const char *const checks[] = {"kernel", "kvm", "virtualization", "bare-metal",
+		"paging", "unrestricted-guest", "vpid", "apicv", "posted-interrupts", "tsc",
+		"tsc-scaling", "cpus", "isolcpus", "nohz_full", "rcu_nocbs", "smt", "interrupts",
+		"governor", "c-states", "mitigations", "huge-pages", "thp", "ksm", "numa-balancing",
+		"swap", "memlock", "io_uring", "disk", "vhost-net", "vfio"};
+
+	(void)state;
+	struct outcome *outcome = RUN(NULL, "doctor", "--disk", program);
+	size_t wrong;
+	const char *summary = strstr(outcome->out, " checks, ");
+	assert_non_null(summary);
+	assert_int_equal(sscanf(summary, " checks, %zu wrong", &wrong), 1);
+	expect_exit(outcome, wrong > 0);
+	assert_string_equal(outcome->err, "");
+	assert_null(strchr(outcome->out, '\033'));
+	for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
+		if (!strstr(outcome->out, checks[i]))
+			fail_msg("no check '%s' in: %s", checks[i], outcome->out);
+	}
+
+	outcome = RUN(NULL, "doctor", "--json", "--disk", program);
+	expect_exit(outcome, wrong > 0);
+	FILE *jq = popen("jq -e '.wrong == ([.checks[] | select(.status == \"warn\" or "
+			 ".status == \"bad\")] | length) and (.checks | length) >= 30 and "
+			 "([.checks[] | select(.found == null)] | length) == 0' >/dev/null",
+		"w");
+	assert_non_null(jq);
+	fputs(outcome->out, jq);
+	assert_int_equal(pclose(jq), 0);
 }
 
 static void test_piped_input(void **state)
@@ -780,6 +827,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_full_output),
 		cmocka_unit_test(test_exit_statuses),
 		cmocka_unit_test(test_reboot),
+		cmocka_unit_test(test_doctor),
 		cmocka_unit_test(test_piped_input),
 		cmocka_unit_test(test_dump_dtb),
 		cmocka_unit_test(test_serial_file),

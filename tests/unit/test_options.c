@@ -38,7 +38,7 @@ struct bad {
 static const struct bad bad_lines[] = {
 	{{NULL}, "no command", "run"},
 	{{""}, "''", "run"},
-	{{"walk"}, "'walk'", "run, --help, --version"},
+	{{"walk"}, "'walk'", "run, doctor, --help, --version"},
 	{{"--kernel"}, "'--kernel'", "run"},
 	{{"--help", "run"}, "'run'", "--help"},
 	{{"--version", "x"}, "'x'", "--version"},
@@ -56,6 +56,18 @@ static const struct bad bad_lines[] = {
 	{{"run", "vmlinuz"}, "'vmlinuz'", "--kernel"},
 	{{"run", "-c", "2", "vmlinuz"}, "'vmlinuz'", "--kernel"},
 	{{"run", "--", "x"}, "'x'", "--kernel"},
+	{{"doctor", "--bogus"}, "'--bogus'", "--json, --disk, --cpus, --help"},
+	{{"doctor", "-m", "1G"}, "'-m'", "--cpus"},
+	{{"doctor", "--js"}, "'--js'", "--json"},
+	{{"doctor", "--json=1"}, "'--json=1'", "no value"},
+	{{"doctor", "run"}, "'run'", "--disk"},
+	{{"doctor", "--disk"}, "'--disk'", "value"},
+	{{"doctor", "--disk", ""}, "''", "path"},
+	{{"doctor", "--disk", "a,fast"}, "'fast'", "cache=none"},
+	{{"doctor", "--cpus", ""}, "''", "0-3,8"},
+	{{"doctor", "--cpus", "all"}, "'all'", "0-3,8"},
+	{{"doctor", "--cpus", "0-1024"}, "'0-1024'", "1023"},
+	{{"doctor", "--cpus", "3-1"}, "'3-1'", "0-3,8"},
 	{{"run", "--bo\ngus"}, "'--bo?gus'", "--kernel"},
 
 	{{"run", "-c", ""}, "''", "1 to 64"},
@@ -270,6 +282,30 @@ static struct options good(const char *const *arguments)
 }
 
 #define GOOD(...) good((const char *const[]){__VA_ARGS__, NULL})
+
+static void test_doctor(void **state)
+{
+	(void)state;
+	assert_int_equal(GOOD("doctor").action, ACTION_DOCTOR);
+	assert_int_equal(GOOD("doctor", "--help").action, ACTION_DOCTOR_HELP);
+	assert_int_equal(GOOD("doctor", "--json", "-h").action, ACTION_DOCTOR_HELP);
+	assert_false(GOOD("doctor").json);
+	assert_true(GOOD("doctor", "--json").json);
+	assert_int_equal(GOOD("doctor").host_cpus.bits[0], 0);
+	assert_int_equal(GOOD("doctor", "--cpus", "2-4,7").host_cpus.bits[0], 0x9c);
+	assert_int_equal(GOOD("doctor", "-c", "1023").host_cpus.bits[15], 1ull << 63);
+	struct options options;
+	struct veneer_error error;
+	assert_int_equal(parse(&options,
+				 (const char *const[]){"doctor", "-d", "a,,b", "--disk",
+					 "/dev/c,cache=none", NULL},
+				 &error),
+		0);
+	assert_int_equal(options.disk_count, 2);
+	assert_string_equal(options.disks[0].path, "a,b");
+	assert_string_equal(options.disks[1].path, "/dev/c");
+	options_free(&options);
+}
 
 static void test_actions(void **state)
 {
@@ -518,6 +554,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_lines),
 		cmocka_unit_test(test_actions),
+		cmocka_unit_test(test_doctor),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_cpus),
