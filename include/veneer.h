@@ -187,6 +187,10 @@ struct veneer_config {
 	size_t cell_struct_size;
 	veneer_progress_fn progress; // or NULL
 	void *progress_opaque;
+	// What processor the guest sees: "MODEL[,+feature][,-feature]...", or NULL: "host", all that
+	// this host's KVM offers. veneer_cpu_models() lists models and features.
+	const char *cpu;
+	unsigned tsc_khz; // frequency of the guest's time-stamp counter; 0: the host's
 };
 
 #define VENEER_CONFIG_INIT                                                                         \
@@ -226,6 +230,10 @@ VENEER_API int veneer_cpuset_parse(
 // The shortest such list. The length of all of it, without the final 0, as snprintf(3) says it; `text`
 // gets whole ranges only, as many as fit in `size` bytes.
 VENEER_API size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size);
+
+// Write what `cpu` can name, one model a line and then the features, each with a mark of whether this
+// host can run it, to a file descriptor.
+VENEER_API int veneer_cpu_models(int fd, struct veneer_error *error);
 
 // Build a guest: memory, vCPUs, devices, loaded kernel. Nothing runs yet. On success *vm belongs
 // to the caller, who gives it back with veneer_destroy(). On failure nothing is left behind.

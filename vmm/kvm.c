@@ -100,14 +100,18 @@ static int create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error 
 	return 0;
 }
 
+int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error)
+{
+	*kvm = (struct vn_kvm){.system_fd = open_system(error), .vm_fd = -1};
+	return kvm->system_fd < 0 ? kvm->system_fd : 0;
+}
+
 int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error)
 {
-	*kvm = (struct vn_kvm){.system_fd = -1, .vm_fd = -1};
-	kvm->system_fd = open_system(error);
-	if (kvm->system_fd < 0)
-		return kvm->system_fd;
-
-	int code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
+	int code = vn_kvm_open(kvm, error);
+	if (code < 0)
+		return code;
+	code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
 	if (code < 0) {
 		vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
 		goto fail;

@@ -19,6 +19,9 @@ struct vn_kvm {
 	size_t run_size; // bytes to map of a vCPU descriptor
 };
 
+// Open /dev/kvm alone. The errors of vn_kvm_create(); vn_kvm_destroy() after success.
+int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error);
+
 // Open /dev/kvm, create a VM with in-kernel interrupt chips, and with an i8254 if `pit`.
 // -ENOENT, -EACCES, -ENOSYS with the remedy in words.
 int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error);

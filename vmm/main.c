@@ -61,6 +61,11 @@ static const char RUN_HELP[] =
 	"                        poll: keeps it, without an exit; mwait: the same, and chooses\n"
 	"                        C-states. halt-poll-ns: how long KVM waits before it lets go,\n"
 	"                        in nanoseconds. pit=on adds an i8254 timer\n"
+	"  --cpu MODEL[,+FEATURE][,-FEATURE]...[,tsc-khz=N]\n"
+	"                        the processor that the guest sees: host (default, all that KVM\n"
+	"                        offers here), baseline, x86-64-v2 to v4, or a generation such as\n"
+	"                        Haswell or EPYC-Milan. ? lists models and features, and which of\n"
+	"                        them run here. tsc-khz: frequency of the time-stamp counter\n"
 	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock][,merge=on|off]\n"
 	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
 	"                        reserve, else transparent huge pages. node: this NUMA node and "
@@ -324,6 +329,8 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.topology = options->topology;
 	config.pit = options->pit;
 	config.idle = options->idle;
+	config.cpu = options->cpu;
+	config.tsc_khz = options->tsc_khz;
 	config.halt_poll_ns = options->halt_poll_ns;
 	config.memory = options->memory;
 	config.cells = options->cells;
@@ -510,6 +517,16 @@ static int run_doctor(const struct options *options)
 	return STATUS_FAILED;
 }
 
+static int list_cpu_models(void)
+{
+	struct veneer_error error;
+
+	if (veneer_cpu_models(STDOUT_FILENO, &error) == 0)
+		return STATUS_OK;
+	complain("%s", error.message);
+	return STATUS_FAILED;
+}
+
 static int act(const struct options *options)
 {
 	switch (options->action) {
@@ -523,6 +540,8 @@ static int act(const struct options *options)
 		return print(DOCTOR_HELP);
 	case ACTION_DOCTOR:
 		return run_doctor(options);
+	case ACTION_CPU_MODELS:
+		return list_cpu_models();
 	default:
 		return options->dump_dtb ? dump_dtb(options) : run_command(options);
 	}

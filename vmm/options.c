@@ -29,7 +29,8 @@
 #define LONG_ONLY_FIRST 256 // values of options without a letter
 
 enum {
-	OPTION_NET = LONG_ONLY_FIRST,
+	OPTION_CPU = LONG_ONLY_FIRST,
+	OPTION_NET,
 	OPTION_NUMA,
 	OPTION_RNG,
 	OPTION_TRANSPORT,
@@ -47,6 +48,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"initrd", required_argument, NULL, 'i'},
 	{"cmdline", required_argument, NULL, 'a'},
 	{"cpus", required_argument, NULL, 'c'},
+	{"cpu", required_argument, NULL, OPTION_CPU},
 	{"memory", required_argument, NULL, 'm'},
 	{"numa", required_argument, NULL, OPTION_NUMA},
 	{"disk", required_argument, NULL, 'd'},
@@ -72,7 +74,7 @@ static const struct option DOCTOR_LONG_OPTIONS[] = {
 #define DOCTOR_CHOICES "--json, --disk, --cpus, --help"
 
 #define RUN_CHOICES                                                                                \
-	"--kernel, --initrd, --cmdline, --cpus, --memory, --numa, --disk, --net, --rng, "          \
+	"--kernel, --initrd, --cmdline, --cpus, --cpu, --memory, --numa, --disk, --net, --rng, "   \
 	"--transport, --serial, --timeout, --dump-dtb, --reboot, --help"
 
 __attribute__((format(printf, 2, 3))) static int fail(
@@ -329,6 +331,64 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 	if (ret == 0 && options->idle != VENEER_IDLE_HALT && options->halt_poll_ns >= 0)
 		ret = fail(error, "--cpus: halt-poll-ns is for idle=halt; with the others no halt "
 				  "reaches the host");
+	words_free(&words);
+	return ret;
+}
+
+static int parse_tsc_khz(struct options *options, const char *value, struct veneer_error *error)
+{
+	uint64_t khz;
+
+	if (parse_number(value, INT_MAX, &khz) < 0 || khz == 0)
+		return fail(error, "--cpu: tsc-khz='%s' is not a number of kHz", value);
+	options->tsc_khz = (unsigned)khz;
+	return 0;
+}
+
+// A model, then features, which the library judges: it knows their names, and what this host has.
+static int parse_cpu_words(
+	struct options *options, const struct words *words, struct veneer_error *error)
+{
+	char *end = options->cpu;
+	int ret = 0;
+
+	if (!*words->words[0] || strchr("+-", *words->words[0]))
+		return fail(error,
+			"--cpu: '%s' is not a model, such as host or x86-64-v3; ? lists them",
+			words->words[0]);
+	end = stpcpy(end, words->words[0]);
+	for (unsigned i = 1; i < words->count && ret == 0; i++) {
+		const char *word = words->words[i];
+		const char *khz = value_of(word, "tsc-khz");
+
+		if (khz)
+			ret = parse_tsc_khz(options, khz, error);
+		else if ((*word != '+' && *word != '-') || !word[1])
+			ret = unknown_word(error, "--cpu", word, "+FEATURE, -FEATURE or tsc-khz=N");
+		else
+			end = stpcpy(stpcpy(end, ","), word);
+	}
+	return ret;
+}
+
+static int parse_cpu(struct options *options, const char *argument, struct veneer_error *error)
+{
+	struct words words;
+	int ret;
+
+	if (strcmp(argument, "?") == 0 || strcmp(argument, "help") == 0) {
+		options->action = ACTION_CPU_MODELS;
+		return 0;
+	}
+	free(options->cpu);
+	options->tsc_khz = 0;
+	options->cpu = strdup(argument); // room for what it says of model and features
+	if (!options->cpu)
+		return out_of_memory(error);
+	ret = words_split(&words, "--cpu", argument, error);
+	if (ret < 0)
+		return ret;
+	ret = parse_cpu_words(options, &words, error);
 	words_free(&words);
 	return ret;
 }
@@ -924,6 +984,8 @@ static int parse_option(
 		return 0;
 	case 'c':
 		return parse_cpus(options, argument, error);
+	case OPTION_CPU:
+		return parse_cpu(options, argument, error);
 	case 'm':
 		return parse_memory(options, argument, error);
 	case 'd':
@@ -1111,4 +1173,6 @@ void options_free(struct options *options)
 	free(options->nets);
 	options->nets = NULL;
 	options->net_count = 0;
+	free(options->cpu);
+	options->cpu = NULL;
 }

@@ -17,12 +17,13 @@ enum action {
 	ACTION_RUN,
 	ACTION_DOCTOR_HELP, // veneer doctor --help
 	ACTION_DOCTOR,
+	ACTION_CPU_MODELS, // veneer run --cpu ?
 };
 
 enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
 
 // Filled by options_parse(). Plain strings point into argv; disks and nets are owned, with
-// their strings.
+// their strings, and `cpu` is.
 struct options {
 	enum action action;
 	const char *kernel; // NULL: the guest that is built in
@@ -33,6 +34,8 @@ struct options {
 	bool pit;
 	enum veneer_idle idle;
 	int64_t halt_poll_ns; // -1: the host's
+	char *cpu; // its model and features; NULL: the host's
+	unsigned tsc_khz; // 0: the host's
 	struct veneer_memory memory; // its size is the cells' together where there are any
 	bool memory_given;
 	struct veneer_cell cells[VENEER_CELLS_MAX];

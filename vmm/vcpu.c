@@ -99,6 +99,23 @@ int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned inde
 	return 0;
 }
 
+int vn_vcpu_set_tsc_khz(const struct vn_vcpu *vcpu, unsigned khz, struct veneer_error *error)
+{
+	int host = vn_kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
+	if (host > 0 && (unsigned)host == khz)
+		return 0;
+	if (vn_kvm_capability(vcpu->kvm, KVM_CAP_TSC_CONTROL) == 0)
+		return vn_fail(error, -ENOTSUP,
+			"a time-stamp counter of %u kHz: this host's KVM cannot scale it "
+			"(KVM_CAP_TSC_CONTROL), so a guest's runs at the host's %d kHz",
+			khz, host > 0 ? host : 0);
+	int code = vn_kvm_ioctl(vcpu->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)khz);
+	if (code < 0)
+		return vn_fail(error, code, "KVM refuses a time-stamp counter of %u kHz: %s", khz,
+			strerror(-code));
+	return 0;
+}
+
 void vn_vcpu_destroy(struct vn_vcpu *vcpu)
 {
 	free(vcpu->exits);

@@ -37,6 +37,10 @@ struct vn_vcpu {
 
 int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
 	struct veneer_error *error);
+
+// The frequency of its time-stamp counter. -ENOTSUP where KVM cannot have it differ from the host's.
+int vn_vcpu_set_tsc_khz(const struct vn_vcpu *vcpu, unsigned khz, struct veneer_error *error);
+
 int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error);
 
 // Make the vCPU leave the guest for good, from any thread, also its own. Does not wait.

@@ -17,6 +17,7 @@
 #include "arch/x86/cpuid.h"
 #include "arch/x86/fdt.h"
 #include "arch/x86/map.h"
+#include "arch/x86/models.h"
 #include "devices/blk.h"
 #include "devices/net.h"
 #include "devices/pci.h"
@@ -213,49 +214,61 @@ static int create_machine(
 	return vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
 }
 
+static int create_vcpu(struct veneer *vm, unsigned i, unsigned tsc_khz, struct veneer_error *error)
+{
+	struct vn_vcpu *vcpu = &vm->vcpus[i];
+	uint32_t apic_id = vn_topology_apic_id(&vm->machine.topology, i);
+	int code = vn_vcpu_create(vcpu, &vm->kvm, i, apic_id, error);
+	if (code < 0)
+		return code;
+	vcpu->memory = &vm->memory;
+	vcpu->mmio = &vm->mmio;
+	vcpu->pio = &vm->pio;
+	vcpu->end = vm->end;
+	vm->vcpu_count++;
+	return tsc_khz ? vn_vcpu_set_tsc_khz(vcpu, tsc_khz, error) : 0;
+}
+
+// Its CPUID, in `cpuid`, made of its model's, and the state that it starts with.
+static int prepare_vcpu(struct veneer *vm, unsigned i, const struct vn_cpuid *model,
+	struct vn_cpuid *cpuid, bool mwait, struct veneer_error *error)
+{
+	const struct kvm_cpuid_entry2 host_mwait = vn_cpuid_host_mwait();
+	int khz = vn_kvm_ioctl(vm->vcpus[i].fd, KVM_GET_TSC_KHZ, NULL);
+	const struct vn_cpuid_guest guest = {
+		.topology = vm->machine.topology,
+		.tsc_khz = khz > 0 ? (uint32_t)khz : 0,
+		.mwait = mwait ? &host_mwait : NULL,
+	};
+	vm->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
+	*cpuid = *model;
+	int code = vn_cpuid_for_vcpu(
+		cpuid, &guest, vn_topology_apic_id(&vm->machine.topology, i), error);
+	if (code < 0)
+		return code;
+	code = vn_kvm_ioctl(vm->vcpus[i].fd, KVM_SET_CPUID2, cpuid);
+	if (code < 0)
+		return vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i, strerror(-code));
+	return vn_boot_prepare_vcpu(vm->vcpus[i].fd, error);
+}
+
 static int create_vcpus(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	const struct kvm_cpuid_entry2 mwait = vn_cpuid_host_mwait();
-	struct vn_cpuid *supported = malloc(2 * sizeof(*supported));
-	if (!supported)
+	struct vn_cpuid *model = malloc(2 * sizeof(*model));
+	if (!model)
 		return vn_fail(error, -ENOMEM, "no memory for CPUID tables");
-	struct vn_cpuid *cpuid = supported + 1;
-	struct vn_cpuid_guest guest = {
-		.topology = vm->machine.topology,
-		.tsc_deadline = vn_kvm_capability(&vm->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0,
-		.mwait = config->idle == VENEER_IDLE_MWAIT ? &mwait : NULL,
-	};
-	int code = vn_cpuid_supported(&vm->kvm, supported, error);
-	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(supported) : 0;
+	bool mwait = config->idle == VENEER_IDLE_MWAIT;
+	int code = vn_cpuid_supported(&vm->kvm, model, error);
+	if (code == 0)
+		code = vn_model_apply(model, config->cpu, error);
+	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(model) : 0;
 	for (unsigned i = 0; code == 0 && i < vm->machine.cpus; i++) {
-		struct vn_vcpu *vcpu = &vm->vcpus[i];
-		uint32_t apic_id = vn_topology_apic_id(&vm->machine.topology, i);
-		code = vn_vcpu_create(vcpu, &vm->kvm, i, apic_id, error);
-		if (code < 0)
-			break;
-		vcpu->memory = &vm->memory;
-		vcpu->mmio = &vm->mmio;
-		vcpu->pio = &vm->pio;
-		vcpu->end = vm->end;
-		vm->vcpu_count++;
-		if (i == 0) {
-			int khz = vn_kvm_ioctl(vcpu->fd, KVM_GET_TSC_KHZ, NULL);
-			guest.tsc_khz = khz > 0 ? (uint32_t)khz : 0;
-			vm->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
-		}
-		*cpuid = *supported;
-		code = vn_cpuid_for_vcpu(cpuid, &guest, apic_id, error);
-		if (code == 0) {
-			code = vn_kvm_ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid);
-			if (code < 0)
-				vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i,
-					strerror(-code));
-		}
+		code = create_vcpu(vm, i, config->tsc_khz, error);
 		if (code == 0)
-			code = vn_boot_prepare_vcpu(vcpu->fd, error);
+			code = prepare_vcpu(vm, i, model, model + 1, mwait, error);
 	}
-	free(supported);
+	free(model);
 	return code;
 }
 
@@ -550,22 +563,60 @@ int veneer_memory_backing(const struct veneer *vm, size_t cell, struct veneer_ba
 	return 0;
 }
 
-int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error)
+static int write_all(
+	int fd, const char *at, size_t left, const char *what, struct veneer_error *error)
 {
-	const char *at = vm->dtb;
-	size_t left = vm->dtb_size;
 	while (left > 0) {
 		ssize_t written = write(fd, at, left);
 		if (written < 0 && errno == EINTR)
 			continue;
 		if (written <= 0)
-			return vn_fail(error, written < 0 ? -errno : -EIO,
-				"cannot write the device tree: %s",
-				strerror(written < 0 ? errno : EIO));
+			return vn_fail(error, written < 0 ? -errno : -EIO, "cannot write %s: %s",
+				what, strerror(written < 0 ? errno : EIO));
 		at += written;
 		left -= (size_t)written;
 	}
 	return 0;
+}
+
+int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error)
+{
+	return write_all(fd, vm->dtb, vm->dtb_size, "the device tree", error);
+}
+
+// The list as text, the caller's to free whatever happens.
+static int list_models(
+	char **text, size_t *size, struct vn_cpuid *cpuid, struct veneer_error *error)
+{
+	FILE *out = open_memstream(text, size);
+	if (!out)
+		return vn_fail(error, -ENOMEM, "no memory for the list of CPU models");
+	int code = vn_model_list(cpuid, out, error);
+	bool whole = !ferror(out);
+	if (fclose(out) != 0 || !whole)
+		return vn_fail(error, -ENOMEM, "no memory for the list of CPU models");
+	return code;
+}
+
+int veneer_cpu_models(int fd, struct veneer_error *error)
+{
+	struct vn_kvm kvm;
+	int code = vn_kvm_open(&kvm, error);
+	if (code < 0)
+		return code;
+	struct vn_cpuid *cpuid = malloc(sizeof(*cpuid));
+	char *text = NULL;
+	size_t size = 0;
+	code = cpuid ? vn_cpuid_supported(&kvm, cpuid, error)
+		     : vn_fail(error, -ENOMEM, "no memory for a CPUID table");
+	if (code == 0)
+		code = list_models(&text, &size, cpuid, error);
+	if (code == 0)
+		code = write_all(fd, text, size, "the list of CPU models", error);
+	free(text);
+	free(cpuid);
+	vn_kvm_destroy(&kvm);
+	return code;
 }
 
 // A snapshot with the memory it is made of.

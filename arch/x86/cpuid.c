@@ -6,11 +6,14 @@
 // AMD APM (volume 3, appendix E) and Linux's Documentation/virt/kvm/x86/cpuid.rst.
 #include "arch/x86/cpuid.h"
 
+#include <asm/prctl.h>
 #include <assert.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LEAF_VENDOR          0x0u
 #define LEAF_FEATURES        0x1u
@@ -24,6 +27,8 @@
 #define LEAF_FREQUENCIES     0x40000010u
 #define LEAF_EXTENDED        0x80000000u
 #define LEAF_AMD_FEATURES    0x80000001u
+#define LEAF_AMD_LEVEL_1     0x80000005u
+#define LEAF_AMD_LEVEL_2     0x80000006u // and 3
 #define LEAF_AMD_SIZES       0x80000008u
 #define LEAF_AMD_CACHES      0x8000001du
 #define LEAF_AMD_TOPOLOGY    0x8000001eu
@@ -36,6 +41,13 @@
 #define ECX_CMP_LEGACY   (1u << 1)
 #define ECX_TOPOEXT      (1u << 22)
 
+#define CACHE_DATA              1u
+#define CACHE_CODE              2u
+#define CACHE_UNIFIED           3u
+#define CACHE_SELF_INITIALIZING (1u << 8)
+
+#define XSAVE_TILE_DATA 18 // XSAVE's state component
+
 #define LEVEL_SMT  1u
 #define LEVEL_CORE 2u
 #define LEVEL_DIE  5u
@@ -43,6 +55,10 @@
 // KVM's local APIC timer counts nanoseconds, whatever the host.
 #define APIC_BUS_HZ  1000000000u
 #define APIC_BUS_KHZ (APIC_BUS_HZ / 1000)
+
+struct amd_cache {
+	uint32_t type, level, kib, ways, line;
+};
 
 static_assert(offsetof(struct vn_cpuid, nent) == offsetof(struct kvm_cpuid2, nent), "KVM's");
 static_assert(offsetof(struct vn_cpuid, entries) == offsetof(struct kvm_cpuid2, entries), "KVM's");
@@ -55,15 +71,20 @@ struct topology {
 	uint32_t apic_id;
 };
 
-static struct kvm_cpuid_entry2 *find(struct vn_cpuid *cpuid, uint32_t function)
+struct kvm_cpuid_entry2 *vn_cpuid_find(struct vn_cpuid *cpuid, uint32_t function, uint32_t index)
 {
 	for (uint32_t i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == function)
+		if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)
 			return &cpuid->entries[i];
 	return NULL;
 }
 
-static void drop(struct vn_cpuid *cpuid, uint32_t function)
+static struct kvm_cpuid_entry2 *find(struct vn_cpuid *cpuid, uint32_t function)
+{
+	return vn_cpuid_find(cpuid, function, 0);
+}
+
+void vn_cpuid_drop(struct vn_cpuid *cpuid, uint32_t function)
 {
 	uint32_t kept = 0;
 
@@ -82,11 +103,26 @@ static int add(struct vn_cpuid *cpuid, struct kvm_cpuid_entry2 entry, struct ven
 	return 0;
 }
 
-static bool vendor_is(const struct kvm_cpuid_entry2 *leaf, const char *name)
+static bool vendor_is(const struct vn_cpuid *cpuid, const char *name)
 {
-	const uint32_t words[] = {leaf->ebx, leaf->edx, leaf->ecx};
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		const struct kvm_cpuid_entry2 *leaf = &cpuid->entries[i];
+		const uint32_t words[] = {leaf->ebx, leaf->edx, leaf->ecx};
 
-	return memcmp(words, name, sizeof(words)) == 0;
+		if (leaf->function == LEAF_VENDOR)
+			return memcmp(words, name, sizeof(words)) == 0;
+	}
+	return false;
+}
+
+bool vn_cpuid_is_intel(const struct vn_cpuid *cpuid)
+{
+	return vendor_is(cpuid, "GenuineIntel");
+}
+
+bool vn_cpuid_is_amd(const struct vn_cpuid *cpuid)
+{
+	return vendor_is(cpuid, "AuthenticAMD") || vendor_is(cpuid, "HygonGenuine");
 }
 
 static void raise_to(struct kvm_cpuid_entry2 *leaf, uint32_t last)
@@ -112,17 +148,12 @@ static struct topology topology_of(const struct vn_topology *given, uint32_t api
 	};
 }
 
-static void set_features(
-	struct kvm_cpuid_entry2 *leaf, const struct topology *topology, bool amd, bool tsc_deadline)
+static void set_features(struct kvm_cpuid_entry2 *leaf, const struct topology *topology, bool amd)
 {
 	// AMD counts the socket's CPUs, Intel the APIC ids that there is room for.
 	uint32_t logical = amd ? topology->socket_cpus : 1u << topology->shifts.socket;
 
 	leaf->ebx = (leaf->ebx & 0xffff) | at_most(logical, 0xff) << 16 | topology->apic_id << 24;
-	leaf->ecx |= ECX_HYPERVISOR;
-	leaf->ecx &= ~ECX_TSC_DEADLINE;
-	if (tsc_deadline)
-		leaf->ecx |= ECX_TSC_DEADLINE;
 	leaf->edx &= ~EDX_HTT;
 	if (topology->socket_cpus > 1)
 		leaf->edx |= EDX_HTT;
@@ -176,7 +207,7 @@ static int set_levels(struct vn_cpuid *cpuid, uint32_t function, const struct to
 	uint32_t count = dies ? 3 : 2;
 	int ret = 0;
 
-	drop(cpuid, function);
+	vn_cpuid_drop(cpuid, function);
 	for (uint32_t i = 0; i <= count && ret == 0; i++) {
 		struct kvm_cpuid_entry2 level =
 			i < count ? levels[i] : (struct kvm_cpuid_entry2){0};
@@ -204,7 +235,7 @@ static int set_topology(struct vn_cpuid *cpuid, bool amd, const struct topology 
 	if (ret < 0)
 		return ret;
 	if (amd || find(cpuid, LEAF_VENDOR)->eax < LEAF_TOPOLOGY_V2) {
-		drop(cpuid, LEAF_TOPOLOGY_V2);
+		vn_cpuid_drop(cpuid, LEAF_TOPOLOGY_V2);
 		return 0;
 	}
 	return set_levels(cpuid, LEAF_TOPOLOGY_V2, topology, error);
@@ -231,7 +262,7 @@ static int set_amd_topology_extensions(
 		if (cpuid->entries[i].function == LEAF_AMD_CACHES &&
 			(cpuid->entries[i].eax & 0x1f) != 0)
 			set_sharing(&cpuid->entries[i], topology);
-	drop(cpuid, LEAF_AMD_TOPOLOGY);
+	vn_cpuid_drop(cpuid, LEAF_AMD_TOPOLOGY);
 	return add(cpuid, leaf, error);
 }
 
@@ -241,7 +272,7 @@ static int set_amd(
 	struct kvm_cpuid_entry2 *features, *sizes;
 
 	// The host's own; without it kernels read leaf 0xb.
-	drop(cpuid, LEAF_AMD_TOPOLOGY_V2);
+	vn_cpuid_drop(cpuid, LEAF_AMD_TOPOLOGY_V2);
 	sizes = find(cpuid, LEAF_AMD_SIZES);
 	if (sizes) {
 		sizes->ecx &= ~0xf0ffu;
@@ -283,14 +314,14 @@ static int set_tsc_ratio(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct veneer
 		.ecx = APIC_BUS_HZ,
 	};
 
-	drop(cpuid, LEAF_TSC);
+	vn_cpuid_drop(cpuid, LEAF_TSC);
 	if (tsc_khz == 0 || leaf.ebx > UINT32_MAX / APIC_BUS_KHZ)
 		return 0;
 	raise_to(find(cpuid, LEAF_VENDOR), LEAF_TSC);
 	return add(cpuid, leaf, error);
 }
 
-// The hypervisor's range: KVM's signature and features, and the frequencies of TSC and APIC timer.
+// The hypervisor's range, unless it is hidden: KVM's signature and features, and the frequencies of TSC and APIC timer.
 static int set_hypervisor(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct veneer_error *error)
 {
 	static const char signature[12] = "KVMKVMKVM";
@@ -308,8 +339,12 @@ static int set_hypervisor(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct venee
 	memcpy(&leaf.ebx, signature, 4);
 	memcpy(&leaf.ecx, signature + 4, 4);
 	memcpy(&leaf.edx, signature + 8, 4);
-	drop(cpuid, LEAF_KVM);
-	drop(cpuid, LEAF_FREQUENCIES);
+	vn_cpuid_drop(cpuid, LEAF_KVM);
+	vn_cpuid_drop(cpuid, LEAF_FREQUENCIES);
+	if ((find(cpuid, LEAF_FEATURES)->ecx & ECX_HYPERVISOR) == 0) {
+		vn_cpuid_drop(cpuid, LEAF_KVM_FEATURES);
+		return 0;
+	}
 	ret = add(cpuid, leaf, error);
 	if (ret < 0 || tsc_khz == 0)
 		return ret;
@@ -333,38 +368,121 @@ static int set_mwait(struct vn_cpuid *cpuid, struct kvm_cpuid_entry2 *features,
 		return 0;
 	features->ecx |= ECX_MONITOR;
 	raise_to(find(cpuid, LEAF_VENDOR), LEAF_MWAIT);
-	drop(cpuid, LEAF_MWAIT);
+	vn_cpuid_drop(cpuid, LEAF_MWAIT);
 	return add(cpuid, *mwait, error);
+}
+
+// A cache of which AMD's older leaves say KiB, ways and bytes of a line, as leaf 0x8000001d has it.
+static int add_amd_cache(
+	struct vn_cpuid *cpuid, const struct amd_cache *cache, struct veneer_error *error)
+{
+	uint32_t bytes = cache->ways * cache->line; // of a set
+	struct kvm_cpuid_entry2 leaf = {
+		.function = LEAF_AMD_CACHES,
+		.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+		.eax = cache->type | cache->level << 5 | CACHE_SELF_INITIALIZING,
+		.ebx = (cache->ways - 1) << 22 | (cache->line - 1),
+	};
+
+	if (bytes == 0 || cache->kib * 1024 < bytes)
+		return 0;
+	leaf.ecx = cache->kib * 1024 / bytes - 1;
+	while (vn_cpuid_find(cpuid, LEAF_AMD_CACHES, leaf.index))
+		leaf.index++;
+	return add(cpuid, leaf, error);
+}
+
+// Ways of levels 2 and 3 by their code (APM volume 3, table E-4); 0: none, or not told here, as those
+// of a fully associative cache.
+static uint32_t amd_ways(uint32_t code)
+{
+	static const uint32_t ways[16] = {0, 1, 2, 3, 4, 6, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0};
+
+	return ways[code & 0xf];
+}
+
+// Where the host has no leaf 0x8000001d to hand on, the same is told from leaves 0x80000005 and 6.
+static int make_amd_caches(struct vn_cpuid *cpuid, struct veneer_error *error)
+{
+	const struct kvm_cpuid_entry2 *first = find(cpuid, LEAF_AMD_LEVEL_1);
+	const struct kvm_cpuid_entry2 *others = find(cpuid, LEAF_AMD_LEVEL_2);
+	int ret = 0;
+
+	if (!first || !others)
+		return 0;
+	const struct amd_cache caches[] = {
+		{CACHE_DATA, 1, first->ecx >> 24, first->ecx >> 16 & 0xff, first->ecx & 0xff},
+		{CACHE_CODE, 1, first->edx >> 24, first->edx >> 16 & 0xff, first->edx & 0xff},
+		{CACHE_UNIFIED, 2, others->ecx >> 16, amd_ways(others->ecx >> 12),
+			others->ecx & 0xff},
+		{CACHE_UNIFIED, 3, (others->edx >> 18) * 512, amd_ways(others->edx >> 12),
+			others->edx & 0xff},
+	};
+	vn_cpuid_drop(cpuid, LEAF_AMD_CACHES);
+	for (size_t i = 0; i < sizeof(caches) / sizeof(caches[0]) && ret == 0; i++)
+		ret = add_amd_cache(cpuid, &caches[i], error);
+	return ret;
+}
+
+int vn_cpuid_offer(struct vn_cpuid *cpuid, bool tsc_deadline, struct veneer_error *error)
+{
+	struct kvm_cpuid_entry2 *features = find(cpuid, LEAF_FEATURES);
+	struct kvm_cpuid_entry2 *amd_features = find(cpuid, LEAF_AMD_FEATURES);
+
+	if (features) {
+		features->ecx |= ECX_HYPERVISOR;
+		features->ecx &= ~ECX_TSC_DEADLINE;
+		if (tsc_deadline)
+			features->ecx |= ECX_TSC_DEADLINE;
+	}
+	if (!vn_cpuid_is_amd(cpuid) || !amd_features || (amd_features->ecx & ECX_TOPOEXT))
+		return 0;
+	amd_features->ecx |= ECX_TOPOEXT;
+	return make_amd_caches(cpuid, error);
+}
+
+// KVM hands on the processor's own leaf 0x80000005 from Linux 6.7 on.
+static int add_amd_level_1(struct vn_cpuid *cpuid, struct veneer_error *error)
+{
+	struct kvm_cpuid_entry2 *leaf = find(cpuid, LEAF_AMD_LEVEL_1);
+	struct kvm_cpuid_entry2 host = {.function = LEAF_AMD_LEVEL_1};
+
+	if (!vn_cpuid_is_amd(cpuid) || (leaf && leaf->ecx != 0) ||
+		!__get_cpuid(LEAF_AMD_LEVEL_1, &host.eax, &host.ebx, &host.ecx, &host.edx))
+		return 0;
+	vn_cpuid_drop(cpuid, LEAF_AMD_LEVEL_1);
+	return add(cpuid, host, error);
 }
 
 int vn_cpuid_supported(const struct vn_kvm *kvm, struct vn_cpuid *cpuid, struct veneer_error *error)
 {
+	int tsc_deadline = vn_kvm_ioctl(
+		kvm->system_fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_TSC_DEADLINE_TIMER);
 	int ret;
 
+	// KVM offers AMX to a process that has asked for its state; where this fails it does not.
+	syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, XSAVE_TILE_DATA);
 	memset(cpuid, 0, sizeof(*cpuid));
 	cpuid->nent = VN_CPUID_ENTRIES_MAX;
 	ret = vn_kvm_ioctl(kvm->system_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
 	if (ret < 0)
 		return vn_fail(
 			error, ret, "KVM does not say which CPUID it supports: %s", strerror(-ret));
-	return 0;
+	ret = add_amd_level_1(cpuid, error);
+	return ret < 0 ? ret : vn_cpuid_offer(cpuid, tsc_deadline > 0, error);
 }
 
 int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest, uint32_t apic_id,
 	struct veneer_error *error)
 {
 	struct topology topology = topology_of(&guest->topology, apic_id);
-	const struct kvm_cpuid_entry2 *vendor = find(cpuid, LEAF_VENDOR);
 	struct kvm_cpuid_entry2 *features = find(cpuid, LEAF_FEATURES);
-	bool intel, amd;
+	bool amd = vn_cpuid_is_amd(cpuid);
 	int ret;
 
-	if (!vendor || !features)
+	if (!find(cpuid, LEAF_VENDOR) || !features)
 		return vn_fail(error, -EINVAL, "KVM's CPUID has no leaf 0 or no leaf 1");
-	intel = vendor_is(vendor, "GenuineIntel");
-	amd = vendor_is(vendor, "AuthenticAMD") || vendor_is(vendor, "HygonGenuine");
-
-	set_features(features, &topology, amd, guest->tsc_deadline);
+	set_features(features, &topology, amd);
 	set_intel_caches(cpuid, &topology);
 	ret = set_mwait(cpuid, features, guest->mwait, error);
 	if (ret == 0)
@@ -373,7 +491,7 @@ int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest
 		return ret;
 	if (amd)
 		ret = set_amd(cpuid, &topology, error);
-	else if (intel)
+	else if (vn_cpuid_is_intel(cpuid))
 		ret = set_tsc_ratio(cpuid, guest->tsc_khz, error);
 	if (ret < 0)
 		return ret;

@@ -72,6 +72,25 @@ done
 run -c 1,halt-poll-ns=0 -a exit=7
 expect "a limit to KVM's polling" 7
 
+# Models.
+run --cpu '?'
+expect "--cpu ? lists models and features" 0 "^[+] host" "^[+-] EPYC-Milan" "^Features" " [+]fpu "
+run --cpu Haswel
+expect "a model that is not known is named, with the close one" 125 "'Haswel'.*Haswell"
+run --cpu host,+avx512er,+xop
+expect "features that the host lacks are named" 125 "lacks .*xop.*avx512er" "-NAME"
+run --cpu baseline,-hypervisor,+invtsc -a exit=3
+expect "a guest runs on a baseline processor" 3
+run --cpu host,tsc-khz=1
+expect "a TSC's frequency that cannot be had is refused" 125 "counter of 1 kHz"
+khz=$(sed -nE "s/.*host's ([0-9]+) kHz.*/\1/p" "$work/err")
+if [ -n "$khz" ]; then
+	run --cpu "host,tsc-khz=$khz" -a exit=3
+	expect "the host's own can be asked for" 3
+else
+	skip "the host's own can be asked for" "this KVM scales it, and does not say it"
+fi
+
 # KVM runs an i8254 in a kernel thread that is named after the process.
 timers() {
 	"$veneer" run -c "1,pit=$1" -a spin </dev/null >"$work/out" 2>"$work/err" &

@@ -67,6 +67,9 @@ static void load(struct vn_cpuid *cpuid, const struct kvm_cpuid_entry2 *entries,
 	memset(cpuid, 0, sizeof(*cpuid));
 	memcpy(cpuid->entries, entries, count * sizeof(entries[0]));
 	cpuid->nent = (uint32_t)count;
+	for (size_t i = 0; i < count; i++)
+		if (entries[i].function == 1)
+			cpuid->entries[i].ecx |= 1u << 31; // as vn_cpuid_offer() has it
 }
 
 // The leaf, which must be there exactly once.
@@ -95,8 +98,7 @@ static bool has(const struct vn_cpuid *cpuid, uint32_t function)
 
 static void make(struct vn_cpuid *cpuid, unsigned cpus, uint32_t tsc_khz, uint32_t apic_id)
 {
-	struct vn_cpuid_guest guest = {
-		.topology = {1, 1, cpus, 1, 0}, .tsc_khz = tsc_khz, .tsc_deadline = true};
+	struct vn_cpuid_guest guest = {.topology = {1, 1, cpus, 1, 0}, .tsc_khz = tsc_khz};
 	struct veneer_error error;
 
 	assert_int_equal(vn_cpuid_for_vcpu(cpuid, &guest, apic_id, &error), 0);
@@ -137,8 +139,6 @@ static void check_features(struct vn_cpuid *cpuid, unsigned cpus, uint32_t logic
 	assert_int_equal(leaf->ebx >> 24, id);
 	assert_int_equal(leaf->ebx >> 16 & 0xff, logical);
 	assert_int_equal(leaf->ebx & 0xffff, 0x0800); // CLFLUSH size untouched
-	assert_int_equal(leaf->ecx >> 31, 1);
-	assert_int_equal(leaf->ecx >> 24 & 1, 1);
 	assert_int_equal(leaf->edx >> 28 & 1, cpus > 1);
 }
 
@@ -377,24 +377,73 @@ static void mwait_of_the_guest(void **state)
 	assert_memory_equal(get(&cpuid, 0x5, 0), &mwait, sizeof(mwait));
 }
 
-static void no_tsc_deadline(void **state)
+// What KVM's table leaves open is completed; without the feature its leaves go.
+static void offers(void **state)
 {
-	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
 	struct veneer_error error;
 	struct vn_cpuid cpuid;
 
 	(void)state;
 	load(&cpuid, intel_table, COUNT(intel_table));
-	assert_int_equal(vn_cpuid_for_vcpu(&cpuid, &guest, 0, &error), 0);
+	assert_int_equal(vn_cpuid_offer(&cpuid, true, &error), 0);
+	assert_int_equal(get(&cpuid, 1, 0)->ecx, 0x7ffefbff | 1u << 31 | 1u << 24);
+	assert_int_equal(get(&cpuid, 0x80000001, 0)->ecx, 0x121);
+	assert_int_equal(vn_cpuid_offer(&cpuid, false, &error), 0);
 	assert_int_equal(get(&cpuid, 1, 0)->ecx >> 24 & 1, 0);
+	get(&cpuid, 1, 0)->ecx &= ~(1u << 31);
+	make(&cpuid, 1, 2100000, 0);
+	for (uint32_t leaf = 0x40000000; leaf < 0x40000020; leaf++)
+		assert_false(has(&cpuid, leaf));
+
+	// An AMD processor's topology leaves are handed on.
+	load(&cpuid, amd_table, COUNT(amd_table));
+	assert_int_equal(vn_cpuid_offer(&cpuid, true, &error), 0);
+	assert_memory_equal(get(&cpuid, 0x8000001d, 3), &amd_table[14], sizeof(amd_table[14]));
+}
+
+// Without them they are made of the older ones: here those of the lab's processor.
+static void amd_caches_are_made(void **state)
+{
+	static const uint32_t expected[4][4] = {
+		{0x4121, 0x0040003f, 0x1ff, 0}, // 64 KiB, 2 ways
+		{0x4122, 0x0040003f, 0x1ff, 0}, {0x4143, 0x03c0003f, 0x1ff, 0}, // 512 KiB, 16 ways
+		{0xc163, 0x03c0003f, 0x3fff, 0}, // 16 MiB, 16 ways
+	};
+	struct vn_topology topology = {1, 1, 2, 2, 0};
+	struct vn_cpuid_guest guest = {.topology = topology};
+	struct veneer_error error;
+	struct vn_cpuid cpuid;
+
+	(void)state;
+	load(&cpuid, amd_table, 11);
+	get(&cpuid, 0x80000001, 0)->ecx = 0x77;
+	cpuid.entries[cpuid.nent++] = (struct kvm_cpuid_entry2){
+		0x80000005, 0, 0, 0x01ff01ff, 0x01ff01ff, 0x40020140, 0x40020140, {0}};
+	cpuid.entries[cpuid.nent++] = (struct kvm_cpuid_entry2){
+		0x80000006, 0, 0, 0, 0x42004200, 0x02008140, 0x00808140, {0}};
+	assert_int_equal(vn_cpuid_offer(&cpuid, true, &error), 0);
+	assert_int_equal(get(&cpuid, 0x80000001, 0)->ecx, 0x77 | 1u << 22);
+	assert_int_equal(vn_cpuid_for_vcpu(&cpuid, &guest, 3, &error), 0);
+	for (uint32_t i = 0; i < 4; i++) {
+		const struct kvm_cpuid_entry2 *leaf = get(&cpuid, 0x8000001d, i);
+
+		assert_memory_equal(&leaf->eax, expected[i], sizeof(expected[i]));
+	}
+	// A cache whose ways have a code that says nothing is left out, and so is one of no size.
+	vn_cpuid_drop(&cpuid, 0x8000001d);
+	get(&cpuid, 0x80000001, 0)->ecx = 0x77;
+	get(&cpuid, 0x80000006, 0)->ecx = 0x02009140;
+	get(&cpuid, 0x80000006, 0)->edx = 0;
+	assert_int_equal(vn_cpuid_offer(&cpuid, true, &error), 0);
+	assert_non_null(vn_cpuid_find(&cpuid, 0x8000001d, 1));
+	assert_null(vn_cpuid_find(&cpuid, 0x8000001d, 2));
 }
 
 // How many entries must be left free of a full table, filled up from `entries`, until all that a
 // guest needs fits. Nothing is ever written beyond the table.
 static unsigned needed(const struct kvm_cpuid_entry2 *entries, size_t count)
 {
-	struct vn_cpuid_guest guest = {
-		.topology = {1, 1, 4, 1, 0}, .tsc_khz = 2100000, .tsc_deadline = true};
+	struct vn_cpuid_guest guest = {.topology = {1, 1, 4, 1, 0}, .tsc_khz = 2100000};
 	struct vn_cpuid full, cpuid;
 
 	load(&full, entries, count);
@@ -455,7 +504,8 @@ int main(void)
 		cmocka_unit_test(hypervisor_leaves),
 		cmocka_unit_test(tsc_ratio),
 		cmocka_unit_test(mwait_of_the_guest),
-		cmocka_unit_test(no_tsc_deadline),
+		cmocka_unit_test(offers),
+		cmocka_unit_test(amd_caches_are_made),
 		cmocka_unit_test(full_table),
 		cmocka_unit_test(malformed_table),
 	};

@@ -101,6 +101,15 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625", "not 4"},
 	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
 
+	{{"run", "--cpu", ""}, "''", "host or x86-64-v3"},
+	{{"run", "--cpu", "+avx"}, "'+avx'", "? lists them"},
+	{{"run", "--cpu", "host,avx"}, "'avx'", "+FEATURE, -FEATURE or tsc-khz=N"},
+	{{"run", "--cpu", "host,"}, "''", "+FEATURE"},
+	{{"run", "--cpu", "host,-"}, "'-'", "+FEATURE"},
+	{{"run", "--cpu", "host,tsc-khz=0"}, "'0'", "kHz"},
+	{{"run", "--cpu", "host,tsc-khz=2147483648"}, "'2147483648'", "kHz"},
+	{{"run", "--cpu", "host,tsc-khz=2GHz"}, "'2GHz'", "kHz"},
+
 	{{"run", "-m", ""}, "''", "K, M or G"},
 	{{"run", "-m", "M"}, "'M'", "K, M or G"},
 	{{"run", "-m", "512"}, "'512'", "K, M or G"},
@@ -386,6 +395,23 @@ static void test_cpus(void **state)
 	assert_int_equal(GOOD("run", "-c", "2,topology=1x1x2x1", "-c", "2").topology.cores, 0);
 }
 
+static void test_cpu(void **state)
+{
+	struct options options = GOOD("run", "--cpu", "Haswell,-rdrand,tsc-khz=2000000,+invtsc");
+
+	(void)state;
+	assert_string_equal(options.cpu, "Haswell,-rdrand,+invtsc");
+	assert_int_equal(options.tsc_khz, 2000000);
+	options_free(&options);
+	options = GOOD("run", "--cpu", "host,tsc-khz=1", "--cpu", "baseline");
+	assert_string_equal(options.cpu, "baseline");
+	assert_int_equal(options.tsc_khz, 0);
+	options_free(&options);
+	assert_null(GOOD("run").cpu);
+	assert_int_equal(GOOD("run", "--cpu", "?").action, ACTION_CPU_MODELS);
+	assert_int_equal(GOOD("run", "--cpu=help", "--bogus").action, ACTION_CPU_MODELS);
+}
+
 static void test_memory(void **state)
 {
 	struct options options;
@@ -558,6 +584,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_cpus),
+		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_numa),
 		cmocka_unit_test(test_disks),
