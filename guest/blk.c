@@ -80,12 +80,12 @@ static void read_limits(struct blk *blk)
 }
 
 /* As many slots as the ring has room for: one descriptor each if indirect, else their whole chain. */
-static uint32_t usable_slots(const struct blk *blk)
+static blk_slots usable_slots(const struct blk *blk)
 {
 	unsigned each = blk->device.features & FEATURE_INDIRECT ? 1 : blk->segments + 2u;
 	unsigned slots = blk->queue.size / each;
 
-	return slots >= BLK_SLOTS ? ~0u : (1u << slots) - 1;
+	return slots >= BLK_SLOTS ? ~(blk_slots)0 : ((blk_slots)1 << slots) - 1;
 }
 
 int blk_start(struct blk *blk)
@@ -154,15 +154,23 @@ static uint16_t build_chain(struct blk *blk, volatile struct virtio_desc *table,
 	return (uint16_t)(at - first);
 }
 
+int blk_next_slot(const struct blk *blk)
+{
+	uint64_t low = (uint64_t)blk->free, high = (uint64_t)(blk->free >> 64);
+
+	if (low)
+		return __builtin_ctzll(low);
+	return high ? 64 + __builtin_ctzll(high) : -1;
+}
+
 int blk_submit(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint32_t bytes)
 {
 	struct blk_slot *slot;
 	uint16_t head, count;
-	int n;
+	int n = blk_next_slot(blk);
 
-	if (!blk->free || bytes > blk->request_bytes)
+	if (n < 0 || bytes > blk->request_bytes)
 		return -1;
-	n = __builtin_ctz(blk->free);
 	blk->free &= blk->free - 1;
 	slot = &blk->slots[n];
 	slot->header = (struct blk_header){.type = type, .sector = sector};
@@ -260,11 +268,11 @@ int blk_complete(struct blk *blk)
 		}
 	}
 	if (element.id % each || element.id / each >= BLK_SLOTS ||
-		blk->free >> (element.id / each) & 1) {
+		(blk->free >> (element.id / each) & 1)) {
 		fail_number("used element's id, of a request in flight", 0, element.id);
 		return -1;
 	}
-	blk->free |= 1u << (element.id / each);
+	blk->free |= (blk_slots)1 << (element.id / each);
 	return (int)(element.id / each);
 }
 

@@ -8,7 +8,7 @@
 #include "virtio.h"
 
 #define BLK_SECTOR   512
-#define BLK_SLOTS    32
+#define BLK_SLOTS    128
 #define BLK_SEGMENTS 16 /* data descriptors in one request */
 
 #define BLK_READ   0
@@ -41,12 +41,14 @@ struct blk_slot {
 	struct virtio_desc table[BLK_SEGMENTS + 2] __attribute__((aligned(16)));
 };
 
+typedef unsigned __int128 blk_slots; /* a bit a slot */
+
 struct blk {
 	struct virtio_device device;
 	struct virtio_queue queue;
 	struct blk_slot *slots;
 	uint64_t started[BLK_SLOTS]; /* rdtsc at submission */
-	uint32_t free; /* a bit a slot */
+	blk_slots free;
 	uint64_t sectors;
 	uint32_t block_bytes;
 	uint32_t request_bytes; /* the most that one request may carry */
@@ -71,6 +73,9 @@ int blk_start(struct blk *blk);
 /* Waiting by interrupt (asleep, or spinning with `wait=spin`) or by looking at the ring. */
 int blk_use_interrupts(struct blk *blk, bool interrupts);
 
+/* The slot that the next request will have, or -1 if none is free. */
+int blk_next_slot(const struct blk *blk);
+
 /*
  * Puts a request into a free slot; `bytes` is at most request_bytes. Returns the slot, or -1 when
  * none is free. The device need not look before blk_kick().
@@ -88,8 +93,29 @@ int blk_complete(struct blk *blk);
 /* One request, from start to end, in as many parts as it takes: a virtio-blk status, NONE if lost. */
 uint8_t blk_do(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint64_t bytes);
 
+/* Requests of one kind, as many in flight as there is room for up to `depth`. */
+struct blk_load {
+	uint32_t type; /* BLK_READ or BLK_WRITE */
+	uint32_t bytes; /* each, at most request_bytes */
+	bool random; /* anywhere, else in order and from the start again */
+	unsigned depth; /* at most BLK_SLOTS */
+	uint64_t count; /* ends after so many requests, */
+	uint64_t ns; /* or after so long */
+};
+
+struct blk_result {
+	uint64_t count, ns;
+	uint32_t p50, p99; /* ns from submission to completion */
+	uint64_t notifications, interrupts;
+};
+
+/* Runs a load with buffers of depth * bytes. Returns 0, or 1 with a FAIL line. */
+int blk_load_run(
+	struct blk *blk, const struct blk_load *load, char *buffers, struct blk_result *result);
+
 /* The commands of the same names in README.md, each returning the exit status it calls for. */
 int report_blk(void);
+int blk_command_load(const char *value);
 int blk_command_fill(const char *value);
 int blk_command_check(const char *value);
 int blk_command_errors(const char *value);

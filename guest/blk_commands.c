@@ -46,9 +46,9 @@ struct sweep {
 	struct blk *blk;
 	char *buffer;
 	uint64_t seed, next; /* next: first sector not yet submitted */
-	uint64_t at[BLK_SLOTS];
-	uint32_t bytes[BLK_SLOTS];
-	char *data[BLK_SLOTS];
+	uint64_t at[IN_FLIGHT]; /* by slot, as the next two */
+	uint32_t bytes[IN_FLIGHT];
+	char *data[IN_FLIGHT];
 	unsigned in_flight;
 	uint32_t type;
 };
@@ -57,11 +57,11 @@ static void sweep_submit(struct sweep *s)
 {
 	struct blk *blk = s->blk;
 
-	while (s->in_flight < IN_FLIGHT && s->next < blk->sectors && blk->free) {
+	while (s->in_flight < IN_FLIGHT && s->next < blk->sectors) {
 		uint64_t left = (blk->sectors - s->next) * BLK_SECTOR;
-		int slot = __builtin_ctz(blk->free);
+		int slot = blk_next_slot(blk);
 
-		if (slot >= IN_FLIGHT)
+		if (slot < 0 || slot >= IN_FLIGHT)
 			break;
 		s->bytes[slot] = left < blk->request_bytes ? (uint32_t)left : blk->request_bytes;
 		s->data[slot] = s->buffer + (size_t)slot * (MAX_BYTES / IN_FLIGHT);

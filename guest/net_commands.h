@@ -9,5 +9,6 @@ int command_net_echo(const char *value);
 int command_net_send(const char *value);
 int command_net_recv(const char *value);
 int command_net_hostile(const char *value);
+int command_net_load(const char *value);
 
 #endif

@@ -56,10 +56,10 @@ static unsigned load(struct target *t, uint64_t round)
 	uint64_t places = t->blk.sectors * BLK_SECTOR / t->bytes;
 	unsigned count = 0;
 
-	while (count < LOAD && t->blk.free) {
-		int slot = __builtin_ctz(t->blk.free);
+	while (count < LOAD) {
+		int slot = blk_next_slot(&t->blk);
 
-		if (slot >= LOAD)
+		if (slot < 0 || slot >= LOAD)
 			break;
 		blk_submit(&t->blk, BLK_READ,
 			(round * 31 + count * 7) % places * (t->bytes / BLK_SECTOR),
@@ -288,14 +288,14 @@ static int reset_queue(struct target *t)
 static int revive_queue(struct target *t, bool interrupts)
 {
 	struct virtio_device *device = &t->blk.device;
-	uint32_t slots = t->blk.free;
+	blk_slots slots = t->blk.free;
 	uint8_t status;
 
 	virtio_queue_clear(&t->blk.queue);
 	if (virtio_queue_start(device, &t->blk.queue))
 		return fail("queue after its reset", "one that starts", "another");
 	for (unsigned i = 0; i < LOAD; i++)
-		slots |= 1u << i;
+		slots |= (blk_slots)1 << i;
 	t->blk.free = slots;
 	if (blk_use_interrupts(&t->blk, interrupts))
 		return 1;
