@@ -6,6 +6,7 @@
 #   make demo        build, and run the built-in guest: its report beside the host's own figures
 #   make check-fast  the tests that need neither another build nor a Linux guest
 #   make check       every test
+#   make bench       native, Veneer and QEMU side by side, with a report (bench/README.md)
 #   make format      lay the sources out as .clang-format says
 #   make lint        say where they are not, and what cppcheck finds
 #   make clean       remove all builds
@@ -15,7 +16,7 @@
 BUILD   = build
 DISK    = $(BUILD)/demo.img
 GUEST   = run --cpus 2 --memory 512M --timeout 50
-SOURCES = find vmm virtio devices arch guest include tests -name '*.[ch]'
+SOURCES = find vmm virtio devices arch guest include tests bench -name '*.[ch]'
 
 all: build
 
@@ -47,6 +48,10 @@ demo-lab: setup-check
 check check-fast: setup-check
 	@tests/check $(if $(findstring fast,$@),--fast)
 
+bench: setup-bench build
+	@bench/run --build $(BUILD) --json $(BUILD)/bench.json --report $(BUILD)/bench.html
+	@echo "report: $(BUILD)/bench.html"
+
 format: setup-check
 	@$(SOURCES) -exec clang-format -i {} +
 
@@ -56,4 +61,4 @@ lint: setup-check
 clean:
 	rm -rf build build-* build*.log
 
-.PHONY: all configure build demo demo-lab check check-fast format lint clean
+.PHONY: all configure build demo demo-lab check check-fast bench format lint clean

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: every metric, and for each group of them how one side gets its figures.
+
+A group has steps; a step is what is done on all sides in turn before the next one begins, so that
+what disturbs the machine for a while disturbs every side.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+
+from . import host, monitor
+from .host import Missing
+from .monitor import Failed, Guest
+
+LOWER, HIGHER = "lower", "higher"
+
+DEPTHS = (1, 8, 32, 128)
+LARGE_DEPTH = 4
+MODES = ("poll", "irq")
+SMALL, BULK = 64, 64294  # bytes of a frame; BULK is 44 segments of TCP
+MEMORY_MIB = 1024  # of the guest that measures memory: a buffer of 256 MiB
+DEBUG_EXIT = "0xf4"
+
+
+class Metric:
+    """A row: its name, unit, which way is better, and its group."""
+
+    def __init__(self, name, unit, better, group):
+        self.name, self.unit, self.better, self.group = name, unit, better, group
+
+
+class Bench:
+    """All that the steps share."""
+
+    def __init__(self, build, file, veneer, qemu, q35, cpus, quick):
+        self.build, self.file, self.cpus, self.quick = build, file, cpus, quick
+        self.veneer, self.qemu, self.q35 = veneer, qemu, q35
+        self.statsfd = f"{build}/bench/libbench-statsfd.so"
+        self.commands = {}  # (what, side): as it was first run
+
+    def tool(self, name):
+        return f"{self.build}/bench/bench-{name}"
+
+    def guest(self, side, what, words, **options):
+        guest = Guest(side, words, self.cpus, **options)
+        self.commands.setdefault((what, side.name), guest.command)
+        return guest
+
+    def native(self, what, *arguments):
+        """A program of ours on the vCPU's CPU; its rows."""
+        command = [self.tool("native"), *arguments]
+        self.commands.setdefault((what, "native"), command)
+        rows, status, errors = monitor.run_program(command, self.cpus[0])
+        if status:
+            raise Failed(f"native: {errors}")
+        return rows
+
+
+class Step:
+    """One thing to measure on each side that can: functions of (bench, side) to {metric: value}."""
+
+    def __init__(self, group, native=None, guest=None, monitors=("veneer", "qemu")):
+        self.group, self.native, self.guest, self.monitors = group, native, guest, monitors
+
+
+# Start ----------------------------------------------------------------------------------------
+
+def started(bench, what, side, port, command, expected):
+    """Runs `command` under bench-start, on all CPUs."""
+    bench.commands.setdefault((what, side), command)
+    everywhere = ",".join(map(str, sorted(bench.cpus_allowed)))
+    rows, status, errors = monitor.run_program(
+        ["taskset", "-c", everywhere, bench.tool("start"), port, *command])
+    if status != expected:
+        raise Failed(f"{side}: status {status} of a guest that ends at once: {errors}")
+    return rows
+
+
+def can_trace():
+    return os.geteuid() == 0 and os.path.exists(f"{host.TRACE}/events/kvm/kvm_pio/id")
+
+
+def native_start(bench):
+    rows = started(bench, "start", "native", "0", [bench.tool("native"), "exit"], 0)
+    return {"start.exit": rows["start.exit"] / 1000}
+
+
+def guest_start(bench, side):
+    port = DEBUG_EXIT if can_trace() else "0"
+    rows = started(bench, "start", side.name, port, side.command("exit=0"), side.exit_status)
+    return {name: value / 1000 for name, value in rows.items()}
+
+
+def q35_start(bench, side):
+    if side is bench.veneer:
+        rows = guest_start(bench, side)
+    else:
+        if bench.q35 is None:
+            raise Missing("no QEMU")
+        rows = started(bench, "start of q35", side.name, DEBUG_EXIT if can_trace() else "0",
+                       bench.q35.command("exit=0"), side.exit_status)
+        rows = {name: value / 1000 for name, value in rows.items()}
+    return {f"{name}.q35": value for name, value in rows.items()}
+
+
+# Memory and size ------------------------------------------------------------------------------
+
+def overhead(bench, side, name, **devices):
+    memory = 256
+    with bench.guest(side, name, "echo", memory=memory, **devices) as guest:
+        guest.pause()
+        extra = host.overhead_bytes(guest.pid, memory << 20)
+        guest.go_on()
+        guest.end()
+    return {name: extra / (1 << 20)}
+
+
+def guest_overhead(bench, side):
+    return overhead(bench, side, "memory.overhead")
+
+
+def guest_overhead_devices(bench, side):
+    return overhead(bench, side, "memory.overhead.devices", disk=bench.file, tap=host.make_tap())
+
+
+def binary_size(bench, side):
+    with tempfile.NamedTemporaryFile() as stripped:
+        subprocess.run(["strip", "-o", stripped.name, shutil.which(side.path)], check=True)
+        return {"size.binary": os.path.getsize(stripped.name) / 1024}
+
+
+# CPU and memory -------------------------------------------------------------------------------
+
+def native_cpu(bench):
+    rows = bench.native("cpu", "cpu")
+    rows.update(bench.native("mem", "mem", str((MEMORY_MIB - 4) << 20)))
+    return rows
+
+
+def guest_cpu(bench, side):
+    with bench.guest(side, "cpu and mem", "echo cpu mem", memory=MEMORY_MIB) as guest:
+        guest.start()
+        return guest.end()
+
+
+# Block ----------------------------------------------------------------------------------------
+
+def disk_step(kind, depth):
+    large = kind.endswith("1m")
+    figures = ("rate",) if large else ("iops", "p50", "p99")
+
+    def count(bench):
+        if not bench.quick:
+            return ""
+        return ",100" if large else ",1500"
+
+    def native(bench):
+        rows = bench.native("blk", "blk", bench.file, kind, str(depth))
+        return {f"blk.{kind}.qd{depth}.{mode}.{figure}": rows[f"blk.{kind}.qd{depth}.{figure}"]
+                for mode in MODES for figure in figures}
+
+    def guest(bench, side):
+        loads = [f"blk-load={kind},{depth},{mode}{count(bench)}" for mode in MODES]
+        with bench.guest(side, "blk", " ".join(["echo", *loads]), disk=bench.file) as running:
+            running.start()
+            rows = running.end()
+        return {name: value for name, value in rows.items() if name.rsplit(".", 1)[1] in figures}
+
+    return Step("block", native, guest)
+
+
+# Network --------------------------------------------------------------------------------------
+
+def peer(bench, what, size, count):
+    command = [bench.tool("net"), what, host.TAP, str(size), str(count)]
+    bench.commands.setdefault(("net", "the other end"), command)
+    rows, status, errors = monitor.run_program(command, bench.cpus[1])
+    if status:
+        raise Failed(f"the network's other end: {errors}")
+    return rows
+
+
+def tap_program(bench, what, size, count, other):
+    """The native side: a program on the TAP itself, and its peer if it has one."""
+    host.make_tap()
+    command = ["taskset", "-c", str(bench.cpus[0]), bench.tool("net"), what, host.TAP, str(size),
+               str(count)]
+    bench.commands.setdefault(("net", "native"), command[3:])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        rows = {}
+        if other:
+            lines.append(process.stdout.readline())
+            rows = peer(bench, other, size, count)
+        lines += process.stdout.read().split("\n")
+    if process.returncode:
+        raise Failed(f"native: bench-net {what}")
+    for line in lines:
+        match = monitor.ROW.match(line)
+        if match:
+            rows[match[1]] = float(match[2])
+    return rows
+
+
+def net_step(direction, size, count, modes):
+    figure = "rate" if size == BULK else "pps"
+    other = {"send": None, "receive": "source", "reflect": "rtt"}[direction]
+
+    def names(rows, mode):
+        """The metrics in what one end printed, whose keys may lack the mode."""
+        found = {}
+        for key, value in rows.items():
+            parts = key.split(".")
+            if parts[1] == "rtt" and direction == "reflect":
+                found[f"net.rtt.{size}.{mode}.{parts[-1]}"] = value
+            elif parts[1] == direction and parts[-1] == figure and direction != "reflect":
+                found[f"net.{direction}.{size}.{mode}.{figure}"] = value
+        return found
+
+    def scaled(bench):
+        return count // 10 if bench.quick else count
+
+    def native(bench):
+        rows = tap_program(bench, f"tap-{direction}", size, scaled(bench), other)
+        return {k: v for mode in modes for k, v in names(rows, mode).items()}
+
+    def guest(bench, side):
+        tap = host.make_tap()
+        found = {}
+        for mode in modes:
+            words = f"net-load={direction},{size},{scaled(bench)}" + (",irq" if mode == "irq" else "")
+            with bench.guest(side, "net", "echo " + words, tap=tap) as running:
+                running.start()
+                running.until("net-load: ready")
+                rows = peer(bench, other, size, scaled(bench)) if other else {}
+                rows.update(running.end())
+            found.update(names(rows, mode))
+        return found
+
+    return Step("network", native, guest)
+
+
+# Exits ----------------------------------------------------------------------------------------
+
+def exits_step(name, word, per_round, other=None, **wants):
+    """Exits of one thing done: those of three times as many less those of so many, so that all
+    else that the guest does, starting the device and printing, cancels out."""
+
+    def rounds(bench, running, number):
+        """Three readings of both counters, with `number` and then three times as many between."""
+        user = host.UserExits(running.pin())
+        seen = []
+        for repeat in (1, 3, 0):
+            seen.append((host.kvm_exits(running.pid), user.read()))
+            running.go_on()
+            if not repeat:
+                break
+            if "tap" in wants:
+                running.until("net-load: ready")
+            if other:
+                peer(bench, other, SMALL, repeat * number)
+            running.pause()
+        user.close()
+        return seen
+
+    def guest(bench, side):
+        number = per_round // (4 if bench.quick else 1)
+        devices = {"disk": bench.file} if "disk" in wants else {"tap": host.make_tap()}
+        words = ["echo", word.format(number), "echo", word.format(3 * number), "echo"]
+        with bench.guest(side, "exits", " ".join(words), preload=bench.statsfd, **devices) as running:
+            running.pause()
+            a, b, c = rounds(bench, running, number)
+            rows = running.end()
+        every, user = ((z - 2 * y + x) / (2 * number) for x, y, z in zip(a, b, c))
+        found = {f"exits.{name}.all": max(0, every), f"exits.{name}.user": max(0, user)}
+        for key, value in rows.items():
+            if key.endswith((".notified", ".interrupted")):
+                found[f"exits.{name}.{key.rsplit('.')[-1]}"] = value
+        return found
+
+    return Step("exits", None, guest)
+
+
+EXITS = [
+    exits_step(f"read4k.qd{depth}.{mode}", f"blk-load=read4k,{depth},{mode}," + "{}", count,
+               disk=True)
+    for depth, count in ((1, 2000), (32, 8000)) for mode in MODES
+] + [
+    exits_step("send.64", f"net-load=send,{SMALL}," + "{}", 40000, tap=True),
+    exits_step("receive.64.irq", f"net-load=receive,{SMALL}," + "{},irq", 40000, "source", tap=True),
+]
+EXIT_NAMES = [f"read4k.qd{d}.{m}" for d in (1, 32) for m in MODES] + ["send.64", "receive.64.irq"]
+
+
+# All of it ------------------------------------------------------------------------------------
+
+def metrics():
+    rows = []
+
+    def add(name, unit, better, group):
+        rows.append(Metric(name, unit, better, group))
+
+    for suffix in ("", ".q35"):
+        add(f"start.first{suffix}", "ms", LOWER, "start")
+        add(f"start.exit{suffix}", "ms", LOWER, "start")
+    for name in ("memory.overhead", "memory.overhead.devices"):
+        add(name, "MiB", LOWER, "footprint")
+    add("size.binary", "KiB", LOWER, "footprint")
+    add("cpu.loop", "ns/iteration", LOWER, "cpu")
+    for name in ("write", "read", "copy"):
+        add(f"mem.{name}", "MiB/s", HIGHER, "cpu")
+    for name in ("mem.latency", "mem.latency.cached"):
+        add(name, "ns/load", LOWER, "cpu")
+    for kind in ("read4k", "write4k"):
+        for mode in MODES:
+            for depth in DEPTHS:
+                head = f"blk.{kind}.qd{depth}.{mode}"
+                add(f"{head}.iops", "IOPS", HIGHER, "block")
+                add(f"{head}.p50", "us", LOWER, "block")
+                add(f"{head}.p99", "us", LOWER, "block")
+    for kind in ("read1m", "write1m"):
+        for mode in MODES:
+            add(f"blk.{kind}.qd{LARGE_DEPTH}.{mode}.rate", "MiB/s", HIGHER, "block")
+    add(f"net.send.{SMALL}.poll.pps", "packets/s", HIGHER, "network")
+    add(f"net.send.{BULK}.poll.rate", "MiB/s", HIGHER, "network")
+    for mode in MODES:
+        add(f"net.receive.{SMALL}.{mode}.pps", "packets/s", HIGHER, "network")
+        add(f"net.receive.{BULK}.{mode}.rate", "MiB/s", HIGHER, "network")
+        add(f"net.rtt.{SMALL}.{mode}.p50", "us", LOWER, "network")
+        add(f"net.rtt.{SMALL}.{mode}.p99", "us", LOWER, "network")
+    for name in EXIT_NAMES:
+        for figure in ("all", "user", "notified", "interrupted"):
+            add(f"exits.{name}.{figure}", "/IO" if "read4k" in name else "/packet", LOWER, "exits")
+    return rows
+
+
+def steps():
+    return [
+        Step("start", native_start, guest_start),
+        Step("start", None, q35_start),
+        Step("footprint", None, guest_overhead),
+        Step("footprint", None, guest_overhead_devices),
+        Step("footprint", None, binary_size),
+        Step("cpu", native_cpu, guest_cpu),
+        *(disk_step(kind, depth) for kind in ("read4k", "write4k") for depth in DEPTHS),
+        disk_step("read1m", LARGE_DEPTH),
+        disk_step("write1m", LARGE_DEPTH),
+        net_step("send", SMALL, 300000, ("poll",)),
+        net_step("send", BULK, 50000, ("poll",)),
+        net_step("receive", SMALL, 200000, MODES),
+        net_step("receive", BULK, 50000, MODES),
+        net_step("reflect", SMALL, 5000, MODES),
+        *EXITS,
+    ]

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says: a table for the terminal, JSON, and a page with plots."""
+
+import html
+import json
+import shlex
+import statistics
+import time
+
+from . import svg
+from .groups import DEPTHS, HIGHER
+
+SIDES = ("native", "veneer", "qemu")
+TITLES = {
+    "start": "Start",
+    "footprint": "Footprint",
+    "cpu": "CPU and memory",
+    "block": "Block",
+    "network": "Network",
+    "exits": "Exits, notifications and interrupts",
+}
+EXPLAINED = {
+    "start": "From execve() to the guest's first write to a port (first) and to the end of the "
+             "process (exit), of a guest that ends at once. QEMU is a microvm, in rows with q35 "
+             "that machine. The native figure is a program that does nothing.",
+    "footprint": "Memory: Pss of the process less the guest's own pages, with no device and with a "
+                 "disk and a network. Binary: stripped, without the libraries it loads and without "
+                 "firmware.",
+    "cpu": "The same machine code on the host and in the guest, on the same CPU.",
+    "block": "Random 4 KiB and sequential 1 MiB requests on one file with O_DIRECT, one queue. poll: "
+             "the guest looks at the ring; irq: it sleeps until the interrupt. The native program has "
+             "one way to wait, and stands beside both.",
+    "network": "Frames of 64 bytes, and TCP segments of 64294 for the device to cut up (TSO), between "
+               "guest and host through a TAP; the time of a frame to the guest and back. The native "
+               "program reads and writes the TAP itself.",
+    "exits": "For each request or packet: all exits of the vCPU by KVM's statistics, those to user "
+             "space by KVM's trace events, and what the guest sent and took.",
+}
+STYLE = """
+body { font: 15px/1.5 system-ui, 'DejaVu Sans', sans-serif; color: #1f2933; background: #fff;
+  max-width: 1080px; margin: 2em auto; padding: 0 1.5em; }
+h1 { font-size: 1.7em; margin: 0 0 .2em; } h2 { font-size: 1.25em; margin: 2em 0 .3em;
+  border-bottom: 1px solid #cbd2d9; padding-bottom: .2em; } h3 { font-size: 1em; margin: 1.2em 0 .3em; }
+p { margin: .4em 0 .8em; max-width: 50em; } table { border-collapse: collapse; font-size: 13px; width: 100%; }
+td, th { padding: .22em .7em; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th { font-weight: 600; border-bottom: 1px solid #9aa5b1; } tr:nth-child(even) td { background: #f5f7fa; }
+td:first-child, th:first-child, .facts td { text-align: left; } .facts { width: auto; }
+.facts td:first-child { color: #616e7c; } .spread { color: #7b8794; font-size: 11px; }
+.plots { display: flex; flex-wrap: wrap; gap: 18px 14px; } .worse { color: #b42318; font-weight: 600; }
+pre { background: #f5f7fa; padding: .7em 1em; font-size: 12px; white-space: pre-wrap; word-break: break-all; }
+.key span { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1.2em; }
+.key span:first-child { margin-left: 0; } .note { background: #fffbea; padding: .5em 1em; }
+"""
+
+
+def figure(value):
+    """Three digits that count, or all before the point."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.3f}"[:5].rstrip(".")
+
+
+def performance(metric, row, other):
+    """Veneer's performance as a multiple of the other's, or None."""
+    mine, theirs = row["veneer"], row[other]
+    if not mine or not theirs:
+        return None
+    return mine / theirs if metric.better == HIGHER else theirs / mine
+
+
+def spread(values):
+    return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
+
+
+class Document:
+    def __init__(self, metrics, rows, notes, facts, commands, runs):
+        self.metrics, self.rows, self.notes, self.facts = metrics, rows, notes, facts
+        self.commands, self.runs = commands, runs
+        self.pairs = list(zip(metrics, rows))
+
+    # The terminal ---------------------------------------------------------------------------
+
+    def print(self):
+        line = "{:34} {:>12} {:>10} {:>10} {:>10} {:>8} {:>9}  {}"
+        print(line.format("metric", "unit", "native", "veneer", "qemu", "vs qemu", "vs native",
+                          "veneer's spread"))
+        for metric, row in self.pairs:
+            print(line.format(metric.name, metric.unit, *(figure(row[side]) for side in SIDES),
+                              *(self.ratio(metric, row, other) for other in ("qemu", "native")),
+                              spread(row["values"]["veneer"])))
+        print(f"\nMedians; runs: {self.runs}. vs qemu, vs native: Veneer's performance as a multiple of "
+              "theirs;\nmore is better, whether the figure is a time or a rate.")
+        for (group, side), reason in self.notes.items():
+            print(f"missing: {group}, {side}: {reason}")
+
+    @staticmethod
+    def ratio(metric, row, other):
+        value = performance(metric, row, other)
+        return "–" if value is None else f"{value:.2f}"
+
+    # JSON -----------------------------------------------------------------------------------
+
+    def write_json(self, path):
+        with open(path, "w") as f:
+            f.write("[\n" + ",\n".join(json.dumps(row) for row in self.rows) + "\n]\n")
+
+    # The page -------------------------------------------------------------------------------
+
+    def write_html(self, path):
+        groups = list(dict.fromkeys(metric.group for metric in self.metrics))
+        body = [self.head(), *(self.section(group) for group in groups), self.command_list()]
+        with open(path, "w") as f:
+            f.write("<!DOCTYPE html>\n<html lang=en><meta charset=utf-8>"
+                    "<meta name=viewport content='width=device-width'>"
+                    f"<title>Veneer, QEMU and the host</title><style>{STYLE}</style>\n"
+                    + "\n".join(body) + "\n</html>\n")
+
+    def head(self):
+        facts = "".join(f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
+                        for name, value in self.facts.items())
+        key = "".join(f"<span style='background:{svg.COLOURS[side]}'></span>{name}"
+                      for side, name in zip(SIDES, ("native", "Veneer", "QEMU")))
+        notes = "".join(f"<p class=note>Missing: {html.escape(f'{group}, {side}: {reason}')}"
+                        for (group, side), reason in self.notes.items())
+        runs = "one run, so no spread" if self.runs == 1 else f"medians of {self.runs} runs"
+        return (f"<h1>Veneer, QEMU and the host, side by side</h1>"
+                f"<p>{time.strftime('%-d %B %Y, %H:%M UTC', time.gmtime())}; {runs}, "
+                "the three in turn within each. Ratios are Veneer's performance as a multiple of the "
+                "other's: 1.00 is equal, more is better for Veneer, whether the figure is a time or a "
+                "rate. Dots are single runs, bars reach to the median, and lines join medians."
+                f"<p class=key>{key}{notes}<table class=facts>{facts}</table>")
+
+    def section(self, group):
+        pairs = [(metric, row) for metric, row in self.pairs if metric.group == group]
+        plots = self.depth_plots(pairs) if group == "block" else ""
+        bars = [pair for pair in pairs if not (group == "block" and ".qd4." not in pair[0].name)]
+        return (f"<h2>{TITLES[group]}</h2><p>{html.escape(EXPLAINED[group])}</p>{plots}"
+                f"<div class=plots>{''.join(svg.bars(metric, row) for metric, row in bars)}</div>"
+                f"<h3>Figures</h3>{self.table(pairs)}")
+
+    @staticmethod
+    def depth_plots(pairs):
+        rows = {metric.name: (metric, row) for metric, row in pairs}
+        parts = []
+        for kind, name in (("read4k", "Random 4 KiB reads"), ("write4k", "Random 4 KiB writes")):
+            for mode, way in (("poll", "polling"), ("irq", "by interrupt")):
+                parts.append(f"<h3>{name}, {way}, against requests in flight</h3><div class=plots>")
+                for what, title in (("iops", "IOPS"), ("p50", "median latency, us"),
+                                    ("p99", "99th percentile, us")):
+                    series = {side: [(depth, rows[f"blk.{kind}.qd{depth}.{mode}.{what}"][1]
+                                      ["values"][side]) for depth in DEPTHS] for side in SIDES}
+                    parts.append(svg.lines(title, series))
+                parts.append("</div>")
+        return "".join(parts)
+
+    def table(self, pairs):
+        cells = ["<table><tr><th>metric<th>unit<th>native<th>Veneer<th>QEMU<th>vs QEMU<th>vs native"]
+        for metric, row in pairs:
+            cells.append(f"<tr><td>{metric.name}<td>{metric.unit}")
+            for side in SIDES:
+                between = spread(row["values"][side])
+                cells.append(f"<td>{figure(row[side])}"
+                             + (f"<br><span class=spread>{between}</span>" if between else ""))
+            for other in ("qemu", "native"):
+                value = performance(metric, row, other)
+                worse = " class=worse" if value and value < 0.95 and other == "qemu" else ""
+                cells.append(f"<td{worse}>{self.ratio(metric, row, other)}")
+        return "".join(cells) + "</table>"
+
+    def command_list(self):
+        parts = ["<h2>The exact commands</h2><p>As they ran first; the words for the guest change from "
+                 "one load to the next.</p>"]
+        for (what, side), command in self.commands.items():
+            parts.append(f"<h3>{html.escape(f'{what}: {side}')}</h3>"
+                         f"<pre>{html.escape(shlex.join(command))}</pre>")
+        return "".join(parts)
+
+
+def rows_of(metrics, values, runs):
+    """The rows of the JSON: medians, and all values for the spread."""
+    rows = []
+    for metric in metrics:
+        found = values[metric.name]
+        row = {"metric": metric.name, "unit": metric.unit}
+        for side in SIDES:
+            row[side] = round(statistics.median(found[side]), 4) if found[side] else None
+        row["runs"] = runs
+        row["values"] = {side: [round(value, 4) for value in found[side]] for side in SIDES}
+        rows.append(row)
+    return rows
