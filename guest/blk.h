@@ -118,6 +118,7 @@ int report_blk(void);
 int blk_command_load(const char *value);
 int blk_command_fill(const char *value);
 int blk_command_check(const char *value);
+int blk_command_journal(const char *value);
 int blk_command_errors(const char *value);
 int blk_command_read(const char *value);
 int blk_command_write(const char *value);

@@ -5,6 +5,7 @@
  * status, plus 10.
  */
 #include "blk.h"
+#include "journal.h"
 #include "pattern.h"
 #include "print.h"
 #include "ring0.h"
@@ -39,6 +40,11 @@ static int close_disk(struct blk *blk, uint64_t mark, int status)
 static int exit_status(uint8_t status)
 {
 	return status ? status + STATUS_BASE : 0;
+}
+
+static int fail_unless_ok(const char *what, uint8_t status)
+{
+	return status == BLK_STATUS_OK ? 0 : fail_number(what, BLK_STATUS_OK, status);
 }
 
 /* A pass over the whole disk, several large requests in flight. */
@@ -129,12 +135,8 @@ int blk_command_fill(const char *value)
 	if (open_disk(&blk, &buffer))
 		return 1;
 	status = sweep(&blk, buffer, BLK_WRITE, seed);
-	if (!status && blk.device.features & BLK_FEATURE_FLUSH) {
-		uint8_t flushed = blk_do(&blk, BLK_FLUSH, 0, NULL, 0);
-
-		if (flushed)
-			status = fail_number("status of a flush", BLK_STATUS_OK, flushed);
-	}
+	if (!status && blk.device.features & BLK_FEATURE_FLUSH)
+		status = fail_unless_ok("status of a flush", blk_do(&blk, BLK_FLUSH, 0, NULL, 0));
 	if (!status)
 		print("blk-fill: %lu MiB, seed %lu: ok\n", blk.sectors >> 11, seed);
 	return close_disk(&blk, mark, status);
@@ -153,6 +155,56 @@ int blk_command_check(const char *value)
 	status = sweep(&blk, buffer, BLK_READ, seed);
 	if (!status)
 		print("blk-check: %lu MiB, seed %lu: ok\n", blk.sectors >> 11, seed);
+	return close_disk(&blk, mark, status);
+}
+
+/* The numbers from `first` on, all in flight at once; returns 1 at the first that fails. */
+static int journal_batch(struct blk *blk, char *buffer, uint64_t seed, uint64_t first)
+{
+	uint64_t blocks = blk->sectors / (JOURNAL_BLOCK / BLK_SECTOR);
+
+	for (unsigned i = 0; i < JOURNAL_BATCH; i++) {
+		char *block = buffer + i * JOURNAL_BLOCK;
+		uint64_t at = journal_place(first + i, blocks) * (JOURNAL_BLOCK / BLK_SECTOR);
+
+		journal_fill((uint64_t *)block, seed, first + i);
+		if (blk_submit(blk, BLK_WRITE, at, block, JOURNAL_BLOCK) < 0)
+			return fail("room in the disk's queue", "16 requests", "less");
+	}
+	blk_kick(blk);
+	for (unsigned i = 0; i < JOURNAL_BATCH; i++) {
+		int slot = blk_complete(blk);
+
+		if (slot < 0)
+			return 1;
+		if (blk->slots[slot].status != BLK_STATUS_OK)
+			return fail_number("status of a write", 0, blk->slots[slot].status);
+	}
+	if (!(blk->device.features & BLK_FEATURE_FLUSH))
+		return 0;
+	return fail_unless_ok("status of a flush", blk_do(blk, BLK_FLUSH, 0, NULL, 0));
+}
+
+/* SEED[,BATCHES]: for ever, if it is not said how many. */
+int blk_command_journal(const char *value)
+{
+	uint64_t mark = machine_mark(), seed = 0, batches = ~0ull;
+	struct blk blk;
+	char *buffer;
+	int status = 0;
+
+	parse_number(&value, &seed);
+	if (*value == ',') {
+		value++;
+		parse_number(&value, &batches);
+	}
+	if (open_disk(&blk, &buffer))
+		return 1;
+	for (uint64_t i = 0; i < batches && !status; i++) {
+		status = journal_batch(&blk, buffer, seed, i * JOURNAL_BATCH + 1);
+		if (!status)
+			print("flushed %lu\n", (i + 1) * JOURNAL_BATCH);
+	}
 	return close_disk(&blk, mark, status);
 }
 

@@ -62,6 +62,7 @@ static const struct action actions[] = {
 	{"blk", act_blk},
 	{"blk-load", blk_command_load},
 	{"blk-fill", blk_command_fill},
+	{"blk-journal", blk_command_journal},
 	{"blk-check", blk_command_check},
 	{"blk-io-error", blk_command_errors},
 	{"blk-read", blk_command_read},
