@@ -13,12 +13,14 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "veneer.h"
 #include "vmm/doctor.h"
 #include "vmm/native.h"
 #include "vmm/options.h"
+#include "vmm/progress.h"
 #include "vmm/terminal.h"
 
 // Exit statuses; the command line is a contract.
@@ -167,13 +169,14 @@ enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 // The main thread's.
 struct run {
 	const struct options *options;
-	struct veneer *vm; // that runs
+	struct veneer *vm; // that runs, or NULL
 	bool pressed; // its power button, by SIGTERM
 	struct console console;
 	int signal_fd;
 	int timer_fd;
 	enum stop_reason stop;
 	int signal; // STOP_SIGNAL
+	struct progress progress; // of making the guest
 };
 
 __attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
@@ -245,6 +248,14 @@ static int open_timer(uint64_t ns)
 	return fd;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 // Someone stops us with SIGTSTP (what is typed goes to the guest). The whole process stops, guest
 // and all, with the terminal as it was.
 static void suspend(void)
@@ -257,7 +268,7 @@ static void suspend(void)
 // in does not. A guest that has ended by itself just now, by a reset perhaps, is not started again.
 static bool press_power_button(struct run *run)
 {
-	if (run->pressed || !run->options->kernel)
+	if (run->pressed || !run->options->kernel || !run->vm)
 		return false;
 	run->pressed = true;
 	(void)veneer_press_power_button(run->vm);
@@ -268,7 +279,7 @@ static void refresh_disks(const struct run *run)
 {
 	struct veneer_error error = {""};
 
-	for (size_t i = 0; i < run->options->disk_count; i++) {
+	for (size_t i = 0; run->vm && i < run->options->disk_count; i++) {
 		if (veneer_refresh_disk(run->vm, i, &error) < 0)
 			complain("%s", error.message);
 	}
@@ -291,6 +302,31 @@ static void on_signal(struct run *run)
 			run->signal = (int)info.ssi_signo;
 		}
 	}
+}
+
+static void say_progress(const char *line)
+{
+	ssize_t written = *line ? write(STDERR_FILENO, line, strlen(line)) : 0;
+	(void)written;
+}
+
+// While the guest is made, which may take as long as its memory is large.
+static bool on_progress(void *opaque, uint64_t done, uint64_t total)
+{
+	struct run *run = opaque;
+	struct pollfd fds[] = {
+		{.fd = run->signal_fd, .events = POLLIN}, {.fd = run->timer_fd, .events = POLLIN}};
+	char line[128];
+
+	if (isatty(STDERR_FILENO)) {
+		progress_line(&run->progress, line, now_ns(), done, total);
+		say_progress(line);
+	}
+	if (poll(fds, 2, 0) > 0 && fds[0].revents)
+		on_signal(run);
+	if (fds[1].revents && run->stop == STOP_NONE)
+		run->stop = STOP_TIMEOUT;
+	return run->stop == STOP_NONE;
 }
 
 // Until the guest has ended or is to be stopped.
@@ -352,8 +388,16 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	struct veneer_error *error)
 {
 	struct veneer_config config = configure(run, cmdline);
-	int ret = veneer_create(&run->vm, &config, error);
 
+	config.progress = on_progress;
+	config.progress_opaque = run;
+	run->progress = (struct progress){.begun_ns = now_ns()};
+	int ret = veneer_create(&run->vm, &config, error);
+	say_progress(progress_clear(&run->progress));
+	if (ret == -ECANCELED && run->stop != STOP_NONE) {
+		result->end = VENEER_END_STOPPED;
+		return 0;
+	}
 	if (ret < 0)
 		return ret;
 	ret = veneer_start(run->vm, error);
@@ -363,6 +407,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 		veneer_wait(run->vm, result);
 	}
 	veneer_destroy(run->vm);
+	run->vm = NULL;
 	return ret;
 }
 
