@@ -198,6 +198,8 @@ static int create_machine(
 	code = vn_topology_make(&vm->machine.topology, &config->topology, config->cpus, error);
 	if (code < 0)
 		return code;
+	if (config->cell_count > 0)
+		vn_topology_split_l3(&vm->machine.topology, vm->cell_of);
 	code = vn_kvm_create(&vm->kvm, config->pit, error);
 	if (code < 0)
 		return code;

@@ -6,6 +6,7 @@
 #include "arch/x86/topology.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 // The least number of bits that `count` numbers fit in.
 static unsigned bits(unsigned count)
@@ -52,6 +53,33 @@ int vn_topology_make(struct vn_topology *topology, const struct veneer_topology 
 			cpus);
 	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};
 	return 0;
+}
+
+// Whether a cache for each `shared` cores would be in two cells. CPUs that share one follow each other.
+static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *cell_of)
+{
+	unsigned cpus = topology->sockets * vn_topology_socket_cpus(topology);
+
+	for (unsigned i = 1; i < cpus; i++) {
+		unsigned core = i / topology->threads, last = (i - 1) / topology->threads;
+
+		if (cell_of[i] != cell_of[i - 1] &&
+			core / topology->cores == last / topology->cores &&
+			core % topology->cores / shared == last % topology->cores / shared)
+			return true;
+	}
+	return false;
+}
+
+void vn_topology_split_l3(struct vn_topology *topology, const uint8_t *cell_of)
+{
+	unsigned shared = l3_cores(topology);
+
+	if (!straddles(topology, shared, cell_of))
+		return;
+	while (shared > 1 && straddles(topology, shared, cell_of))
+		shared--;
+	topology->l3_cpus = shared * topology->threads;
 }
 
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology)

@@ -27,6 +27,10 @@ struct vn_topology_shifts {
 int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
 	unsigned cpus, struct veneer_error *error);
 
+// Have CPUs share a level 3 cache only with others of their NUMA cell: kernels take it for granted
+// that a cache is in one cell. `cell_of` is by vCPU.
+void vn_topology_split_l3(struct vn_topology *topology, const uint8_t *cell_of);
+
 // CPUs of a socket.
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology);
 

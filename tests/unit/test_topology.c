@@ -86,6 +86,34 @@ static void made_from_a_request(void **state)
 	assert_int_equal(vn_topology_socket_cpus(&topology), 8);
 }
 
+// A level 3 cache is in one cell, and as large as that allows.
+static void caches_are_in_one_cell(void **state)
+{
+	static const struct {
+		struct vn_topology topology;
+		uint8_t cell_of[8];
+		unsigned l3_cpus;
+	} cases[] = {
+		{{1, 1, 8, 1, 0}, {0}, 0}, {{1, 1, 8, 1, 4}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
+		{{1, 1, 8, 1, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
+		{{2, 1, 4, 1, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 0},
+		{{2, 1, 4, 1, 0}, {0, 0, 1, 1, 2, 2, 3, 3}, 2},
+		{{1, 1, 8, 1, 0}, {0, 0, 0, 0, 0, 0, 1, 1}, 6},
+		{{1, 1, 8, 1, 0}, {0, 1, 0, 1, 0, 1, 0, 1}, 1},
+		{{1, 1, 4, 2, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
+		{{1, 1, 4, 2, 0}, {0, 0, 1, 1, 0, 0, 1, 1}, 2},
+		{{1, 1, 4, 2, 0}, {0, 1, 0, 1, 0, 1, 0, 1}, 2}, // nothing helps a core in two
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct vn_topology topology = cases[i].topology;
+
+		vn_topology_split_l3(&topology, cases[i].cell_of);
+		assert_int_equal(topology.l3_cpus, cases[i].l3_cpus);
+	}
+}
+
 static void refusals(void **state)
 {
 	static const struct {
@@ -115,6 +143,7 @@ int main(void)
 		cmocka_unit_test(ids_have_gaps),
 		cmocka_unit_test(ids_of_all_topologies),
 		cmocka_unit_test(made_from_a_request),
+		cmocka_unit_test(caches_are_in_one_cell),
 		cmocka_unit_test(refusals),
 	};
 
