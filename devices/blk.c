@@ -609,10 +609,16 @@ static int register_memory(struct blk_queue *queue)
 	const struct vn_memory *memory = queue->blk->device.memory;
 	if (!queue->blk->backend->direct || !memory->stays)
 		return 0;
-	struct iovec runs[VN_RAM_MAX];
-	for (unsigned i = 0; i < memory->ram_count; i++)
-		runs[i] = (struct iovec){memory->ram[i].host, memory->ram[i].size};
-	return vn_ioloop_register_memory(queue->loop, runs, memory->ram_count);
+	// Not the runs of RAM: Linux 6.1 refuses a buffer that is in two files.
+	struct iovec parts[VN_RAM_MAX];
+	unsigned count = 0;
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		for (unsigned n = 0; n < memory->cells[i].part_count; n++) {
+			const struct vn_memory_part *part = &memory->cells[i].parts[n];
+			parts[count++] = (struct iovec){
+				vn_memory_at(memory, part->start, part->size), part->size};
+		}
+	return vn_ioloop_register_memory(queue->loop, parts, count);
 }
 
 static void attach_on_loop(void *arg)
