@@ -191,6 +191,47 @@ hugepages() {
 hugepages 2M 2048 64
 hugepages 1G 1048576 1024
 
+# Of two cells one has huge pages.
+file=/sys/kernel/mm/hugepages/hugepages-2048kB
+if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
+	skip "a cell has huge pages of its own" "this needs root, and pages of 2 MiB"
+else
+	before=$(cat "$file/nr_hugepages")
+	echo $((before + 16)) >"$file/nr_hugepages"
+	run -c 2 --numa cell=0,cpus=0,memory=64M --numa cell=1,cpus=1,memory=32M,hugepages=2M,node=0 \
+		-a exit=3
+	expect "a cell has huge pages of its own" 3
+	run -c 2 --numa cell=0,cpus=0,memory=1G,hugepages=2M --numa cell=1,cpus=1,memory=64M,hugepages=2M \
+		-a exit=3
+	expect "what two cells take from one reserve is counted together" 125 "544 pages needed"
+	echo "$before" >"$file/nr_hugepages"
+fi
+
+# NUMA cells. This host may have one node only, so both are on node 0.
+run -c 3 --numa cell=0,cpus=0,2,memory=64M,node=0 --numa cell=1,cpus=1,memory=3G -a "smp dump"
+[ "$(usable)" -eq $((64 * 1048576 + 3 * 1073741824 - 0x100000 + 0x9fc00)) ] || status="$(usable) bytes"
+expect "two cells have memory around the hole and CPUs that start" 0 "smp: 3 of 3 CPUs up"
+run -c 2 -m 65M,prealloc,lock,merge=on --numa cell=0,cpus=0,memory=33M --numa cell=1,cpus=1,memory=32M \
+	-a dump
+if [ ! -e /sys/kernel/mm/ksm/run ]; then
+	expect "merge=on is refused without KSM" 125 "no KSM"
+elif [ "$status" -eq 125 ] && grep -q "ulimit -l" "$work/err"; then
+	skip "two cells with a gap between them, locked and merged" "$(cat "$work/err")"
+else
+	expect "two cells with a gap between them, locked and merged" 0 "type 1 RAM" \
+		"0000000002200000-00000000041fffff type 1"
+fi
+run -m 64M,hugepages=2M,merge=on
+expect "huge pages are not merged" 125 "hugepages="
+run -c 3 --numa cell=0,cpus=0-1,memory=64M
+expect "a CPU in no cell is named" 125 "CPU 2 is in none of the 1 cells"
+run -c 2 --numa cell=0,cpus=0-1,memory=64M --numa cell=1,cpus=1,memory=64M
+expect "a CPU in two cells is named" 125 "CPU 1 is in cell 1"
+run -c 2 --numa cell=0,cpus=0-1,memory=64M,node=77
+expect "a cell on a node that is not there is refused" 125 "node=77"
+run -c 2 -m 128M --numa cell=0,cpus=0-1,memory=64M
+expect "cells that are not all memory are refused" 125 "131072K.* 65536K"
+
 # The device tree.
 truncate -s 1M "$work/disk"
 run -c 3 -m 5G -d "$work/disk" --dump-dtb "$work/tree.dtb"
