@@ -21,6 +21,10 @@
 #include "vmm/native.h"
 #include "vmm/options.h"
 #include "vmm/progress.h"
+#include "vmm/runtime.h"
+#include "vmm/stats_client.h"
+#include "vmm/stats_format.h"
+#include "vmm/stats_server.h"
 #include "vmm/terminal.h"
 
 // Exit statuses; the command line is a contract.
@@ -41,6 +45,9 @@ static const char HELP[] =
 	"  veneer run --help        its options\n"
 	"  veneer doctor            what of this host costs guests speed, and what mends it\n"
 	"  veneer doctor --help     its options\n"
+	"  veneer list              the guests that are running\n"
+	"  veneer stats GUEST       what one of them has done so far\n"
+	"  veneer stats --help      its options\n"
 	"  veneer --version         the version\n"
 	"  veneer --help            this help\n";
 
@@ -112,6 +119,10 @@ static const char RUN_HELP[] =
 	"Run\n"
 	"  --timeout SECONDS     stop the guest after that time; fractions are allowed\n"
 	"  --reboot              start the guest again when it resets\n"
+	"  --name NAME           what 'veneer list' and 'veneer stats' call the guest: letters,\n"
+	"                        digits and -_. ; default: the process ID\n"
+	"  --stats[=json]        at the end, print exits, requests and latencies to standard "
+	"error\n"
 	"  --dump-dtb FILE       write the guest's device tree (-: standard output) and do not "
 	"run\n"
 	"  -h, --help            this help\n"
@@ -163,6 +174,25 @@ static const char DOCTOR_HELP[] =
 	"  1        something is\n"
 	"  125      the doctor failed, or its arguments are wrong\n";
 
+static const char STATS_HELP[] =
+	"veneer stats GUEST [OPTION]...\n"
+	"\n"
+	"What a running guest of this user has done since its start: exits, requests, latencies.\n"
+	"GUEST is its name or process ID; without one, the same as 'veneer list'.\n"
+	"\n"
+	"  --json            as JSON, with every statistic that KVM has\n"
+	"  --prometheus      in Prometheus' text format\n"
+	"  --watch[=SECONDS] again and again, every second or so many, until the guest ends; as\n"
+	"                    tables, what there was a second since the last time\n"
+	"  --output FILE     to a file, which is replaced as a whole: for node_exporter's "
+	"textfile\n"
+	"                    collector, say\n"
+	"  -h, --help        this help\n"
+	"\n"
+	"The same by HTTP, from the guest's socket in $XDG_RUNTIME_DIR/veneer, or /run/veneer for\n"
+	"root, or /tmp/veneer-UID:\n"
+	"  curl --unix-socket /run/veneer/GUEST.sock http://veneer/metrics   (or /json, /text)\n";
+
 // Why the main thread stopped the guest.
 enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 
@@ -172,6 +202,9 @@ struct run {
 	struct veneer *vm; // that runs, or NULL
 	bool pressed; // its power button, by SIGTERM
 	struct console console;
+	char name[RUNTIME_NAME_MAX + 1];
+	struct stats_server *server; // or NULL
+	struct veneer_stats *stats; // of the last life, for the end
 	int signal_fd;
 	int timer_fd;
 	enum stop_reason stop;
@@ -334,12 +367,13 @@ static void watch(struct run *run, int vm_fd)
 {
 	while (run->stop == STOP_NONE) {
 		int timeout_ms = -1;
-		struct pollfd fds[3 + CONSOLE_POLL_MAX] = {
+		struct pollfd fds[3 + CONSOLE_POLL_MAX + STATS_POLL_MAX] = {
 			{.fd = vm_fd, .events = POLLIN},
 			{.fd = run->signal_fd, .events = POLLIN},
 			{.fd = run->timer_fd, .events = POLLIN},
 		};
 		unsigned count = 3 + console_poll(&run->console, fds + 3, &timeout_ms);
+		count += stats_server_poll(run->server, fds + count);
 		if (poll(fds, count, timeout_ms) < 0)
 			continue; // EINTR: a stop and its end
 		if (fds[0].revents)
@@ -350,6 +384,7 @@ static void watch(struct run *run, int vm_fd)
 			run->stop = STOP_TIMEOUT;
 		if (run->stop == STOP_NONE && console_relay(&run->console) == CONSOLE_QUIT)
 			run->stop = STOP_QUIT;
+		stats_server_serve(run->server, run->vm);
 	}
 }
 
@@ -383,6 +418,27 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	return config;
 }
 
+static void keep_stats(struct run *run)
+{
+	struct veneer_error error = {""};
+
+	veneer_stats_free(run->stats);
+	run->stats = NULL;
+	if (run->options->stats && veneer_stats(run->vm, &run->stats, &error) < 0)
+		complain("%s", error.message);
+}
+
+static void print_stats(const struct run *run)
+{
+	const struct stats_guest guest = {run->name, getpid()};
+	char *text = run->stats ? stats_format(run->options->stats_format, &guest, run->stats, NULL)
+				: NULL;
+
+	if (text)
+		fputs(text, stderr);
+	free(text);
+}
+
 // One life of the guest, from power-on to its end.
 static int run_once(struct run *run, const char *cmdline, struct veneer_result *result,
 	struct veneer_error *error)
@@ -405,6 +461,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 		watch(run, veneer_fd(run->vm));
 		veneer_stop(run->vm);
 		veneer_wait(run->vm, result);
+		keep_stats(run);
 	}
 	veneer_destroy(run->vm);
 	run->vm = NULL;
@@ -450,6 +507,28 @@ static int exit_status(const struct run *run, const struct veneer_result *result
 	}
 }
 
+// A guest of which nobody can ask for statistics is still a guest; one whose name another has is a
+// mistake.
+static int open_server(struct run *run)
+{
+	struct veneer_error error = {""};
+	const char *name = run->options->name;
+
+	if (name)
+		snprintf(run->name, sizeof(run->name), "%s", name);
+	else
+		snprintf(run->name, sizeof(run->name), "%d", getpid());
+	int ret = stats_server_open(&run->server, run->name, &error);
+	if (ret == 0)
+		return 0;
+	if (name && ret == -EADDRINUSE) {
+		complain("--name: %s", error.message);
+		return ret;
+	}
+	complain("warning: 'veneer stats' will not find this guest: %s", error.message);
+	return 0;
+}
+
 static int run_guest(struct run *run, const char *cmdline)
 {
 	struct veneer_error error = {""};
@@ -470,6 +549,7 @@ static int run_guest(struct run *run, const char *cmdline)
 		complain("%s", error.message);
 		return STATUS_FAILED;
 	}
+	print_stats(run);
 	return exit_status(run, &result);
 }
 
@@ -486,8 +566,10 @@ static int run_command(const struct options *options)
 		complain("no descriptor for signals or time: %s", strerror(errno));
 	else if (!options->kernel && !cmdline)
 		complain("out of memory");
-	else
+	else if (open_server(&run) == 0)
 		status = run_guest(&run, options->kernel ? options->cmdline : cmdline);
+	stats_server_close(run.server);
+	veneer_stats_free(run.stats);
 	if (run.signal_fd >= 0)
 		close(run.signal_fd);
 	if (run.timer_fd >= 0)
@@ -572,6 +654,28 @@ static int list_cpu_models(void)
 	return STATUS_FAILED;
 }
 
+static int list_guests(void)
+{
+	struct veneer_error error = {""};
+
+	if (stats_client_list(&error) == 0)
+		return STATUS_OK;
+	complain("%s", error.message);
+	return STATUS_FAILED;
+}
+
+static int show_stats(const struct stats_query *query)
+{
+	struct veneer_error error = {""};
+	int ret = stats_client_show(query, &error);
+
+	if (ret < 0)
+		complain("%s", error.message);
+	else if (ret > 0)
+		complain("guest '%s' has ended", query->guest);
+	return ret < 0 ? STATUS_FAILED : STATUS_OK;
+}
+
 static int act(const struct options *options)
 {
 	switch (options->action) {
@@ -587,6 +691,12 @@ static int act(const struct options *options)
 		return run_doctor(options);
 	case ACTION_CPU_MODELS:
 		return list_cpu_models();
+	case ACTION_STATS_HELP:
+		return print(STATS_HELP);
+	case ACTION_STATS:
+		return show_stats(&options->query);
+	case ACTION_LIST:
+		return list_guests();
 	default:
 		return options->dump_dtb ? dump_dtb(options) : run_command(options);
 	}

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/runtime.h"
+
 #define KIB (1ull << 10)
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
@@ -38,7 +40,12 @@ enum {
 	OPTION_TIMEOUT,
 	OPTION_DUMP_DTB,
 	OPTION_REBOOT,
+	OPTION_NAME,
+	OPTION_STATS,
 	OPTION_JSON,
+	OPTION_PROMETHEUS,
+	OPTION_WATCH,
+	OPTION_OUTPUT,
 };
 
 static const char SHORT_OPTIONS[] = "+:k:i:a:c:m:d:h";
@@ -59,6 +66,8 @@ static const struct option LONG_OPTIONS[] = {
 	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
 	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
 	{"reboot", no_argument, NULL, OPTION_REBOOT},
+	{"name", required_argument, NULL, OPTION_NAME},
+	{"stats", optional_argument, NULL, OPTION_STATS},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -75,7 +84,7 @@ static const struct option DOCTOR_LONG_OPTIONS[] = {
 
 #define RUN_CHOICES                                                                                \
 	"--kernel, --initrd, --cmdline, --cpus, --cpu, --memory, --numa, --disk, --net, --rng, "   \
-	"--transport, --serial, --timeout, --dump-dtb, --reboot, --help"
+	"--transport, --serial, --timeout, --dump-dtb, --reboot, --name, --stats, --help"
 
 __attribute__((format(printf, 2, 3))) static int fail(
 	struct veneer_error *error, const char *format, ...)
@@ -946,7 +955,8 @@ static int parse_serial(struct options *options, const char *argument, struct ve
 }
 
 // Seconds with up to nine decimals.
-static int parse_timeout(struct options *options, const char *argument, struct veneer_error *error)
+static int parse_seconds(
+	uint64_t *result, const char *option, const char *argument, struct veneer_error *error)
 {
 	const char *end;
 	uint64_t seconds;
@@ -959,14 +969,42 @@ static int parse_timeout(struct options *options, const char *argument, struct v
 		for (long i = end - fraction; good && i < 9; i++)
 			ns *= 10;
 	}
-	options->timeout_ns = seconds * NS_PER_S + ns;
-	if (!good || *end || seconds == TIMEOUT_MAX || options->timeout_ns == 0)
+	*result = seconds * NS_PER_S + ns;
+	if (!good || *end || seconds == TIMEOUT_MAX || *result == 0)
 		return fail(error,
-			"--timeout: '%s' is not a number of seconds, such as 10 or 0.5, above 0 "
-			"and "
+			"%s: '%s' is not a number of seconds, such as 10 or 0.5, above 0 and "
 			"below %llu",
-			argument, TIMEOUT_MAX);
+			option, argument, TIMEOUT_MAX);
 	return 0;
+}
+
+// Something that is a file's name and a metric's label without more ado, and no process ID.
+static int parse_name(struct options *options, const char *argument, struct veneer_error *error)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+	size_t length = strlen(argument);
+
+	options->name = argument;
+	if (length == 0 || length > RUNTIME_NAME_MAX || argument[0] == '-' || argument[0] == '.' ||
+		strspn(argument, allowed) < length || strspn(argument, "0123456789") == length)
+		return fail(error,
+			"--name: '%s' is not a name: 1 to %d letters, digits and -_. with a letter "
+			"or _ among them, and not beginning with - or .",
+			argument, RUNTIME_NAME_MAX);
+	return 0;
+}
+
+static int parse_stats(struct options *options, const char *argument, struct veneer_error *error)
+{
+	options->stats = true;
+	options->stats_format = STATS_TEXT;
+	if (!argument || strcmp(argument, "text") == 0)
+		return 0;
+	options->stats_format = STATS_JSON;
+	if (strcmp(argument, "json") == 0)
+		return 0;
+	return fail(error, "--stats: '%s' is neither text nor json", argument);
 }
 
 static int parse_option(
@@ -1001,13 +1039,17 @@ static int parse_option(
 	case OPTION_SERIAL:
 		return parse_serial(options, argument, error);
 	case OPTION_TIMEOUT:
-		return parse_timeout(options, argument, error);
+		return parse_seconds(&options->timeout_ns, "--timeout", argument, error);
 	case OPTION_DUMP_DTB:
 		options->dump_dtb = argument;
 		return 0;
 	case OPTION_REBOOT:
 		options->reboot = true;
 		return 0;
+	case OPTION_NAME:
+		return parse_name(options, argument, error);
+	case OPTION_STATS:
+		return parse_stats(options, argument, error);
 	default:
 		options->action = ACTION_RUN_HELP;
 		return 0;
@@ -1116,6 +1158,64 @@ static int parse_command(struct options *options, const struct command *command,
 	return ret;
 }
 
+// One guest, and how to show it. Words that are no options come here as option 1.
+static const char STATS_SHORT_OPTIONS[] = "-:h";
+
+static const struct option STATS_LONG_OPTIONS[] = {
+	{"json", no_argument, NULL, OPTION_JSON},
+	{"prometheus", no_argument, NULL, OPTION_PROMETHEUS},
+	{"watch", optional_argument, NULL, OPTION_WATCH},
+	{"output", required_argument, NULL, OPTION_OUTPUT},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
+};
+
+static int parse_stats_option(
+	struct options *options, int option, const char *argument, struct veneer_error *error)
+{
+	struct stats_query *query = &options->query;
+
+	switch (option) {
+	case OPTION_JSON:
+		query->format = STATS_JSON;
+		return 0;
+	case OPTION_PROMETHEUS:
+		query->format = STATS_PROMETHEUS;
+		return 0;
+	case OPTION_WATCH:
+		query->interval_ns = NS_PER_S;
+		return argument ? parse_seconds(&query->interval_ns, "--watch", argument, error)
+				: 0;
+	case OPTION_OUTPUT:
+		query->output = argument;
+		return *argument ? 0 : fail(error, "--output: '' is not a path");
+	case 'h':
+		options->action = ACTION_STATS_HELP;
+		return 0;
+	default:
+		if (query->guest)
+			return fail(error, "'%s' after '%s': one guest at a time", argument,
+				query->guest);
+		query->guest = argument;
+		return 0;
+	}
+}
+
+static const struct command STATS_COMMAND = {STATS_SHORT_OPTIONS, STATS_LONG_OPTIONS,
+	"--json, --prometheus, --watch, --output, --help", parse_stats_option};
+
+static int parse_stats_command(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	options->action = ACTION_STATS;
+	int ret = parse_command(options, &STATS_COMMAND, argc, argv, error);
+
+	if (ret < 0 || options->action != ACTION_STATS || options->query.guest)
+		return ret;
+	options->action = ACTION_LIST;
+	return argc > 1 ? fail(error, "%s: of which guest? 'veneer list' lists them", argv[1]) : 0;
+}
+
 static int parse_run(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
@@ -1147,15 +1247,18 @@ int options_parse(struct options *options, int argc, char *const argv[], struct 
 		return parse_run(options, argc - 1, argv + 1, error);
 	if (strcmp(command, "doctor") == 0)
 		return parse_doctor(options, argc - 1, argv + 1, error);
+	if (strcmp(command, "stats") == 0)
+		return parse_stats_command(options, argc - 1, argv + 1, error);
+	bool list = strcmp(command, "list") == 0;
 	bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
-	if (!help && strcmp(command, "--version") != 0) {
-		const char *choices = "it is one of run, doctor, --help, --version";
+	if (!list && !help && strcmp(command, "--version") != 0) {
+		const char *choices = "it is one of run, list, stats, doctor, --help, --version";
 		return argc > 1 ? fail(error, "unknown command '%s'; %s", command, choices)
 				: fail(error, "no command; %s", choices);
 	}
 	if (argc > 2)
 		return fail(error, "'%s' after '%s': nothing may follow it", argv[2], command);
-	options->action = help ? ACTION_HELP : ACTION_VERSION;
+	options->action = list ? ACTION_LIST : help ? ACTION_HELP : ACTION_VERSION;
 	return 0;
 }
 

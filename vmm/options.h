@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "veneer.h"
+#include "vmm/stats_client.h"
 
 enum action {
 	ACTION_HELP, // veneer --help
@@ -18,6 +19,9 @@ enum action {
 	ACTION_DOCTOR_HELP, // veneer doctor --help
 	ACTION_DOCTOR,
 	ACTION_CPU_MODELS, // veneer run --cpu ?
+	ACTION_STATS_HELP, // veneer stats --help
+	ACTION_STATS,
+	ACTION_LIST, // veneer list, or veneer stats without a guest
 };
 
 enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
@@ -55,6 +59,10 @@ struct options {
 	bool reboot; // a reset starts the guest again
 	bool json; // doctor: for programs
 	struct veneer_cpuset host_cpus; // doctor: those meant for vCPUs; empty: not named
+	const char *name; // NULL: the process ID
+	bool stats; // print statistics at the end
+	enum stats_format stats_format; // text or JSON
+	struct stats_query query; // ACTION_STATS
 };
 
 // 0, or -EINVAL or -ENOMEM with the line. options_free() after either. Not reentrant: getopt(3).

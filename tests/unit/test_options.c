@@ -38,7 +38,7 @@ struct bad {
 static const struct bad bad_lines[] = {
 	{{NULL}, "no command", "run"},
 	{{""}, "''", "run"},
-	{{"walk"}, "'walk'", "run, doctor, --help, --version"},
+	{{"walk"}, "'walk'", "run, list, stats, doctor, --help, --version"},
 	{{"--kernel"}, "'--kernel'", "run"},
 	{{"--help", "run"}, "'run'", "--help"},
 	{{"--version", "x"}, "'x'", "--version"},
@@ -69,6 +69,28 @@ static const struct bad bad_lines[] = {
 	{{"doctor", "--cpus", "0-1024"}, "'0-1024'", "1023"},
 	{{"doctor", "--cpus", "3-1"}, "'3-1'", "0-3,8"},
 	{{"run", "--bo\ngus"}, "'--bo?gus'", "--kernel"},
+
+	{{"run", "--name", ""}, "''", "letters"},
+	{{"run", "--name", "a/b"}, "'a/b'", "letters"},
+	{{"run", "--name", "-a"}, "'-a'", "beginning"},
+	{{"run", "--name", ".a"}, "'.a'", "beginning"},
+	{{"run", "--name", "123"}, "'123'", "letter"},
+	{{"run", "--name", "a\"b"}, "'a\"b'", "letters"},
+	{{"run", "--name", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
+		"--name", "1 to 64"},
+	{{"run", "--stats=xml"}, "'xml'", "text nor json"},
+	{{"run", "--stats", "json"}, "'json'", "--stats"},
+	{{"list", "x"}, "'x'", "nothing"},
+	{{"stats", "--json"}, "--json", "veneer list"},
+	{{"stats", "a", "b"}, "'b'", "one guest"},
+	{{"stats", "a", "--xml"}, "'--xml'", "--json, --prometheus"},
+	{{"stats", "a", "--js"}, "'--js'", "--json"},
+	{{"stats", "a", "--watch=0"}, "'0'", "--watch"},
+	{{"stats", "a", "--watch=x"}, "'x'", "--watch"},
+	{{"stats", "a", "--output"}, "'--output'", "value"},
+	{{"stats", "a", "--output="}, "''", "path"},
+	{{"stats", "a", "--json=1"}, "'--json=1'", "no value"},
+	{{"stats", "a", "-k"}, "'-k'", "--json"},
 
 	{{"run", "-c", ""}, "''", "1 to 64"},
 	{{"run", "-c", "0"}, "'0'", "1 to 64"},
@@ -412,6 +434,38 @@ static void test_cpu(void **state)
 	assert_int_equal(GOOD("run", "--cpu=help", "--bogus").action, ACTION_CPU_MODELS);
 }
 
+static void test_names_and_statistics(void **state)
+{
+	(void)state;
+	assert_null(GOOD("run").name);
+	assert_false(GOOD("run").stats);
+	assert_string_equal(GOOD("run", "--name", "web-1.b_c").name, "web-1.b_c");
+	assert_string_equal(GOOD("run", "--name=1x").name, "1x");
+	assert_true(GOOD("run", "--stats").stats);
+	assert_int_equal(GOOD("run", "--stats").stats_format, STATS_TEXT);
+	assert_int_equal(GOOD("run", "--stats=text").stats_format, STATS_TEXT);
+	assert_int_equal(GOOD("run", "--stats=json").stats_format, STATS_JSON);
+
+	assert_int_equal(GOOD("list").action, ACTION_LIST);
+	assert_int_equal(GOOD("stats").action, ACTION_LIST);
+	assert_int_equal(GOOD("stats", "--help").action, ACTION_STATS_HELP);
+	struct options options = GOOD("stats", "web");
+	assert_int_equal(options.action, ACTION_STATS);
+	assert_string_equal(options.query.guest, "web");
+	assert_int_equal(options.query.format, STATS_TEXT);
+	assert_int_equal(options.query.interval_ns, 0);
+	assert_null(options.query.output);
+	options = GOOD("stats", "--prometheus", "12", "--watch=0.5", "--output", "file");
+	assert_string_equal(options.query.guest, "12");
+	assert_int_equal(options.query.format, STATS_PROMETHEUS);
+	assert_int_equal(options.query.interval_ns, 500000000);
+	assert_string_equal(options.query.output, "file");
+	options = GOOD("stats", "web", "--json", "--watch");
+	assert_int_equal(options.query.format, STATS_JSON);
+	assert_int_equal(options.query.interval_ns, 1000000000);
+	assert_int_equal(GOOD("stats", "a", "--watch=3").query.interval_ns, 3000000000);
+}
+
 static void test_memory(void **state)
 {
 	struct options options;
@@ -585,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_strings),
 		cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_cpu),
+		cmocka_unit_test(test_names_and_statistics),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_numa),
 		cmocka_unit_test(test_disks),
