@@ -630,12 +630,13 @@ static void attach_on_loop(void *arg)
 	attachment->memory = register_memory(queue);
 }
 
-static int create_loop(struct blk_queue *queue, struct veneer_error *error)
+static int create_loop(
+	struct blk_queue *queue, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	struct vn_blk *blk = queue->blk;
 	char name[32];
 	snprintf(name, sizeof(name), "%s-%u", blk->name, queue->index);
-	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, error);
+	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, cpus, error);
 	if (code < 0)
 		return code;
 	struct attachment attachment = {.queue = queue};
@@ -655,7 +656,8 @@ static int create_loop(struct blk_queue *queue, struct veneer_error *error)
 		strerror(-attachment.file));
 }
 
-static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error *error)
+static int create_queue(
+	struct vn_blk *blk, unsigned index, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	struct blk_queue *queue = &blk->queues[index];
 	blk->virtio_queues[index].size_max = QUEUE_SIZE;
@@ -667,7 +669,7 @@ static int create_queue(struct vn_blk *blk, unsigned index, struct veneer_error 
 	queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
 	if (!queue->requests)
 		return vn_fail(error, -ENOMEM, "%s: no memory for its requests", blk->name);
-	int code = create_loop(queue, error);
+	int code = create_loop(queue, cpus, error);
 	if (code < 0)
 		free(queue->requests);
 	return code;
@@ -681,10 +683,11 @@ static void destroy_queues(struct vn_blk *blk, unsigned count)
 	}
 }
 
-static int create_queues(struct vn_blk *blk, struct veneer_error *error)
+static int create_queues(
+	struct vn_blk *blk, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	for (unsigned i = 0; i < blk->queue_count; i++) {
-		int code = create_queue(blk, i, error);
+		int code = create_queue(blk, i, cpus, error);
 		if (code < 0) {
 			destroy_queues(blk, i);
 			return code;
@@ -714,7 +717,7 @@ static uint64_t poll_max(const struct veneer_disk *disk)
 
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
-	struct veneer_error *error)
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	int code = judge_disk(disk, error);
 	if (code < 0)
@@ -745,7 +748,7 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	code = vn_virtio_device_init(&blk->device, error);
 	if (code < 0)
 		goto close_backend;
-	code = create_queues(blk, error);
+	code = create_queues(blk, cpus, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &blk->device;

@@ -5,14 +5,16 @@
 #define VN_BLK_H
 
 #include "virtio/device.h"
+#include "vmm/ioloop.h"
 #include "vmm/memory.h"
 
-// A device named `name` ("blk0") on `disk`, with disk->queues queues (0: one) and a loop for each.
+// A device named `name` ("blk0") on `disk`, with disk->queues queues (0: one) and a loop for each, which run
+// on `cpus` (NULL: anywhere).
 // The strings are copied or not needed afterwards; `memory` and `log` must outlive it. On success
 // *device is given back with vn_blk_destroy(), after its transport.
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
-	struct veneer_error *error);
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error);
 
 // Look at the size of the file or device again, and tell the driver when it has changed. From any
 // thread, once the device has its transport. A size that no disk can have changes nothing: -EINVAL.

@@ -600,7 +600,8 @@ static void add_hook(void *arg)
 	vn_ioloop_add_hook(pair->loop, &pair->hook);
 }
 
-static int create_pair(struct vn_net *net, unsigned index, struct veneer_error *error)
+static int create_pair(
+	struct vn_net *net, unsigned index, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	struct net_pair *pair = calloc(1, sizeof(*pair));
 	if (!pair)
@@ -612,7 +613,7 @@ static int create_pair(struct vn_net *net, unsigned index, struct veneer_error *
 	pair->hook.flush = flush;
 	pair->port = (struct vn_net_port){ready, link_changed};
 	pair->attached = index == 0;
-	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, error);
+	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, cpus, error);
 	if (code < 0) {
 		free(pair);
 		return code;
@@ -672,7 +673,7 @@ static int open_backend(struct vn_net *net, const struct veneer_net *options,
 
 int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned number,
 	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
-	struct veneer_error *error)
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	struct vn_net *net = calloc(1, sizeof(*net));
 	if (!net)
@@ -688,7 +689,7 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 	if (code < 0)
 		goto close_backend;
 	for (unsigned i = 0; code == 0 && i < net->backend->pairs; i++)
-		code = create_pair(net, i, error);
+		code = create_pair(net, i, cpus, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &net->device;

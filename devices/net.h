@@ -6,13 +6,14 @@
 #define VN_NET_H
 
 #include "virtio/device.h"
+#include "vmm/ioloop.h"
 
 // A device named `name` ("net0") on the backend that `options` describes, of which nothing is needed
-// afterwards; its address is made from `number` unless one is given. `memory` and `log` must outlive
-// it. Given back with vn_net_destroy(), after its transport.
+// afterwards; its address is made from `number` unless one is given. Its loops run on `cpus` (NULL:
+// anywhere). `memory` and `log` must outlive it. Given back with vn_net_destroy(), after its transport.
 int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned number,
 	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
-	struct veneer_error *error);
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error);
 void vn_net_destroy(struct vn_virtio_device *device);
 
 #endif

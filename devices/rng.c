@@ -150,7 +150,8 @@ static void stop(struct vn_virtio_device *device, unsigned index)
 static const struct vn_virtio_ops rng_ops = {.start = start, .stop = stop};
 
 int vn_rng_create(struct vn_virtio_device **device, const char *name,
-	const struct vn_memory *memory, const struct vn_log *log, struct veneer_error *error)
+	const struct vn_memory *memory, const struct vn_log *log, struct vn_ioloop_cpus *cpus,
+	struct veneer_error *error)
 {
 	char probe;
 	if (getrandom(&probe, sizeof(probe), GRND_NONBLOCK) < 0)
@@ -173,7 +174,7 @@ int vn_rng_create(struct vn_virtio_device **device, const char *name,
 	int code = vn_virtio_device_init(&rng->device, error);
 	if (code < 0)
 		goto free_rng;
-	code = vn_ioloop_create(&rng->loop, rng->name, RING_ENTRIES, error);
+	code = vn_ioloop_create(&rng->loop, rng->name, RING_ENTRIES, cpus, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &rng->device;

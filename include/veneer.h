@@ -145,6 +145,15 @@ enum veneer_idle {
 	VENEER_IDLE_MWAIT, // as are MONITOR and MWAIT, so that it can choose C-states
 };
 
+// On which of the host's CPUs each thread runs. An empty set leaves a thread where the one that makes
+// it runs.
+struct veneer_placement {
+	struct veneer_cpuset vcpus[VENEER_CPUS_MAX];
+	struct veneer_cpuset iothreads; // one CPU for each of the devices' threads, in turn
+	struct veneer_cpuset vmm; // the library's other threads; the program's are its own to place
+	unsigned fifo; // the vCPU threads' priority in SCHED_FIFO, 1 to 99; 0: the maker's policy
+};
+
 enum veneer_severity { VENEER_INFO, VENEER_WARNING };
 
 // Called from any of the library's threads; must not call back into the library.
@@ -191,6 +200,8 @@ struct veneer_config {
 	// this host's KVM offers. veneer_cpu_models() lists models and features.
 	const char *cpu;
 	unsigned tsc_khz; // frequency of the guest's time-stamp counter; 0: the host's
+	const struct veneer_placement *placement; // or NULL: no thread has a place of its own
+	size_t placement_struct_size;
 };
 
 #define VENEER_CONFIG_INIT                                                                         \
@@ -198,6 +209,7 @@ struct veneer_config {
 		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
 		.disk_struct_size = sizeof(struct veneer_disk),                                    \
 		.net_struct_size = sizeof(struct veneer_net),                                      \
+		.placement_struct_size = sizeof(struct veneer_placement),                          \
 		.cell_struct_size = sizeof(struct veneer_cell),                                    \
 		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1,   \
 		.halt_poll_ns = -1                                                                 \
@@ -234,6 +246,24 @@ VENEER_API size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *te
 // Write what `cpu` can name, one model a line and then the features, each with a mark of whether this
 // host can run it, to a file descriptor.
 VENEER_API int veneer_cpu_models(int fd, struct veneer_error *error);
+
+// What would run where; owned by the caller.
+struct veneer_plan {
+	struct veneer_placement placement; // for veneer_config
+	char *text; // lines, for a person: a table, and why; with a final newline
+	char *summary; // the same in one line, without one
+};
+
+// Look at the host's CPUs and plan for the guest that `config` describes. With `choose`, vCPUs get
+// CPUs, and so do I/O threads and others unless config->placement has some for them; without, the plan
+// is config->placement. Nothing is made or moved; veneer_create() takes the placement. On success
+// *plan is given back with veneer_plan_free(). -ENOSPC: the host lacks CPUs; -EINVAL: it has not
+// those that are named. From any thread; where that one may run counts.
+VENEER_API int veneer_plan_make(struct veneer_plan **plan, const struct veneer_config *config,
+	bool choose, struct veneer_error *error);
+
+// NULL is allowed.
+VENEER_API void veneer_plan_free(struct veneer_plan *plan);
 
 // Build a guest: memory, vCPUs, devices, loaded kernel. Nothing runs yet. On success *vm belongs
 // to the caller, who gives it back with veneer_destroy(). On failure nothing is left behind.

@@ -16,6 +16,22 @@
 // Below that, a request could take the bucket years to pay for.
 #define BPS_MIN 1024
 
+int vn_config_read(
+	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
+{
+	if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(*config))
+		return vn_fail(error, -EINVAL,
+			"the configuration has %zu bytes, this library knows %zu: the program was "
+			"built for another version, or VENEER_CONFIG_INIT is missing",
+			given->struct_size, sizeof(*config));
+	*config = (struct veneer_config)VENEER_CONFIG_INIT;
+	memcpy(config, given, given->struct_size);
+	if (config->cpus < 1 || config->cpus > VENEER_CPUS_MAX)
+		return vn_fail(
+			error, -EINVAL, "%u CPUs: must be 1 to %d", config->cpus, VENEER_CPUS_MAX);
+	return 0;
+}
+
 // An array that a program gives.
 struct given {
 	const char *what;
@@ -197,5 +213,20 @@ int vn_config_cells(struct veneer_cell **cells, size_t *count, const struct vene
 		free(copy);
 		*cells = NULL;
 	}
+	return code;
+}
+
+int vn_config_placement(struct veneer_placement *placement, const struct veneer_config *config,
+	struct veneer_error *error)
+{
+	*placement = (struct veneer_placement){.fifo = 0};
+	if (!config->placement)
+		return 0;
+	struct given given = {"placement", config->placement, 1, config->placement_struct_size};
+	void *copy;
+	int code = copy_array(&copy, &given, sizeof(*placement), error);
+	if (code == 0)
+		*placement = *(struct veneer_placement *)copy;
+	free(copy);
 	return code;
 }

@@ -43,6 +43,12 @@ void vn_cpuset_subtract(struct veneer_cpuset *set, const struct veneer_cpuset *o
 		set->bits[word] &= ~other->bits[word];
 }
 
+void vn_cpuset_or(struct veneer_cpuset *set, const struct veneer_cpuset *other)
+{
+	for (unsigned word = 0; word < WORDS; word++)
+		set->bits[word] |= other->bits[word];
+}
+
 // A CPU's number at *at, which moves behind it; or -1.
 static long parse_cpu(const char **at)
 {

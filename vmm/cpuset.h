@@ -29,9 +29,15 @@ static inline void vn_cpuset_remove(struct veneer_cpuset *set, unsigned cpu)
 unsigned vn_cpuset_next(const struct veneer_cpuset *set, unsigned from);
 unsigned vn_cpuset_count(const struct veneer_cpuset *set);
 
-// Keep what is in both, and take away what is in `other`.
+static inline bool vn_cpuset_is_empty(const struct veneer_cpuset *set)
+{
+	return vn_cpuset_next(set, 0) == VENEER_HOST_CPUS_MAX;
+}
+
+// Keep what is in both, and take away or add what is in `other`.
 void vn_cpuset_and(struct veneer_cpuset *set, const struct veneer_cpuset *other);
 void vn_cpuset_subtract(struct veneer_cpuset *set, const struct veneer_cpuset *other);
+void vn_cpuset_or(struct veneer_cpuset *set, const struct veneer_cpuset *other);
 
 #define vn_cpuset_for_each(cpu, set)                                                               \
 	for (unsigned cpu = vn_cpuset_next((set), 0); (cpu) < VENEER_HOST_CPUS_MAX;                \

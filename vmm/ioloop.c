@@ -53,6 +53,7 @@ struct vn_ioloop {
 	uint64_t now; // nanoseconds; 0 until someone asks in this turn
 	char name[16];
 	unsigned entries;
+	struct vn_thread_place place;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -132,6 +133,16 @@ static void wake_fired(struct vn_ioloop_event *event)
 	loop->called = true;
 }
 
+// The kernel's own workers for a ring, which do what would block, are not its thread's children and
+// run where they like unless told.
+static int keep_workers(struct vn_ioloop *loop)
+{
+	const struct veneer_cpuset *cpus = &loop->place.cpus;
+	if (vn_cpuset_is_empty(cpus))
+		return 0;
+	return io_uring_register_iowq_aff(&loop->ring, sizeof(*cpus), (const cpu_set_t *)cpus);
+}
+
 static int setup(struct vn_ioloop *loop)
 {
 	// SINGLE_ISSUER binds the ring to the thread that makes it; DEFER_TASKRUN completes only
@@ -141,6 +152,11 @@ static int setup(struct vn_ioloop *loop)
 						  IORING_SETUP_DEFER_TASKRUN |
 						  IORING_SETUP_TASKRUN_FLAG};
 	int code = io_uring_queue_init_params(loop->entries, &loop->ring, &params);
+	if (code == 0) {
+		code = keep_workers(loop);
+		if (code < 0)
+			io_uring_queue_exit(&loop->ring);
+	}
 	if (code == 0) {
 		// Saves looking the ring itself up with each system call; without that it works too.
 		io_uring_register_ring_fd(&loop->ring);
@@ -176,10 +192,9 @@ static void *run(void *arg)
 
 static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 {
-	int code = vn_thread_start(&loop->thread, run, loop);
+	int code = vn_thread_start(&loop->thread, &loop->place, run, loop);
 	if (code < 0)
-		return vn_fail(
-			error, code, "cannot start thread %s: %s", loop->name, strerror(-code));
+		return vn_thread_fail(error, code, loop->name, &loop->place);
 
 	pthread_mutex_lock(&loop->lock);
 	while (loop->setup > 0)
@@ -199,8 +214,22 @@ static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 		strerror(-loop->setup));
 }
 
-int vn_ioloop_create(
-	struct vn_ioloop **result, const char *name, unsigned entries, struct veneer_error *error)
+struct veneer_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus)
+{
+	struct veneer_cpuset taken = {.bits = {0}};
+	if (cpus->together)
+		return cpus->cpus;
+	unsigned cpu = vn_cpuset_next(&cpus->cpus, cpus->next);
+	if (cpu == VENEER_HOST_CPUS_MAX)
+		cpu = vn_cpuset_next(&cpus->cpus, 0);
+	if (cpu < VENEER_HOST_CPUS_MAX)
+		vn_cpuset_add(&taken, cpu);
+	cpus->next = cpu + 1;
+	return taken;
+}
+
+int vn_ioloop_create(struct vn_ioloop **result, const char *name, unsigned entries,
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
 	struct vn_ioloop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
@@ -208,6 +237,8 @@ int vn_ioloop_create(
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
 	loop->entries = entries;
 	loop->file = -1;
+	if (cpus)
+		loop->place.cpus = vn_ioloop_take_cpus(cpus);
 	loop->setup = 1;
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->changed, NULL);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/cpuset.h"
 #include "vmm/error.h"
 
 struct vn_ioloop;
@@ -33,10 +34,22 @@ struct vn_ioloop_hook {
 	struct vn_ioloop_hook *next; // the loop's
 };
 
+// Where loops run: each new one on the next CPU of the set, round and round, or on all of it with
+// `together`. An empty set: where their maker runs. Its owner's thread makes the loops.
+struct vn_ioloop_cpus {
+	struct veneer_cpuset cpus;
+	bool together;
+	unsigned next;
+};
+
+// The CPUs of the next loop.
+struct veneer_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus);
+
 // Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
-// 15 bytes). Signals that are sent are blocked in it.
-int vn_ioloop_create(
-	struct vn_ioloop **loop, const char *name, unsigned entries, struct veneer_error *error);
+// 15 bytes), where `cpus` says (NULL: where this thread runs), together with what the kernel starts
+// to work for the ring. Signals that are sent are blocked in it.
+int vn_ioloop_create(struct vn_ioloop **loop, const char *name, unsigned entries,
+	struct vn_ioloop_cpus *cpus, struct veneer_error *error);
 
 // Stop the thread and free the loop. Every operation must have completed and every hook be gone.
 void vn_ioloop_destroy(struct vn_ioloop *loop);

@@ -6,11 +6,9 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -38,7 +36,8 @@ struct team {
 	struct work *work;
 	const struct vn_populate_range *range;
 	unsigned index; // of the range
-	struct veneer_cpuset cpus;
+	struct vn_thread_place
+		place; // near the node: faster; where pages come from is their policy's
 	uint64_t slice; // bytes
 	_Atomic uint64_t next; // offset of the first slice that nobody has taken
 	pthread_t threads[TEAM_MAX];
@@ -78,11 +77,6 @@ static void *run(void *arg)
 {
 	struct team *team = arg;
 	struct work *work = team->work;
-	cpu_set_t cpus;
-	// Where the pages come from is settled by their policy; being near only makes it faster.
-	_Static_assert(sizeof(cpus) == sizeof(team->cpus), "both have 1024 bits");
-	memcpy(&cpus, &team->cpus, sizeof(cpus));
-	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	while (next_slice(team))
 		;
 	pthread_mutex_lock(&work->lock);
@@ -99,10 +93,8 @@ static void choose_cpus(struct veneer_cpuset *cpus, int node)
 	struct veneer_cpuset near;
 	struct veneer_error error;
 	char list[4096];
-	cpu_set_t allowed;
-	CPU_ZERO(&allowed);
-	sched_getaffinity(0, sizeof(allowed), &allowed);
-	memcpy(cpus, &allowed, sizeof(*cpus));
+	if (vn_thread_cpus(cpus) < 0)
+		*cpus = (struct veneer_cpuset){.bits = {0}};
 	if (node < 0)
 		return;
 	vn_sysfs_line("", list, sizeof(list), "/sys/devices/system/node/node%d/cpulist", node);
@@ -117,7 +109,7 @@ static void start_team(struct team *team)
 {
 	struct work *work = team->work;
 	uint64_t slices = (team->range->size + team->slice - 1) / team->slice;
-	uint64_t wanted = vn_cpuset_count(&team->cpus);
+	uint64_t wanted = vn_cpuset_count(&team->place.cpus);
 	if (wanted > slices)
 		wanted = slices;
 	if (wanted > TEAM_MAX)
@@ -128,7 +120,7 @@ static void start_team(struct team *team)
 		pthread_mutex_lock(&work->lock);
 		work->running++;
 		pthread_mutex_unlock(&work->lock);
-		int code = vn_thread_start(&team->threads[team->count], run, team);
+		int code = vn_thread_start(&team->threads[team->count], &team->place, run, team);
 		if (code == 0)
 			continue;
 		stop(work, code, team->index);
@@ -203,7 +195,7 @@ int vn_populate(const struct vn_populate_range *ranges, unsigned count, veneer_p
 				;
 	} else {
 		for (unsigned i = 0; i < count; i++)
-			choose_cpus(&teams[i].cpus, ranges[i].node);
+			choose_cpus(&teams[i].place.cpus, ranges[i].node);
 		populate_with_threads(teams, count, &work, progress, opaque);
 	}
 	*failed = work.failed;

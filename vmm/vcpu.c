@@ -4,6 +4,7 @@
 #include "vmm/vcpu.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,12 +184,38 @@ static void dispatch(struct vn_vcpu *vcpu)
 	}
 }
 
+// KVM's first run of a guest may start a thread of this process (Linux 6.18 recovers large pages in
+// one), which inherits the CPUs and the policy of the thread that runs it. So each vCPU that has a place
+// runs once on the others' CPUs, where `immediate_exit` turns it back before the guest's first instruction.
+static int run_helpers_elsewhere(struct vn_vcpu *vcpu)
+{
+	if (vcpu->place.fifo > 0) {
+		struct sched_param priority = {.sched_priority = (int)vcpu->place.fifo};
+		if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority) < 0)
+			return -errno;
+	}
+	if (vn_cpuset_is_empty(&vcpu->place.cpus))
+		return 0;
+	int code = vn_thread_move(&vcpu->helpers);
+	if (code == 0) {
+		// A kick that comes meanwhile is not lost with the flag: its signal stays pending.
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
+		(void)ioctl(vcpu->fd, KVM_RUN, NULL);
+		__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
+		code = vn_thread_move(&vcpu->place.cpus);
+	}
+	return code;
+}
+
 static void *run(void *arg)
 {
 	struct vn_vcpu *vcpu = arg;
 	char name[16];
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
+	int code = run_helpers_elsewhere(vcpu);
+	if (code < 0)
+		run_failed(vcpu, -code);
 	while (!atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
 		if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
 			dispatch(vcpu);
@@ -202,10 +229,11 @@ static void *run(void *arg)
 
 int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error)
 {
-	int code = vn_thread_start(&vcpu->thread, run, vcpu);
+	char name[16];
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	int code = vn_thread_start(&vcpu->thread, &vcpu->place, run, vcpu);
 	if (code < 0)
-		return vn_fail(error, code, "cannot start the thread of vCPU %u: %s", vcpu->index,
-			strerror(-code));
+		return vn_thread_fail(error, code, name, &vcpu->place);
 	vcpu->started = true;
 	return 0;
 }

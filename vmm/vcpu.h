@@ -16,6 +16,7 @@
 #include "vmm/counter.h"
 #include "vmm/end.h"
 #include "vmm/kvm.h"
+#include "vmm/thread.h"
 
 // Owned by the vm, used by its own thread once started; `stop`, `run->immediate_exit` and the
 // counters are what others touch.
@@ -28,6 +29,8 @@ struct vn_vcpu {
 	const struct vn_bus *mmio;
 	const struct vn_bus *pio;
 	struct vn_end_hook end;
+	struct vn_thread_place place; // of its thread
+	struct veneer_cpuset helpers; // where KVM's own threads belong while `place` has CPUs
 	pthread_t thread;
 	bool started;
 	atomic_bool stop;

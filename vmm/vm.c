@@ -36,6 +36,7 @@
 #include "vmm/kvm.h"
 #include "vmm/kvm_stats.h"
 #include "vmm/memory.h"
+#include "vmm/placement.h"
 #include "vmm/vcpu.h"
 
 // A virtio device in its slot, with its transport, which is one of the two; owned by the vm.
@@ -57,6 +58,9 @@ struct veneer {
 	struct vn_bus pio, mmio;
 	struct vn_end_hook end;
 	struct vn_irqs *irqs;
+	struct veneer_placement placement;
+	struct veneer_cpuset helpers; // where KVM's own threads go
+	struct vn_ioloop_cpus io_cpus; // of the devices' loops
 	struct vn_ioloop *loop; // the serial port's
 	struct vn_irq serial_irq;
 	struct vn_serial *serial;
@@ -138,17 +142,30 @@ static int choose_transport(struct veneer_config *config, struct veneer_error *e
 static int read_config(
 	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
 {
-	if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(*config))
-		return vn_fail(error, -EINVAL,
-			"the configuration has %zu bytes, this library knows %zu: the program was "
-			"built for another version, or VENEER_CONFIG_INIT is missing",
-			given->struct_size, sizeof(*config));
-	*config = (struct veneer_config)VENEER_CONFIG_INIT;
-	memcpy(config, given, given->struct_size);
-	if (config->cpus < 1 || config->cpus > VENEER_CPUS_MAX)
-		return vn_fail(
-			error, -EINVAL, "%u CPUs: must be 1 to %d", config->cpus, VENEER_CPUS_MAX);
-	return choose_transport(config, error);
+	int code = vn_config_read(config, given, error);
+	return code == 0 ? choose_transport(config, error) : code;
+}
+
+// What is placed must be possible, and is judged, before anything is made.
+static int judge_placement(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_config_placement(&vm->placement, config, error);
+	if (code < 0 || !config->placement)
+		return code;
+	vm->io_cpus.cpus = vm->placement.iothreads;
+	struct vn_host *host;
+	code = vn_host_create(&host, error);
+	if (code < 0)
+		return code;
+	struct vn_placement_guest guest = {.vcpus = config->cpus,
+		.threads = config->topology.threads ? config->topology.threads : 1};
+	code = vn_placement_check(&vm->placement, config->cpus, host, error);
+	if (code == 0)
+		vn_placement_warn(&vm->placement, &guest, host, &vm->log);
+	vm->helpers = vn_cpuset_is_empty(&vm->placement.vmm) ? host->affinity : vm->placement.vmm;
+	free(host);
+	return code;
 }
 
 // What the guest is told: who is where, and how far from each other.
@@ -227,6 +244,8 @@ static int create_vcpu(struct veneer *vm, unsigned i, unsigned tsc_khz, struct v
 	vcpu->mmio = &vm->mmio;
 	vcpu->pio = &vm->pio;
 	vcpu->end = vm->end;
+	vcpu->place = (struct vn_thread_place){vm->placement.vcpus[i], vm->placement.fifo};
+	vcpu->helpers = vm->helpers;
 	vm->vcpu_count++;
 	return tsc_khz ? vn_vcpu_set_tsc_khz(vcpu, tsc_khz, error) : 0;
 }
@@ -277,7 +296,8 @@ static int create_vcpus(
 static int create_serial(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	int code = vn_ioloop_create(&vm->loop, "serial", 16, error);
+	struct vn_ioloop_cpus cpus = {.cpus = vm->placement.vmm, .together = true};
+	int code = vn_ioloop_create(&vm->loop, "serial", 16, &cpus, error);
 	if (code < 0)
 		return code;
 	code = vn_irq_open(&vm->serial_irq, &vm->kvm, VN_GSI_SERIAL, error);
@@ -341,7 +361,8 @@ static int create_disk(struct veneer *vm, size_t number, const struct veneer_dis
 {
 	struct slot *slot = take_slot(vm, "blk", number);
 	slot->destroy = vn_blk_destroy;
-	int code = vn_blk_create(&slot->device, slot->name, disk, &vm->memory, &vm->log, error);
+	int code = vn_blk_create(
+		&slot->device, slot->name, disk, &vm->memory, &vm->log, &vm->io_cpus, error);
 	return code < 0 ? code : attach(vm, slot, error);
 }
 
@@ -362,8 +383,8 @@ static int create_net(
 {
 	struct slot *slot = take_slot(vm, "net", number);
 	slot->destroy = vn_net_destroy;
-	int code = vn_net_create(
-		&slot->device, slot->name, (unsigned)number, net, &vm->memory, &vm->log, error);
+	int code = vn_net_create(&slot->device, slot->name, (unsigned)number, net, &vm->memory,
+		&vm->log, &vm->io_cpus, error);
 	return code < 0 ? code : attach(vm, slot, error);
 }
 
@@ -382,7 +403,8 @@ static int create_rng(struct veneer *vm, struct veneer_error *error)
 {
 	struct slot *slot = take_slot(vm, "rng", 0);
 	slot->destroy = vn_rng_destroy;
-	int code = vn_rng_create(&slot->device, slot->name, &vm->memory, &vm->log, error);
+	int code = vn_rng_create(
+		&slot->device, slot->name, &vm->memory, &vm->log, &vm->io_cpus, error);
 	return code < 0 ? code : attach(vm, slot, error);
 }
 
@@ -443,7 +465,9 @@ static int load(struct veneer *vm, const struct veneer_config *config, struct ve
 static int create_all(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	int code = create_machine(vm, config, error);
+	int code = judge_placement(vm, config, error);
+	if (code == 0)
+		code = create_machine(vm, config, error);
 	if (code == 0)
 		code = create_vcpus(vm, config, error);
 	if (code == 0)

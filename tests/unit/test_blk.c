@@ -155,7 +155,7 @@ static void attach(const struct veneer_disk *disk)
 {
 	struct veneer_error error = {""};
 	bench.bus = (struct vn_bus){.count = 0};
-	if (vn_blk_create(&bench.device, "blk0", disk, &bench.memory, &bench.log, &error) < 0)
+	if (vn_blk_create(&bench.device, "blk0", disk, &bench.memory, &bench.log, NULL, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),
@@ -1691,7 +1691,8 @@ static void assert_refused(const struct veneer_disk *disk, int code, const char 
 	struct vn_virtio_device *device;
 	struct veneer_error error = {""};
 	assert_int_equal(
-		vn_blk_create(&device, "blk0", disk, &bench.memory, &bench.log, &error), code);
+		vn_blk_create(&device, "blk0", disk, &bench.memory, &bench.log, NULL, &error),
+		code);
 	if (!strstr(error.message, text) || !strstr(error.message, disk->path))
 		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
 }
@@ -1738,7 +1739,7 @@ static void files_without_permission_are_refused(void **state)
 		assert_int_equal(seteuid(65534), 0);
 	struct vn_virtio_device *device;
 	struct veneer_error error = {""};
-	int code = vn_blk_create(&device, "blk0", &disk, &bench.memory, &bench.log, &error);
+	int code = vn_blk_create(&device, "blk0", &disk, &bench.memory, &bench.log, NULL, &error);
 	if (root)
 		assert_int_equal(seteuid(0), 0);
 	assert_int_equal(code, -EACCES);
@@ -1753,14 +1754,15 @@ static void files_are_locked(void **state)
 	struct vn_virtio_device *first, *second;
 	struct veneer_error error;
 	assert_int_equal(
-		vn_blk_create(&first, "blk0", &writer, &bench.memory, &bench.log, &error), 0);
+		vn_blk_create(&first, "blk0", &writer, &bench.memory, &bench.log, NULL, &error), 0);
 	assert_refused(&writer, -EBUSY, "is in use");
 	assert_refused(&reader, -EBUSY, "is in use");
 	vn_blk_destroy(first);
 	assert_int_equal(
-		vn_blk_create(&first, "blk0", &reader, &bench.memory, &bench.log, &error), 0);
+		vn_blk_create(&first, "blk0", &reader, &bench.memory, &bench.log, NULL, &error), 0);
 	assert_int_equal(
-		vn_blk_create(&second, "blk1", &reader, &bench.memory, &bench.log, &error), 0);
+		vn_blk_create(&second, "blk1", &reader, &bench.memory, &bench.log, NULL, &error),
+		0);
 	assert_refused(&writer, -EBUSY, "is in use");
 	vn_blk_destroy(second);
 	vn_blk_destroy(first);

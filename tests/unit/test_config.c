@@ -136,6 +136,31 @@ static void test_bad_disks(void **state)
 	expect_disk_error(&config, "another version");
 }
 
+static void test_placement(void **state)
+{
+	(void)state;
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_placement placement, given = {.fifo = 5};
+	memset(&placement, 0xff, sizeof(placement));
+	assert_int_equal(vn_config_placement(&placement, &config, NULL), 0);
+	assert_true(placement.vcpus[63].bits[0] == 0 && placement.vmm.bits[15] == 0);
+	assert_int_equal(placement.fifo, 0);
+	given.vcpus[1].bits[0] = 6;
+	config.placement = &given;
+	assert_int_equal(vn_config_placement(&placement, &config, NULL), 0);
+	assert_int_equal(placement.vcpus[1].bits[0], 6);
+	assert_int_equal(placement.fifo, 5);
+	// An older header knew nothing of priorities.
+	config.placement_struct_size = offsetof(struct veneer_placement, fifo);
+	assert_int_equal(vn_config_placement(&placement, &config, NULL), 0);
+	assert_int_equal(placement.vcpus[1].bits[0], 6);
+	assert_int_equal(placement.fifo, 0);
+	struct veneer_error error = {""};
+	config.placement_struct_size = sizeof(given) + 8;
+	assert_int_equal(vn_config_placement(&placement, &config, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "another version"));
+}
+
 static void test_nets(void **state)
 {
 	(void)state;
@@ -246,6 +271,7 @@ int main(void)
 		cmocka_unit_test(test_old_disks),
 		cmocka_unit_test(test_default_queues),
 		cmocka_unit_test(test_bad_disks),
+		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_nets),
 		cmocka_unit_test(test_no_cells),
 		cmocka_unit_test(test_cells),

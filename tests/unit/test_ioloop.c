@@ -23,7 +23,7 @@ static struct vn_ioloop *make(unsigned entries)
 {
 	struct vn_ioloop *loop;
 	struct veneer_error error;
-	assert_int_equal(vn_ioloop_create(&loop, "test", entries, &error), 0);
+	assert_int_equal(vn_ioloop_create(&loop, "test", entries, NULL, &error), 0);
 	return loop;
 }
 
@@ -39,7 +39,7 @@ static void refuses_absurd_rings(void **state)
 	(void)state;
 	struct vn_ioloop *loop;
 	struct veneer_error error = {""};
-	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, &error) < 0);
+	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, NULL, &error) < 0);
 	assert_true(strlen(error.message) > 0);
 }
 
@@ -290,7 +290,7 @@ static void faults_reach_their_handler(void **state)
 	if (pid == 0) {
 		struct vn_ioloop *loop;
 		signal(SIGSEGV, on_fault);
-		if (vn_ioloop_create(&loop, "test", 8, NULL) < 0)
+		if (vn_ioloop_create(&loop, "test", 8, NULL, NULL) < 0)
 			_exit(1);
 		vn_ioloop_call(loop, fault,
 			mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));

@@ -119,7 +119,8 @@ static void attach(unsigned pairs)
 	assert_true(netns_tap("tap0", flags, true));
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
-	if (vn_net_create(&bench.device, "net0", 3, &net, &bench.memory, &bench.log, &error) < 0)
+	if (vn_net_create(&bench.device, "net0", 3, &net, &bench.memory, &bench.log, NULL, &error) <
+		0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),
@@ -331,19 +332,23 @@ static void refuses_options(void **state)
 	struct veneer_error error;
 	struct vn_virtio_device *device;
 	struct veneer_net net = {.tap = "none0", .mac = {0x01, 2, 3, 4, 5, 6}};
-	assert_int_equal(vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, &error),
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "begins with 01"));
 	net.mac[0] = 2;
-	assert_int_equal(vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, &error),
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
 		-ENODEV);
 	net.queues = VENEER_QUEUES_MAX + 1;
-	assert_int_equal(vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, &error),
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "17 queue pairs: at most 16"));
 	net.queues = 0;
 	net.mtu = 67;
-	assert_int_equal(vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, &error),
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "MTU 67"));
 }

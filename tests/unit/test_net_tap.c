@@ -181,7 +181,7 @@ static int start_two(void **state)
 	assert_opens("tap0", 2, 0);
 	assert_int_equal(bench.backend->pairs, 2);
 	assert_true(netns_set_up("tap0", true));
-	assert_int_equal(vn_ioloop_create(&bench.loop, "test", 16, &error), 0);
+	assert_int_equal(vn_ioloop_create(&bench.loop, "test", 16, NULL, &error), 0);
 	bench.warning[0] = '\0';
 	for (unsigned i = 0; i < 2; i++) {
 		bench.pairs[i] = (struct pair){.index = i, .port = {ready, link_changed}};

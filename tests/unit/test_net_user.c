@@ -246,7 +246,7 @@ static int start(const char *const *forwards, size_t count)
 	bench.port.ready = ready;
 	bench.readable = false;
 	bench.hook.flush = take_turn;
-	assert_int_equal(vn_ioloop_create(&bench.loop, "test", 16, &error), 0);
+	assert_int_equal(vn_ioloop_create(&bench.loop, "test", 16, NULL, &error), 0);
 	vn_ioloop_call(bench.loop, open_on_loop, NULL);
 	return 0;
 }

@@ -74,7 +74,7 @@ static int attach(void **state)
 	struct veneer_error error = {""};
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
-	if (vn_rng_create(&bench.device, "rng0", &bench.memory, &bench.log, &error) < 0)
+	if (vn_rng_create(&bench.device, "rng0", &bench.memory, &bench.log, NULL, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),

@@ -39,7 +39,7 @@ static struct fixture *start(int in, int out)
 
 	assert_non_null(f);
 	f->in[0] = f->in[1] = f->out[0] = f->out[1] = -1;
-	assert_int_equal(vn_ioloop_create(&f->loop, "test", 16, NULL), 0);
+	assert_int_equal(vn_ioloop_create(&f->loop, "test", 16, NULL, NULL), 0);
 	assert_int_equal(vn_irq_open(&f->irq, NULL, 4, NULL), 0);
 	assert_int_equal(vn_serial_create(&f->serial, f->loop, &f->irq, in, out, NULL), 0);
 	return f;
