@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -62,10 +63,15 @@ static const char RUN_HELP[] =
 	"  -a, --cmdline STRING  the kernel's command line\n"
 	"\n"
 	"Machine\n"
-	"  -c, --cpus N[,topology=SxDxCxT][,idle=halt|poll|mwait][,halt-poll-ns=N][,pit=on|off]\n"
+	"  -c, --cpus N[,topology=SxDxCxT][,pin=LIST|auto][,iothreads=LIST][,vmm=LIST]\n"
+	"             [,sched=fifo:PRIORITY][,idle=halt|poll|mwait][,halt-poll-ns=N][,pit=on|off]\n"
 	"                        1 to 64 CPUs, default 1. topology: sockets, dies of a socket, "
 	"cores\n"
-	"                        of a die, threads of a core; their product is N. idle: what an\n"
+	"                        of a die, threads of a core; their product is N. pin: host\n"
+	"                        CPUs such as 0-3,8, one for each vCPU, or pairs VCPUS:CPUS such\n"
+	"                        as 0:2-3,1:4; auto chooses them, and the others'. iothreads: one\n"
+	"                        each for devices' threads; vmm: for all others. sched: real-time\n"
+	"                        priority of vCPUs (1 to 99). idle: what an\n"
 	"                        idle CPU does. halt (default): leaves the host's CPU to others;\n"
 	"                        poll: keeps it, without an exit; mwait: the same, and chooses\n"
 	"                        C-states. halt-poll-ns: how long KVM waits before it lets go,\n"
@@ -123,6 +129,7 @@ static const char RUN_HELP[] =
 	"                        digits and -_. ; default: the process ID\n"
 	"  --stats[=json]        at the end, print exits, requests and latencies to standard "
 	"error\n"
+	"  --dry-run             say which thread would run on which CPU, and do not run\n"
 	"  --dump-dtb FILE       write the guest's device tree (-: standard output) and do not "
 	"run\n"
 	"  -h, --help            this help\n"
@@ -199,6 +206,7 @@ enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 // The main thread's.
 struct run {
 	const struct options *options;
+	const struct veneer_placement *placement; // or NULL
 	struct veneer *vm; // that runs, or NULL
 	bool pressed; // its power button, by SIGTERM
 	struct console console;
@@ -403,6 +411,7 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.cpu = options->cpu;
 	config.tsc_khz = options->tsc_khz;
 	config.halt_poll_ns = options->halt_poll_ns;
+	config.placement = run->placement;
 	config.memory = options->memory;
 	config.cells = options->cells;
 	config.cell_count = options->cell_count;
@@ -439,6 +448,21 @@ static void print_stats(const struct run *run)
 	free(text);
 }
 
+// While the guest runs, this thread is one of the others. Before, it may use all CPUs that it has, to
+// preallocate memory.
+static int move_away(const struct veneer_placement *placement, struct veneer_error *error)
+{
+	static const struct veneer_cpuset none;
+
+	if (!placement || memcmp(&placement->vmm, &none, sizeof(none)) == 0 ||
+		sched_setaffinity(0, sizeof(placement->vmm), (const cpu_set_t *)&placement->vmm) ==
+			0)
+		return 0;
+	snprintf(error->message, sizeof(error->message), "cannot run on the CPUs of vmm=: %s",
+		strerror(errno));
+	return -errno;
+}
+
 // One life of the guest, from power-on to its end.
 static int run_once(struct run *run, const char *cmdline, struct veneer_result *result,
 	struct veneer_error *error)
@@ -456,7 +480,9 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	}
 	if (ret < 0)
 		return ret;
-	ret = veneer_start(run->vm, error);
+	ret = move_away(run->placement, error);
+	if (ret == 0)
+		ret = veneer_start(run->vm, error);
 	if (ret == 0) {
 		watch(run, veneer_fd(run->vm));
 		veneer_stop(run->vm);
@@ -553,6 +579,53 @@ static int run_guest(struct run *run, const char *cmdline)
 	return exit_status(run, &result);
 }
 
+static bool is_placed(const struct options *options)
+{
+	static const struct veneer_placement nowhere;
+
+	return memcmp(&options->placement, &nowhere, sizeof(nowhere)) != 0;
+}
+
+static int make_plan(
+	struct veneer_plan **plan, const struct options *options, struct veneer_error *error)
+{
+	const struct run run = {.options = options,
+		.placement = &options->placement,
+		.console = {.in = -1, .out = -1}};
+	const struct veneer_config config = configure(&run, NULL);
+
+	return veneer_plan_make(plan, &config, options->pin_auto, error);
+}
+
+// What was chosen is shown where someone looks, and said in a line where it goes to a log.
+static void show_choice(const struct veneer_plan *plan)
+{
+	if (isatty(STDERR_FILENO))
+		fputs(plan->text, stderr);
+	else
+		complain("note: %s", plan->summary);
+}
+
+static int run_placed(struct run *run, const char *cmdline)
+{
+	struct veneer_plan *plan;
+	struct veneer_error error;
+
+	if (!run->options->pin_auto) {
+		run->placement = is_placed(run->options) ? &run->options->placement : NULL;
+		return run_guest(run, cmdline);
+	}
+	if (make_plan(&plan, run->options, &error) < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	show_choice(plan);
+	run->placement = &plan->placement;
+	int status = run_guest(run, cmdline);
+	veneer_plan_free(plan);
+	return status;
+}
+
 static int run_command(const struct options *options)
 {
 	struct run run = {.options = options};
@@ -567,7 +640,7 @@ static int run_command(const struct options *options)
 	else if (!options->kernel && !cmdline)
 		complain("out of memory");
 	else if (open_server(&run) == 0)
-		status = run_guest(&run, options->kernel ? options->cmdline : cmdline);
+		status = run_placed(&run, options->kernel ? options->cmdline : cmdline);
 	stats_server_close(run.server);
 	veneer_stats_free(run.stats);
 	if (run.signal_fd >= 0)
@@ -621,6 +694,20 @@ static int print(const char *text)
 		return STATUS_OK;
 	complain("cannot write to standard output: %s", strerror(errno));
 	return STATUS_FAILED;
+}
+
+static int dry_run(const struct options *options)
+{
+	struct veneer_plan *plan;
+	struct veneer_error error;
+
+	if (make_plan(&plan, options, &error) < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	int status = print(plan->text);
+	veneer_plan_free(plan);
+	return status;
 }
 
 static int print_version(void)
@@ -698,7 +785,9 @@ static int act(const struct options *options)
 	case ACTION_LIST:
 		return list_guests();
 	default:
-		return options->dump_dtb ? dump_dtb(options) : run_command(options);
+		return options->dry_run    ? dry_run(options)
+		       : options->dump_dtb ? dump_dtb(options)
+					   : run_command(options);
 	}
 }
 

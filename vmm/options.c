@@ -27,7 +27,8 @@
 #define NS_PER_S        1000000000ull
 #define SERIAL_BYTES    20 // virtio 1.2 section 5.2.6: a device's identity
 #define MTU_MIN         68 // RFC 791
-#define SUBOPTIONS_MAX  32
+#define SUBOPTIONS_MAX  256 // a list of pairs is a word for each vCPU
+#define FIFO_MAX        99 // the highest real-time priority of sched(7)
 #define LONG_ONLY_FIRST 256 // values of options without a letter
 
 enum {
@@ -46,6 +47,7 @@ enum {
 	OPTION_PROMETHEUS,
 	OPTION_WATCH,
 	OPTION_OUTPUT,
+	OPTION_DRY_RUN,
 };
 
 static const char SHORT_OPTIONS[] = "+:k:i:a:c:m:d:h";
@@ -68,6 +70,7 @@ static const struct option LONG_OPTIONS[] = {
 	{"reboot", no_argument, NULL, OPTION_REBOOT},
 	{"name", required_argument, NULL, OPTION_NAME},
 	{"stats", optional_argument, NULL, OPTION_STATS},
+	{"dry-run", no_argument, NULL, OPTION_DRY_RUN},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -84,7 +87,8 @@ static const struct option DOCTOR_LONG_OPTIONS[] = {
 
 #define RUN_CHOICES                                                                                \
 	"--kernel, --initrd, --cmdline, --cpus, --cpu, --memory, --numa, --disk, --net, --rng, "   \
-	"--transport, --serial, --timeout, --dump-dtb, --reboot, --name, --stats, --help"
+	"--transport, --serial, --timeout, --dump-dtb, --reboot, --name, --stats, --dry-run, "     \
+	"--help"
 
 __attribute__((format(printf, 2, 3))) static int fail(
 	struct veneer_error *error, const char *format, ...)
@@ -194,7 +198,8 @@ static int words_split(
 			*to++ = *from++;
 		} else if (words->count == SUBOPTIONS_MAX) {
 			words_free(words);
-			return fail(error, "%s %s: too many words", option, argument);
+			return fail(error, "%s: too many words, at most %d: %s", option,
+				SUBOPTIONS_MAX, argument);
 		} else {
 			*to++ = '\0';
 			words->words[words->count++] = to;
@@ -300,6 +305,106 @@ static int parse_halt_poll(struct options *options, const char *value, struct ve
 	return 0;
 }
 
+// As veneer_cpuset_parse(), but not empty.
+static int parse_host_cpus(
+	struct veneer_cpuset *cpus, const char *name, const char *list, struct veneer_error *error)
+{
+	struct veneer_error why;
+
+	if (*list && veneer_cpuset_parse(cpus, list, &why) == 0)
+		return 0;
+	return fail(
+		error, "--cpus: %s'%s' is no list of the host's CPUs, such as 0-3,8", name, list);
+}
+
+static bool has_cpu(const struct veneer_cpuset *cpus, unsigned cpu)
+{
+	return cpus->bits[cpu / 64] >> cpu % 64 & 1;
+}
+
+// VCPUS:CPUS: each of the vCPUs may run on each of these CPUs, besides those named before.
+static int pin_pair(struct options *options, char *item, struct veneer_error *error)
+{
+	char *colon = strchr(item, ':');
+	struct veneer_cpuset vcpus;
+	struct veneer_cpuset cpus;
+
+	if (!colon)
+		return fail(
+			error, "--cpus: '%s' in pin= is no pair VCPUS:CPUS, such as 0:2-3", item);
+	*colon = '\0';
+	int ret = parse_host_cpus(&cpus, "pin=...:", colon + 1, error);
+	if (ret == 0 && (!*item || veneer_cpuset_parse(&vcpus, item, error) < 0))
+		return fail(error, "--cpus: '%s' before the colon in pin= names no vCPU", item);
+	for (unsigned vcpu = 0; ret == 0 && vcpu < VENEER_HOST_CPUS_MAX; vcpu++) {
+		if (!has_cpu(&vcpus, vcpu))
+			continue;
+		if (vcpu >= options->cpus)
+			return fail(error, "--cpus: pin= names vCPU %u, and there are 0 to %u",
+				vcpu, options->cpus - 1);
+		for (unsigned i = 0; i < VENEER_HOST_CPUS_MAX / 64; i++)
+			options->placement.vcpus[vcpu].bits[i] |= cpus.bits[i];
+	}
+	return ret;
+}
+
+// A CPU or a range: one for each vCPU from `vcpu` on, which moves behind them.
+static int pin_each(
+	struct options *options, const char *item, unsigned *vcpu, struct veneer_error *error)
+{
+	struct veneer_cpuset cpus;
+	int ret = parse_host_cpus(&cpus, "pin=", item, error);
+
+	for (unsigned cpu = 0; ret == 0 && cpu < VENEER_HOST_CPUS_MAX; cpu++) {
+		if (!has_cpu(&cpus, cpu))
+			continue;
+		if (*vcpu < options->cpus)
+			options->placement.vcpus[*vcpu].bits[cpu / 64] |= 1ull << cpu % 64;
+		++*vcpu;
+	}
+	return ret;
+}
+
+static int parse_pin(struct options *options, const char *value, struct veneer_error *error)
+{
+	bool pairs = strchr(value, ':') != NULL;
+	unsigned vcpu = 0;
+	int ret = 0;
+
+	memset(options->placement.vcpus, 0, sizeof(options->placement.vcpus));
+	options->pin_auto = strcmp(value, "auto") == 0;
+	if (options->pin_auto)
+		return 0;
+	char *list = strdup(value);
+	char *rest = list;
+	if (!list)
+		return out_of_memory(error);
+	for (char *item; ret == 0 && (item = strsep(&rest, ","));)
+		ret = pairs ? pin_pair(options, item, error)
+			    : pin_each(options, item, &vcpu, error);
+	free(list);
+	if (ret == 0 && !pairs && vcpu != options->cpus)
+		return fail(error,
+			"--cpus: pin= lists %u of the host's CPUs, and %u are needed, one for each "
+			"vCPU (or pairs VCPUS:CPUS, such as 0:2-3)",
+			vcpu, options->cpus);
+	return ret;
+}
+
+static int parse_sched(struct options *options, const char *value, struct veneer_error *error)
+{
+	const char *fifo = "fifo:";
+	uint64_t priority = 0;
+
+	if (strncmp(value, fifo, strlen(fifo)) != 0 ||
+		parse_number(value + strlen(fifo), FIFO_MAX, &priority) < 0 || priority == 0)
+		return fail(error,
+			"--cpus: sched='%s' is not fifo:PRIORITY, from fifo:1 to fifo:%d", value,
+			FIFO_MAX);
+	options->placement.fifo = (unsigned)priority;
+	return 0;
+}
+
 static int parse_cpus_word(struct options *options, const char *word, struct veneer_error *error)
 {
 	const char *value;
@@ -310,9 +415,18 @@ static int parse_cpus_word(struct options *options, const char *word, struct ven
 		return parse_idle(options, value, error);
 	if ((value = value_of(word, "halt-poll-ns")))
 		return parse_halt_poll(options, value, error);
+	if ((value = value_of(word, "pin")))
+		return parse_pin(options, value, error);
+	if ((value = value_of(word, "iothreads")))
+		return parse_host_cpus(&options->placement.iothreads, "iothreads=", value, error);
+	if ((value = value_of(word, "vmm")))
+		return parse_host_cpus(&options->placement.vmm, "vmm=", value, error);
+	if ((value = value_of(word, "sched")))
+		return parse_sched(options, value, error);
 	if (!(value = value_of(word, "pit")))
 		return unknown_word(error, "--cpus", word,
-			"topology=SxDxCxT, idle=halt|poll|mwait, halt-poll-ns=N, pit=on or "
+			"topology=SxDxCxT, pin=LIST, pin=auto, iothreads=LIST, vmm=LIST, "
+			"sched=fifo:PRIORITY, idle=halt|poll|mwait, halt-poll-ns=N, pit=on or "
 			"pit=off");
 	if (parse_switch(value, &options->pit) < 0)
 		return fail(error, "--cpus: pit='%s' is neither on nor off", value);
@@ -327,12 +441,15 @@ static int parse_cpus(struct options *options, const char *argument, struct vene
 
 	if (ret < 0)
 		return ret;
+	words_join_lists(&words);
 	if (parse_number(words.words[0], VENEER_CPUS_MAX, &count) < 0 || count == 0)
 		ret = fail(error, "--cpus: '%s' is not a number from 1 to %d", words.words[0],
 			VENEER_CPUS_MAX);
 	options->cpus = (unsigned)count;
 	options->topology = (struct veneer_topology){0};
 	options->pit = false;
+	options->placement = (struct veneer_placement){.fifo = 0};
+	options->pin_auto = false;
 	options->idle = VENEER_IDLE_HALT;
 	options->halt_poll_ns = -1;
 	for (unsigned i = 1; i < words.count && ret == 0; i++)
@@ -1050,6 +1167,9 @@ static int parse_option(
 		return parse_name(options, argument, error);
 	case OPTION_STATS:
 		return parse_stats(options, argument, error);
+	case OPTION_DRY_RUN:
+		options->dry_run = true;
+		return 0;
 	default:
 		options->action = ACTION_RUN_HELP;
 		return 0;

@@ -36,6 +36,8 @@ struct options {
 	unsigned cpus;
 	struct veneer_topology topology;
 	bool pit;
+	struct veneer_placement placement;
+	bool pin_auto; // the vCPUs' part of it, and what else of it is empty, is to be chosen
 	enum veneer_idle idle;
 	int64_t halt_poll_ns; // -1: the host's
 	char *cpu; // its model and features; NULL: the host's
@@ -57,6 +59,7 @@ struct options {
 	uint64_t timeout_ns; // 0: none
 	const char *dump_dtb; // NULL: run; "-": standard output
 	bool reboot; // a reset starts the guest again
+	bool dry_run; // say what would run where, and do not run
 	bool json; // doctor: for programs
 	struct veneer_cpuset host_cpus; // doctor: those meant for vCPUs; empty: not named
 	const char *name; // NULL: the process ID

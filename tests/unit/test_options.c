@@ -29,6 +29,9 @@ static int parse(struct options *options, const char *const *arguments, struct v
 	return options_parse(options, argc, argv, error);
 }
 
+#define WORDS_8  "1,2,3,4,5,6,7,8,"
+#define WORDS_64 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8
+
 struct bad {
 	const char *arguments[ARGS_MAX];
 	const char *names; // what the line must contain
@@ -122,6 +125,33 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "4,topology=2x1x2x2"}, "2x1x2x2", "makes 8 CPUs"},
 	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625", "not 4"},
 	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
+	{{"run", "-c", "2,pin"}, "'pin'", "pin=LIST, pin=auto"},
+	{{"run", "-c", "2,pin="}, "''", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=any"}, "'any'", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=automatic"}, "'automatic'", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=0-"}, "'0-'", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=1-0"}, "'1-0'", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=0,1024"}, "'1024'", "such as 0-3,8"},
+	{{"run", "-c", "1,pin=0,"}, "''", "pin=LIST"},
+	{{"run", "-c", "2,pin=0"}, "pin= lists 1", "2 are needed"},
+	{{"run", "-c", "2,pin=0-1,8"}, "pin= lists 3", "2 are needed"},
+	{{"run", "-c", "2,pin=0:1,1"}, "'1'", "such as 0:2-3"},
+	{{"run", "-c", "2,pin=0:"}, "''", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=:1"}, "''", "no vCPU"},
+	{{"run", "-c", "2,pin=x:1"}, "'x'", "no vCPU"},
+	{{"run", "-c", "2,pin=0:1:2"}, "'1:2'", "such as 0-3,8"},
+	{{"run", "-c", "2,pin=0-2:1"}, "vCPU 2", "0 to 1"},
+	{{"run", "-c", "2,iothreads"}, "'iothreads'", "iothreads=LIST"},
+	{{"run", "-c", "2,iothreads="}, "iothreads=''", "such as 0-3,8"},
+	{{"run", "-c", "2,iothreads=x"}, "iothreads='x'", "such as 0-3,8"},
+	{{"run", "-c", "2,vmm=0,1x"}, "vmm='0,1x'", "such as 0-3,8"},
+	{{"run", "-c", "2,0"}, "'2,0'", "1 to 64"},
+	{{"run", "-c", "2,sched=fifo"}, "'fifo'", "fifo:PRIORITY"},
+	{{"run", "-c", "2,sched=fifo:"}, "'fifo:'", "fifo:PRIORITY"},
+	{{"run", "-c", "2,sched=fifo:0"}, "'fifo:0'", "from fifo:1 to fifo:99"},
+	{{"run", "-c", "2,sched=fifo:100"}, "'fifo:100'", "from fifo:1 to fifo:99"},
+	{{"run", "-c", "2,sched=rr:1"}, "'rr:1'", "fifo:PRIORITY"},
+	{{"run", "--dry-run=yes"}, "'--dry-run=yes'", "no value"},
 
 	{{"run", "--cpu", ""}, "''", "host or x86-64-v3"},
 	{{"run", "--cpu", "+avx"}, "'+avx'", "? lists them"},
@@ -157,10 +187,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "-m", "1G,node=2147483648"}, "'2147483648'", "NUMA node"},
 	{{"run", "-m", "1G,prealloc=on"}, "'prealloc=on'", "prealloc"},
 	{{"run", "-m", "1G,lock=off"}, "'lock=off'", "lock"},
-	{{"run", "-m",
-		 "1G,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,"
-		 "27,28,29,30,31,32"},
-		"1,2,3", "too many"},
+	{{"run", "-m", "1G," WORDS_64 WORDS_64 WORDS_64 WORDS_64}, "1,2,3", "too many"},
 
 	{{"run", "-m", "1G,merge"}, "'merge'", "merge=on"},
 	{{"run", "-m", "1G,merge=yes"}, "'yes'", "on nor off"},
@@ -466,6 +493,50 @@ static void test_names_and_statistics(void **state)
 	assert_int_equal(GOOD("stats", "a", "--watch=3").query.interval_ns, 3000000000);
 }
 
+static void expect_cpus(const struct veneer_cpuset *set, const char *list)
+{
+	char text[256];
+
+	veneer_cpuset_format(set, text, sizeof(text));
+	assert_string_equal(text, list);
+}
+
+static void test_placement(void **state)
+{
+	struct options options = GOOD("run", "-c", "5,pin=8,0-3,pit=on,iothreads=9,12-13,vmm=5");
+
+	(void)state;
+	assert_false(options.pin_auto);
+	assert_true(options.pit);
+	expect_cpus(&options.placement.vcpus[0], "8");
+	expect_cpus(&options.placement.vcpus[1], "0");
+	expect_cpus(&options.placement.vcpus[4], "3");
+	expect_cpus(&options.placement.iothreads, "9,12-13");
+	expect_cpus(&options.placement.vmm, "5");
+	assert_int_equal(options.placement.fifo, 0);
+	options = GOOD("run", "-c", "4,pin=0:2-3,1-2:4,1:6,sched=fifo:99");
+	expect_cpus(&options.placement.vcpus[0], "2-3");
+	expect_cpus(&options.placement.vcpus[1], "4,6");
+	expect_cpus(&options.placement.vcpus[2], "4");
+	expect_cpus(&options.placement.vcpus[3], "");
+	assert_int_equal(options.placement.fifo, 99);
+	options = GOOD("run", "-c", "2,vmm=0,1,pin=auto,iothreads=3,,4");
+	assert_true(options.pin_auto);
+	expect_cpus(&options.placement.vmm, "0-1");
+	expect_cpus(&options.placement.iothreads, "3-4");
+	// The last one counts, and nothing of the ones before.
+	options = GOOD("run", "-c", "1,pin=auto,pin=7", "--dry-run");
+	assert_false(options.pin_auto);
+	assert_true(options.dry_run);
+	expect_cpus(&options.placement.vcpus[0], "7");
+	options = GOOD("run", "-c", "1,pin=7,vmm=1,sched=fifo:1", "-c", "1");
+	expect_cpus(&options.placement.vcpus[0], "");
+	expect_cpus(&options.placement.vmm, "");
+	assert_int_equal(options.placement.fifo, 0);
+	options = GOOD("run", "-c", "64,pin=0-62,1023");
+	expect_cpus(&options.placement.vcpus[63], "1023");
+}
+
 static void test_memory(void **state)
 {
 	struct options options;
@@ -640,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_names_and_statistics),
+		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_numa),
 		cmocka_unit_test(test_disks),
