@@ -25,10 +25,11 @@ DEBUG_EXIT = "0xf4"
 
 
 class Metric:
-    """A row: its name, unit, which way is better, and its group."""
+    """A row: its name, unit, which way is better, its group, and whether the host has it too."""
 
     def __init__(self, name, unit, better, group):
         self.name, self.unit, self.better, self.group = name, unit, better, group
+        self.native = group in ("cpu", "block", "network") or name == "start.exit"
 
 
 class Bench:
@@ -61,8 +62,8 @@ class Bench:
 class Step:
     """One thing to measure on each side that can: functions of (bench, side) to {metric: value}."""
 
-    def __init__(self, group, native=None, guest=None, monitors=("veneer", "qemu")):
-        self.group, self.native, self.guest, self.monitors = group, native, guest, monitors
+    def __init__(self, group, native=None, guest=None):
+        self.group, self.native, self.guest = group, native, guest
 
 
 # Start ----------------------------------------------------------------------------------------
