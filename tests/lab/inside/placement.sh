@@ -1,12 +1,104 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Guests on the lab's isolated CPUs, 2 and 3 of node 1: what of an idle guest is
-# left to the host.
+# What runs where on a machine of two NUMA nodes, of whose four CPUs 2 and 3, all of node 1, are
+# isolated: what Veneer chooses and says, and what the kernel says of a Linux guest's threads and
+# memory while it runs, and what an idle guest there leaves to the host. A guest is looked at once, and
+# everything judged by what was seen then.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . /host/lab/inside/lib.sh
+
+if [ "${MONITOR##*/}" = monitor-qemu ]; then
+	echo "1..0 # SKIP only Veneer has these options"
+	exit 0
+fi
+
+# look: once the guest is in user space, keep in $work/seen what the kernel says of its monitor:
+# numa_maps, and in `threads` for each: name, CPUs it may run on, CPU it ran on last.
+look() {
+	local pid task
+	until has GUEST-UP; do
+		sleep 0.2
+	done
+	sleep 1
+	pid=$(pgrep -f "^${MONITOR} .*guest.test=linger")
+	cp "/proc/$pid/numa_maps" "$work/seen"
+	for task in "/proc/$pid/task"/*; do
+		echo "$(cat "$task/comm")" \
+			"$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "$task/status")" \
+			"$(sed 's/.*) //' "$task/stat" | cut -d ' ' -f 37)"
+	done >"$work/seen/threads"
+}
+
+# run_and_look NAME ARGUMENT...: a guest with these arguments, seen; false, with NAME failed, when it
+# did not end well.
+run_and_look() {
+	local name=$1 watcher
+	shift
+	rm -rf "$work/seen"
+	mkdir "$work/seen"
+	: >"$work/console"
+	look 2>/dev/null &
+	watcher=$!
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" "$@" \
+		-a "$cmdline guest.test=linger guest.seconds=3"
+	kill "$watcher" 2>/dev/null
+	wait "$watcher" 2>/dev/null
+	if ended_well; then
+		ok "$name"
+		return
+	fi
+	not_ok "$name" "$(why)"
+	show "$work/console"
+	return 1
+}
+
+# seen NAME FILE PATTERN...: each pattern is a line of what was seen.
+seen() {
+	local name=$1 file=$work/seen/$2 pattern
+	shift 2
+	for pattern in "$@"; do
+		if ! grep -qxE -- "$pattern" "$file" 2>/dev/null; then
+			not_ok "$name" "no line '$pattern'"
+			quote <"$file"
+			return
+		fi
+	done
+	ok "$name"
+}
+
+# not_seen NAME FILE PATTERN: no line of it has the pattern.
+not_seen() {
+	if [ ! -s "$work/seen/$2" ] || grep -qE -- "$3" "$work/seen/$2"; then
+		not_ok "$1" "'$3' is in, or there is nothing of,"
+		quote <"$work/seen/$2"
+	else
+		ok "$1"
+	fi
+}
+
+# plans NAME STATUS "COMMAND..." PATTERN...: what `veneer run --dry-run` says, run by COMMAND.
+plans() {
+	local name=$1 wanted=$2 pattern status=0
+	# shellcheck disable=SC2086 # words
+	$3 >"$work/plan" 2>&1 || status=$?
+	shift 3
+	if [ "$status" -ne "$wanted" ]; then
+		not_ok "$name" "exit status $status"
+		quote <"$work/plan"
+		return
+	fi
+	for pattern in "$@"; do
+		if ! grep -qE -- "$pattern" "$work/plan"; then
+			not_ok "$name" "no line '$pattern'"
+			quote <"$work/plan"
+			return
+		fi
+	done
+	ok "$name"
+}
 
 # kvm_count NAME: KVM's statistic of that name, over all vCPUs, as the monitor
 # printed it when the guest had ended; nothing where it did not.
@@ -40,14 +132,54 @@ judge_idle() {
 	fi
 }
 
-plan 3
-if [ "${MONITOR##*/}" = monitor-qemu ]; then
-	for mode in halt poll mwait; do
-		skip "idle=$mode" "only Veneer has the option"
-	done
-else
-	judge_idle halt -gt
-	judge_idle poll -eq
-	judge_idle mwait -eq
-fi
+truncate -s 1M "$work/disk"
+dry="$MONITOR run --dry-run -k $guest/vmlinuz -d $work/disk"
+
+plan 16
+plans "auto takes the isolated CPUs of memory's node" 0 "$dry -m 256M,node=1 -c 2,pin=auto" \
+	"^vcpu0 +2 +2 +[0-9]+ +1 +yes$" "^vcpu1 +3 +3 +[0-9]+ +1 +yes$" \
+	"^blk0 +1 .* 0 +no$" "^others +0 .* 0 +no$" "^isolated CPUs first: every vCPU" \
+	"^memory's node: .* node 1," "^compromise: I/O threads are on another node"
+plans "auto refuses more than memory's node has" 125 "$dry -m 256M,node=1 -c 3,pin=auto" \
+	"3 vCPUs need 3 cores on memory's node 1 to themselves, and 2 are free"
+plans "auto on the node without isolated CPUs" 0 "$dry -m 256M,node=0 -c 1,pin=auto" \
+	"^vcpu0 +1 .* 0 +no$" "^compromise: no CPU that can be had is isolated"
+plans "auto leaves alone what is given" 0 "$dry -c 1,pin=auto,iothreads=3,vmm=1" \
+	"^vcpu0 +2 .*yes$" "^blk0 +3 .*yes$" "^others +1 .*no$"
+plans "auto stays where taskset put it" 0 "taskset -c 1,3 $dry -c 1,pin=auto" \
+	"^vcpu0 +3 " "^blk0 +1 " "^others +1 "
+
+# A cgroup without CPU 3.
+cgroup=$work/cgroup
+mkdir "$cgroup"
+mount -t cgroup2 cgroup2 "$cgroup"
+echo +cpuset >"$cgroup/cgroup.subtree_control"
+mkdir "$cgroup/some"
+echo 0-2 >"$cgroup/some/cpuset.cpus"
+cat >"$work/in-cgroup" <<END
+#!/bin/bash
+echo \$\$ >$cgroup/some/cgroup.procs
+exec "\$@"
+END
+chmod +x "$work/in-cgroup"
+plans "auto takes nothing that the cgroup forbids" 0 \
+	"$work/in-cgroup $dry -c 2,pin=auto" "^vcpu0 +2 " "^vcpu1 +1 " "^others +0 "
+plans "what the cgroup forbids is refused by name" 125 "$work/in-cgroup $dry -c 2,pin=2-3" \
+	"vCPU 1: the host's CPU 3 is not for this process: its cgroup allows 0-2"
+rmdir "$cgroup/some"
+umount "$cgroup"
+rmdir "$cgroup"
+
+run_and_look "a guest placed by auto" -m 256M,hugepages=2M,node=1 -c 2,pin=auto \
+	-d "$work/disk"
+seen "its vCPUs run on 2 and 3" threads "vcpu0 2 2" "vcpu1 3 3"
+seen "its I/O threads run on 1" threads "blk0-0 1 1" "blk0-1 1 1" "rng0 1 1"
+seen "its other threads run on 0" threads "serial 0 0" "veneer 0 0"
+not_seen "nothing but vCPUs may run on 2 and 3" threads \
+	"^([^v]|v[^c])[^ ]* [^ ]*[23-]"
+seen "its memory is on node 1" numa_maps ".* bind:1 .*huge.* N1=[0-9]+ kernelpagesize_kB=2048"
+
+judge_idle halt -gt
+judge_idle poll -eq
+judge_idle mwait -eq
 finish
