@@ -138,6 +138,49 @@ static void any_thread_may_stop_and_wait(void **state)
 	}
 }
 
+static void a_plan_is_what_a_guest_is_made_with(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_error error = {""};
+	struct veneer_plan *plan;
+	if (veneer_plan_make(&plan, &config, true, &error) == -ENOSPC) {
+		print_message("# %s\n", error.message);
+		skip();
+	}
+	assert_string_equal(error.message, "");
+	assert_non_null(strstr(plan->text, "vcpu0"));
+	config.placement = &plan->placement;
+	config.cmdline = "exit=9";
+	assert_int_equal(run(&config).value, 9);
+	veneer_plan_free(plan);
+	veneer_plan_free(NULL);
+}
+
+// Nothing of a guest is left, whichever of its threads could not be placed.
+static void a_place_that_is_not_there_is_an_error(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_placement placement = {.fifo = 0};
+	struct veneer_error error = {""};
+	struct veneer *vm;
+	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+	config.placement = &placement;
+	placement.vcpus[0].bits[15] = 1ull << 63;
+	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "CPU 1023 is not online"));
+	placement = (struct veneer_placement){.fifo = 100};
+	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "from 1 to 99, not 100"));
+	placement = (struct veneer_placement){.vcpus[1].bits[0] = 1};
+	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "the guest has 1 vCPU"));
+	expect_nothing_left(descriptors, threads);
+}
+
 static void the_first_end_counts(void **state)
 {
 	(void)state;
@@ -396,6 +439,8 @@ int main(void)
 		cmocka_unit_test(a_guest_hands_back_its_value),
 		cmocka_unit_test(the_descriptor_becomes_readable_at_the_end),
 		cmocka_unit_test(any_thread_may_stop_and_wait),
+		cmocka_unit_test(a_plan_is_what_a_guest_is_made_with),
+		cmocka_unit_test(a_place_that_is_not_there_is_an_error),
 		cmocka_unit_test(the_first_end_counts),
 		cmocka_unit_test(a_stop_before_the_start_holds),
 		cmocka_unit_test(a_running_guest_can_be_destroyed),

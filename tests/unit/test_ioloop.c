@@ -7,8 +7,11 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +21,8 @@
 #include <unistd.h>
 
 #include "vmm/ioloop.h"
+#include "vmm/sysfs.h"
+#include "vmm/thread.h"
 
 static struct vn_ioloop *make(unsigned entries)
 {
@@ -41,6 +46,103 @@ static void refuses_absurd_rings(void **state)
 	struct veneer_error error = {""};
 	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, NULL, &error) < 0);
 	assert_true(strlen(error.message) > 0);
+}
+
+// The CPUs of each thread of this process whose name begins with `name`, joined.
+static struct veneer_cpuset cpus_of(const char *name)
+{
+	struct veneer_cpuset all = {.bits = {0}};
+	DIR *tasks = opendir("/proc/self/task");
+	assert_non_null(tasks);
+	for (struct dirent *task; (task = readdir(tasks));) {
+		struct veneer_cpuset cpus;
+		char comm[32];
+		int tid = atoi(task->d_name);
+		vn_sysfs_line("/proc/self/task", comm, sizeof(comm), "/%d/comm", tid);
+		if (tid == 0 || strncmp(comm, name, strlen(name)) != 0)
+			continue;
+		assert_int_equal(sched_getaffinity(tid, sizeof(cpus), (cpu_set_t *)&cpus), 0);
+		vn_cpuset_or(&all, &cpus);
+	}
+	closedir(tasks);
+	return all;
+}
+
+struct worked {
+	struct vn_ioloop *loop;
+	struct vn_ioloop_op op;
+	char byte;
+	bool done;
+};
+
+static void work_done(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)flags;
+	assert_int_equal(result, 1);
+	((struct worked *)((char *)op - offsetof(struct worked, op)))->done = true;
+}
+
+static bool is_done(void *arg)
+{
+	return ((struct worked *)arg)->done;
+}
+
+// A read that one of the kernel's workers does.
+static void work(void *arg)
+{
+	struct worked *worked = arg;
+	int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	worked->op.complete = work_done;
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(worked->loop, &worked->op);
+	io_uring_prep_read(sqe, fd, &worked->byte, 1, 0);
+	sqe->flags |= IOSQE_ASYNC;
+	vn_ioloop_run_until(worked->loop, is_done, worked);
+	close(fd);
+}
+
+static void expect_cpus(const char *name, unsigned cpu)
+{
+	struct veneer_cpuset one = {.bits = {0}}, are = cpus_of(name);
+	vn_cpuset_add(&one, cpu);
+	assert_memory_equal(&are, &one, sizeof(one));
+}
+
+static void runs_where_told(void **state)
+{
+	(void)state;
+	struct vn_ioloop_cpus cpus = {.together = false};
+	struct veneer_error error;
+	struct worked worked = {.loop = NULL};
+	assert_int_equal(vn_thread_cpus(&cpus.cpus), 0);
+	unsigned first = vn_cpuset_next(&cpus.cpus, 0), count = vn_cpuset_count(&cpus.cpus);
+	struct veneer_cpuset all = cpus.cpus, none = {.bits = {0}};
+	// One CPU after the other, and round again.
+	for (unsigned round = 0; round < 2; round++) {
+		unsigned cpu = first;
+		for (unsigned i = 0; i < count; i++, cpu = vn_cpuset_next(&all, cpu + 1)) {
+			struct veneer_cpuset taken = vn_ioloop_take_cpus(&cpus);
+			assert_int_equal(vn_cpuset_count(&taken), 1);
+			assert_true(vn_cpuset_has(&taken, cpu));
+		}
+	}
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), 0);
+	vn_ioloop_call(worked.loop, work, &worked);
+	expect_cpus("told", first);
+	expect_cpus("iou-wrk-", first);
+	vn_ioloop_destroy(worked.loop);
+
+	cpus.together = true;
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), 0);
+	struct veneer_cpuset are = cpus_of("told");
+	assert_memory_equal(&are, &all, sizeof(all));
+	vn_ioloop_destroy(worked.loop);
+	cpus = (struct vn_ioloop_cpus){.cpus = none};
+	are = vn_ioloop_take_cpus(&cpus);
+	assert_memory_equal(&are, &none, sizeof(none));
+	// CPUs that no host of ours has: there is no thread then.
+	vn_cpuset_add(&cpus.cpus, VENEER_HOST_CPUS_MAX - 1);
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), -EINVAL);
+	assert_string_equal(error.message, "thread told may not run on CPUs 1023");
 }
 
 struct counter {
@@ -307,6 +409,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(starts_and_stops),
 		cmocka_unit_test(refuses_absurd_rings),
+		cmocka_unit_test(runs_where_told),
 		cmocka_unit_test(calls_from_many_threads_all_run),
 		cmocka_unit_test(every_signal_of_an_eventfd_is_seen),
 		cmocka_unit_test(a_full_submission_queue_loses_nothing),
