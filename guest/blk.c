@@ -85,7 +85,7 @@ static blk_slots usable_slots(const struct blk *blk)
 	unsigned each = blk->device.features & FEATURE_INDIRECT ? 1 : blk->segments + 2u;
 	unsigned slots = blk->queue.size / each;
 
-	return slots >= BLK_SLOTS ? ~(blk_slots)0 : ((blk_slots)1 << slots) - 1;
+	return slots >= BLK_SLOTS ? ~(blk_slots)0 : blk_slot_bit(slots) - 1;
 }
 
 int blk_start(struct blk *blk)
@@ -268,11 +268,11 @@ int blk_complete(struct blk *blk)
 		}
 	}
 	if (element.id % each || element.id / each >= BLK_SLOTS ||
-		(blk->free >> (element.id / each) & 1)) {
+		(blk->free & blk_slot_bit(element.id / each))) {
 		fail_number("used element's id, of a request in flight", 0, element.id);
 		return -1;
 	}
-	blk->free |= (blk_slots)1 << (element.id / each);
+	blk->free |= blk_slot_bit(element.id / each);
 	return (int)(element.id / each);
 }
 

@@ -43,6 +43,13 @@ struct blk_slot {
 
 typedef unsigned __int128 blk_slots; /* a bit a slot */
 
+/* Shifts of one word only: for two, clang calls its library, and there is none here. */
+static inline blk_slots blk_slot_bit(unsigned slot)
+{
+	return slot < 64 ? (blk_slots)((uint64_t)1 << slot)
+			 : (blk_slots)((uint64_t)1 << (slot - 64)) << 64;
+}
+
 struct blk {
 	struct virtio_device device;
 	struct virtio_queue queue;

@@ -295,7 +295,7 @@ static int revive_queue(struct target *t, bool interrupts)
 	if (virtio_queue_start(device, &t->blk.queue))
 		return fail("queue after its reset", "one that starts", "another");
 	for (unsigned i = 0; i < LOAD; i++)
-		slots |= (blk_slots)1 << i;
+		slots |= blk_slot_bit(i);
 	t->blk.free = slots;
 	if (blk_use_interrupts(&t->blk, interrupts))
 		return 1;
