@@ -1222,9 +1222,7 @@ static const struct command DOCTOR_COMMAND = {
 // option's name would break.
 static bool abbreviated(const struct command *command, const char *word, int index)
 {
-	size_t length = strcspn(word + 2, "=");
-
-	return index >= 0 && length != strlen(command->long_options[index].name);
+	return index >= 0 && strcspn(word + 2, "=") != strlen(command->long_options[index].name);
 }
 
 static int unknown_option(
