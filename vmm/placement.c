@@ -339,20 +339,16 @@ static int choose(struct chooser *chooser, struct veneer_placement *placement,
 	const struct vn_placement_guest *guest, const struct vn_host *host,
 	struct veneer_error *error)
 {
-	struct veneer_cpuset usable = usable_cpus(host), nodes = {.bits = {0}};
+	struct veneer_cpuset usable = usable_cpus(host);
 	subtract_cores(&usable, &placement->iothreads, host);
 	subtract_cores(&usable, &placement->vmm, host);
 	vn_cpuset_for_each(cpu, &usable) add_to_core(chooser, host, cpu);
-	for (unsigned i = 0; i < guest->vcpus; i++)
-		if (guest->nodes[i] >= 0 && guest->nodes[i] < VENEER_HOST_CPUS_MAX)
-			vn_cpuset_add(&nodes, (unsigned)guest->nodes[i]);
 	// Those that may be anywhere come last, so that they take no core from those that may not.
 	int code = 0;
-	vn_cpuset_for_each(node, &nodes)
-	{
-		if (code == 0)
-			code = choose_vcpus(chooser, placement, guest, (int)node, &usable, error);
-	}
+	for (unsigned i = 0; code == 0 && i < guest->vcpus; i++)
+		if (guest->nodes[i] >= 0 && vn_cpuset_is_empty(&placement->vcpus[i]))
+			code = choose_vcpus(
+				chooser, placement, guest, guest->nodes[i], &usable, error);
 	if (code == 0)
 		code = choose_vcpus(chooser, placement, guest, -1, &usable, error);
 	return code == 0 ? choose_others(chooser, placement, &usable, host, error) : code;

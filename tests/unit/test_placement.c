@@ -108,6 +108,7 @@ static void two_sockets(void **state)
 	expect_refusal((struct machine)XEON, (struct wish){.vcpus = 40, .node = -1},
 		"40 vCPUs leave no core for the other threads");
 	expect_refusal((struct machine)XEON, (struct wish){.vcpus = 1, .node = 2}, "0 are free");
+	expect_refusal((struct machine)XEON, (struct wish){.vcpus = 1, .node = 5000}, "node 5000");
 }
 
 static void threads_of_a_core(void **state)
