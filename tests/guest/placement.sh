@@ -26,6 +26,7 @@ truncate -s 1M "$work/disk"
 # CPUs, policy (0: ordinary, 1: SCHED_FIFO) and real-time priority.
 threads() {
 	local task tries=0
+	: >"$work/out"
 	"$veneer" run -a spin -d "$work/disk,queues=2" "$@" </dev/null >"$work/out" 2>"$work/err" &
 	local pid=$!
 	while ! grep -q spin "$work/out" && [ "$tries" -lt 100 ] && kill -0 "$pid" 2>/dev/null; do
@@ -59,7 +60,8 @@ placed() {
 threads -c "2,pin=$b,$a,iothreads=$a,$b,vmm=$a"
 placed "each thread is where it was placed" "vcpu0 $b 0 0" "vcpu1 $a 0 0" "blk0-0 $a 0 0" \
 	"blk0-1 $b 0 0" "serial $a 0 0" "veneer $a 0 0"
-if grep -vE '^(vcpu|blk)' "$work/threads" | grep -vqE "^[^ ]+ $a 0 0$"; then
+# Workers of rings go with their loops, and a sanitizer has a thread of the program's name.
+if grep -vE '^(vcpu|blk|iou-|veneer )' "$work/threads" | grep -vqE "^[^ ]+ $a 0 0$"; then
 	cat "$work/threads" >>"$work/out"
 	fail "all others are where vmm= says, KVM's own among them"
 else
