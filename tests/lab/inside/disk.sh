@@ -23,6 +23,8 @@ before_try() {
 # judge CPUS KIB KERNEL TRANSPORT
 judge() {
 	local name="$1 vCPU, $2 KiB written, $3 on $4" transport=(--transport "$4") read_back written
+	local ignored=$known fault
+	[ "$4" = pci ] || ignored=$known_mmio
 	if [ "${MONITOR##*/}" = monitor-qemu ]; then
 		transport=()
 		if [ "$4" = mmio ]; then
@@ -31,11 +33,16 @@ judge() {
 		fi
 	fi
 	run_guest -k "$guest/$3" -i "$guest/initrd" -c "$1" -m 256M -d "$work/disk" "${transport[@]}" \
-		-a "$cmdline guest.test=disk guest.sum=$sum guest.kib=$2"
+		-a "$cmdline guest.test=disk,dmesg guest.sum=$sum guest.kib=$2 guest.level=4"
 	written=$(tr -d '\r' <"$work/console" | sed -n 's/^GUEST-DISK-OK //p')
 	if ! ended_well || [ -z "$written" ]; then
 		not_ok "$name" "$(why)"
-		show "$work/console"
+		show_guest
+		return
+	fi
+	fault=$(machine_fault "$1" 256 "$ignored")
+	if [ -n "$fault" ]; then
+		not_ok "$name" "$fault"
 		return
 	fi
 	if ! e2fsck -fn "$work/disk" >"$work/fsck" 2>&1; then
@@ -62,7 +69,7 @@ verified() {
 	queues=$(tr -d '\r' <"$work/console" | sed -n 's/^GUEST-QUEUES //p')
 	if ! ended_well; then
 		not_ok "$name" "$(why)"
-		show "$work/console"
+		show_guest
 	elif [ "$queues" != "$1" ]; then
 		not_ok "$name" "the guest's disk has ${queues:-no} queues"
 	elif ! e2fsck -fn "$work/disk" >"$work/fsck" 2>&1; then
@@ -87,7 +94,7 @@ discarded() {
 	after=$(allocated)
 	if ! ended_well; then
 		not_ok "$name" "$(why)"
-		show "$work/console"
+		show_guest
 	elif [ $((before - after)) -lt 32768 ]; then
 		not_ok "$name" "$before KiB before, $after KiB after"
 	elif ! cmp -n $((32768 * 1024)) -i $((8192 * 1024)):0 "$work/disk" /dev/zero ||
@@ -106,7 +113,7 @@ rebooted() {
 	runs=$(tr -d '\r' <"$work/console" | grep -c '^GUEST-RUN ')
 	if ! ended_well || [ "$runs" -ne 10 ]; then
 		not_ok "$name" "$(why), $runs runs"
-		show "$work/console"
+		show_guest
 	else
 		ok "$name"
 	fi

@@ -13,36 +13,40 @@ pages() {
 	cat "/sys/devices/system/node/node$1/hugepages/hugepages-$2kB/free_hugepages"
 }
 
-# watch FILE: what numa_maps says of the monitor's huge pages, once the guest
-# is in user space.
-watch() {
-	local pid
-	until has GUEST-UP; do
+# A monitor that a try before this one left cut off may still be giving back its pages.
+free=$(pages 1 1048576)
+before_try() {
+	local _
+	: >"$work/maps"
+	for _ in {1..50}; do
+		[ "$(pages 1 1048576)" -lt "$free" ] || return 0
 		sleep 0.2
 	done
+	echo "lab: a page of 1 GiB is still in use on node 1" >&2
+}
+
+# Once the guest is in user space, where it waits for a line: what numa_maps says of its monitor.
+attend() {
+	local pid
+	until_console GUEST-UP
 	for pid in $(pgrep -f "^[^ ]*(${MONITOR##*/}|veneer|qemu-system-x86_64) .*guest.test=linger"); do
-		grep huge "/proc/$pid/numa_maps"
-	done >"$1" 2>/dev/null
+		grep -E 'huge|bind' "/proc/$pid/numa_maps"
+	done >"$work/maps"
+	echo
 }
 
 # judge MEMORY PAGE_KIB
 judge() {
-	local name="-m $1" watcher bound
-	: >"$work/maps"
-	: >"$work/console"
-	watch "$work/maps" &
-	watcher=$!
-	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 2 -m "$1" \
-		-a "$cmdline guest.test=linger guest.seconds=3"
-	kill "$watcher" 2>/dev/null
-	wait "$watcher" 2>/dev/null
+	local name="-m $1" bound
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 2 -m "$1" -a "$cmdline guest.test=linger"
 	bound=$(grep "kernelpagesize_kB=$2\$" "$work/maps" | grep 'bind:1 ' | grep ' N1=' | grep -v ' N0=')
 	if ! ended_well; then
 		not_ok "$name" "$(why)"
-		show "$work/console"
+		show_guest
 	elif [ -z "$bound" ]; then
 		not_ok "$name" "no pages of $2 KiB bound to node 1; numa_maps says:"
 		show "$work/maps"
+		show_guest
 	else
 		ok "$name"
 		quote <<<"$bound"
@@ -58,13 +62,13 @@ refused() {
 		skip "$name" "QEMU has words of its own for it (exit status $status)"
 	elif [ "$status" -ne 125 ]; then
 		not_ok "$name" "exit status $status"
-		show "$work/console"
+		show_guest
 	elif ! grep -qw "$missing" "$work/console"; then
 		not_ok "$name" "the message does not say that $missing pages are missing"
-		show "$work/console"
+		show_guest
 	elif ! grep -q "node1/hugepages/hugepages-$2kB/nr_hugepages" "$work/console"; then
 		not_ok "$name" "the message has no command that reserves them"
-		show "$work/console"
+		show_guest
 	else
 		ok "$name"
 		quote <"$work/console"
