@@ -124,7 +124,7 @@ judge_idle() {
 		skip "$name" "$(cat "$work/console")"
 	elif [ -z "$halts" ]; then
 		not_ok "$name" "$(why)"
-		show "$work/console"
+		show_guest
 	elif [ "$halts" "$wanted" 0 ]; then
 		ok "$name: $halts exits for HLT"
 	else
