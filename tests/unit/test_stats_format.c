@@ -28,8 +28,8 @@ static char *format(enum stats_format which)
 
 static void assert_has(const char *text, const char *part)
 {
-	if (!strstr(text, part))
-		fail_msg("no \"%s\" in:\n%s", part, text);
+	if (!text || !strstr(text, part))
+		fail_msg("no \"%s\" in:\n%s", part, text ? text : "");
 }
 
 static void tables_have_totals(void **state)
