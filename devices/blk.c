@@ -74,6 +74,7 @@ struct vn_blk {
 	atomic_uint errors; // of the host, over the device's life
 	atomic_uint unsupported; // bits of the kinds that the host has not, which was said
 	bool limited;
+	bool sqpoll, iopoll;
 	enum veneer_detect_zeroes detect_zeroes;
 	uint64_t poll_max; // ns
 	unsigned queue_count;
@@ -599,7 +600,7 @@ static void describe(struct vn_blk *blk, const struct vn_memory *memory, const s
 
 struct attachment {
 	struct blk_queue *queue;
-	int file, memory; // 0 or a negative errno
+	int rings, file, memory; // 0 or a negative errno
 };
 
 // Guest memory is registered where that saves pinning it for each request, and where it exists
@@ -626,6 +627,8 @@ static void attach_on_loop(void *arg)
 	struct attachment *attachment = arg;
 	struct blk_queue *queue = attachment->queue;
 	struct vn_blk_backend *backend = queue->blk->backend;
+	attachment->rings =
+		vn_ioloop_set_polling(queue->loop, queue->blk->sqpoll, queue->blk->iopoll);
 	attachment->file = backend->ops->attach(backend, queue->loop);
 	attachment->memory = register_memory(queue);
 }
@@ -649,9 +652,12 @@ static int create_loop(
 			attachment.memory == -ENOMEM
 				? "; raise the limit of locked memory (ulimit -l)"
 				: "");
-	if (attachment.file == 0)
+	if (attachment.rings == 0 && attachment.file == 0)
 		return 0;
 	vn_ioloop_destroy(queue->loop);
+	if (attachment.rings < 0)
+		return vn_fail(error, attachment.rings, "%s: no io_uring with sqpoll or iopoll: %s",
+			blk->name, strerror(-attachment.rings));
 	return vn_fail(error, attachment.file, "%s: io_uring does not take its file: %s", blk->name,
 		strerror(-attachment.file));
 }
@@ -735,6 +741,8 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	vn_limit_init(&blk->operations, disk->iops, disk->iops_burst);
 	vn_limit_init(&blk->bytes, disk->bps, disk->bps_burst);
 	blk->detect_zeroes = disk->detect_zeroes;
+	blk->sqpoll = disk->sqpoll;
+	blk->iopoll = disk->iopoll;
 	code = vn_blk_file_open(&blk->backend, disk, log, error);
 	if (code < 0)
 		goto free_blk;

@@ -78,7 +78,7 @@ static void transfer(struct blk_file *file, struct vn_blk_io *io)
 		iov = &io->bounce;
 		count = 1;
 	}
-	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
+	struct io_uring_sqe *sqe = vn_ioloop_transfer_sqe(io->loop, &io->op);
 	if (io->kind == VN_BLK_READ && count == 1)
 		io_uring_prep_read(
 			sqe, file->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
@@ -309,7 +309,7 @@ static int read_capacity(struct blk_file *file, uint64_t *capacity, struct venee
 	return 0;
 }
 
-// A limit of a block device's queue; a partition has its disk's. 0 where there is none to read.
+// A number of a block device's queue; a partition has its disk's. 0 where there is none to read.
 static uint64_t read_limit(dev_t number, const char *name)
 {
 	static const char *const places[] = {"queue", "../queue"};
@@ -445,6 +445,25 @@ static int refresh(struct vn_blk_backend *backend, struct veneer_error *error)
 static const struct vn_blk_backend_ops file_ops = {
 	.attach = attach, .submit = submit, .refresh = refresh, .destroy = destroy};
 
+// What IOPOLL needs: O_DIRECT, and below it a device with queues that are polled.
+static int judge_polling(
+	const struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+{
+	struct stat status;
+	if (!file->backend.direct)
+		return vn_fail(error, -EINVAL,
+			"disk %s: iopoll=on is for cache=none and cache=directsync", disk->path);
+	if (fstat(file->fd, &status) < 0)
+		return open_failure(disk, -errno, error);
+	if (read_limit(file->device ? status.st_rdev : status.st_dev, "io_poll") == 1)
+		return 0;
+	return vn_fail(error, -EOPNOTSUPP,
+		"disk %s: iopoll=on: its device has no queues that are polled (io_poll in "
+		"/sys/block/*/queue); an NVMe device has them with nvme.poll_queues=N on the "
+		"host's kernel command line",
+		disk->path);
+}
+
 static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	const struct vn_log *log, struct veneer_error *error)
 {
@@ -462,6 +481,8 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 		code = measure(file, disk, error);
 	if (code == 0 && file->backend.direct)
 		code = measure_direct(file, disk, error);
+	if (code == 0 && disk->iopoll)
+		code = judge_polling(file, disk, error);
 	if (code == 0)
 		code = refresh(&file->backend, error);
 	if (code < 0)

@@ -77,6 +77,8 @@ struct veneer_disk {
 	// once after a pause; 0: a tenth of a second's worth.
 	uint64_t iops, iops_burst;
 	uint64_t bps, bps_burst;
+	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU for that
+	bool iopoll; // completions are looked for at the device: O_DIRECT, and queues that are polled
 };
 
 enum veneer_net_backend {

@@ -21,6 +21,9 @@
 
 #define NS_PER_S 1000000000
 
+// How long the kernel's thread looks for submissions before it sleeps, and has to be woken.
+#define SQPOLL_IDLE_MS 10
+
 // The most that the kernel takes as one buffer.
 #define BUFFER_MAX ((size_t)1 << 30)
 
@@ -42,6 +45,9 @@ struct call {
 // The ring and the hooks belong to the loop's thread; what follows `lock` is shared under it.
 struct vn_ioloop {
 	struct io_uring ring;
+	struct io_uring polled; // for transfers only, if there is one
+	bool has_polled;
+	unsigned polled_in_flight;
 	struct vn_ioloop_hook *hooks;
 	struct vn_ioloop_event wake;
 	bool awake; // the next turn waits for nothing
@@ -61,14 +67,18 @@ struct vn_ioloop {
 	int setup; // 1 until the thread has made its ring, then 0 or a negative errno
 };
 
-static void submit_and_wait(struct vn_ioloop *loop, unsigned wait)
+static void check_submitted(int result)
 {
-	int result = io_uring_submit_and_wait(&loop->ring, wait);
 	// EINTR comes from debuggers only, all signals but faults being blocked; EAGAIN and EBUSY mean
 	// that the kernel lacks room until completions at hand are handled. The callers come round again. Any
 	// other failure means that completions are lost, and with them the guest's disk.
 	if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
 		abort();
+}
+
+static void submit_and_wait(struct vn_ioloop *loop, unsigned wait)
+{
+	check_submitted(io_uring_submit_and_wait(&loop->ring, wait));
 }
 
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op)
@@ -77,6 +87,18 @@ struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *
 	while (!(sqe = io_uring_get_sqe(&loop->ring)))
 		submit_and_wait(loop, 0);
 	io_uring_sqe_set_data(sqe, op);
+	return sqe;
+}
+
+struct io_uring_sqe *vn_ioloop_transfer_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op)
+{
+	struct io_uring_sqe *sqe;
+	if (!loop->has_polled)
+		return vn_ioloop_sqe(loop, op);
+	while (!(sqe = io_uring_get_sqe(&loop->polled)))
+		check_submitted(io_uring_submit(&loop->polled));
+	io_uring_sqe_set_data(sqe, op);
+	loop->polled_in_flight++;
 	return sqe;
 }
 
@@ -90,19 +112,37 @@ uint64_t vn_ioloop_now(struct vn_ioloop *loop)
 	return loop->now;
 }
 
-static void turn(struct vn_ioloop *loop)
+// Run what has completed on a ring, and say how many these were.
+static unsigned reap(struct io_uring *ring)
 {
-	bool awake = loop->awake;
-	loop->awake = false;
-	submit_and_wait(loop, awake ? 0 : 1);
-	loop->now = 0;
 	struct io_uring_cqe *cqes[BATCH];
-	unsigned count = io_uring_peek_batch_cqe(&loop->ring, cqes, BATCH);
+	unsigned count = io_uring_peek_batch_cqe(ring, cqes, BATCH);
 	for (unsigned i = 0; i < count; i++) {
 		struct vn_ioloop_op *op = io_uring_cqe_get_data(cqes[i]);
 		op->complete(op, cqes[i]->res, cqes[i]->flags);
 	}
-	io_uring_cq_advance(&loop->ring, count);
+	io_uring_cq_advance(ring, count);
+	return count;
+}
+
+// Submit to the second ring, and look at the device once.
+static unsigned poll_device(struct vn_ioloop *loop)
+{
+	check_submitted(io_uring_submit_and_get_events(&loop->polled));
+	unsigned count = reap(&loop->polled);
+	loop->polled_in_flight -= count;
+	return count;
+}
+
+static void turn(struct vn_ioloop *loop)
+{
+	bool awake = loop->awake || loop->polled_in_flight > 0;
+	loop->awake = false;
+	submit_and_wait(loop, awake ? 0 : 1);
+	loop->now = 0;
+	unsigned count = reap(&loop->ring);
+	if (loop->polled_in_flight > 0)
+		count += poll_device(loop);
 	if (awake && count == 0)
 		__builtin_ia32_pause(); // the guest may be on the core's other thread
 	for (struct vn_ioloop_hook *hook = loop->hooks; hook; hook = hook->next)
@@ -135,38 +175,50 @@ static void wake_fired(struct vn_ioloop_event *event)
 
 // The kernel's own workers for a ring, which do what would block, are not its thread's children and
 // run where they like unless told.
-static int keep_workers(struct vn_ioloop *loop)
+static int keep_workers(struct vn_ioloop *loop, struct io_uring *ring)
 {
 	const struct veneer_cpuset *cpus = &loop->place.cpus;
 	if (vn_cpuset_is_empty(cpus))
 		return 0;
-	return io_uring_register_iowq_aff(&loop->ring, sizeof(*cpus), (const cpu_set_t *)cpus);
+	return io_uring_register_iowq_aff(ring, sizeof(*cpus), (const cpu_set_t *)cpus);
 }
 
-static int setup(struct vn_ioloop *loop)
+static int open_ring(struct vn_ioloop *loop, struct io_uring *ring, bool sqpoll, unsigned flags)
 {
 	// SINGLE_ISSUER binds the ring to the thread that makes it; DEFER_TASKRUN completes only
 	// when this thread asks, which saves an interrupt for each completion. Linux 6.1. TASKRUN_FLAG
 	// lets it see that there is something to ask for, without a system call, when it does not wait.
-	struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
-						  IORING_SETUP_DEFER_TASKRUN |
-						  IORING_SETUP_TASKRUN_FLAG};
-	int code = io_uring_queue_init_params(loop->entries, &loop->ring, &params);
-	if (code == 0) {
-		code = keep_workers(loop);
-		if (code < 0)
-			io_uring_queue_exit(&loop->ring);
-	}
-	if (code == 0) {
-		// Saves looking the ring itself up with each system call; without that it works too.
-		io_uring_register_ring_fd(&loop->ring);
+	struct io_uring_params params = {
+		.flags = flags | IORING_SETUP_SINGLE_ISSUER, .sq_thread_idle = SQPOLL_IDLE_MS};
+	params.flags |= sqpoll ? IORING_SETUP_SQPOLL
+			       : IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+	int code = io_uring_queue_init_params(loop->entries, ring, &params);
+	if (code < 0)
+		return code;
+	code = keep_workers(loop, ring);
+	if (code < 0)
+		io_uring_queue_exit(ring);
+	// Saves looking the ring itself up with each system call; without that it works too.
+	if (code == 0)
+		io_uring_register_ring_fd(ring);
+	return code;
+}
+
+static int setup(struct vn_ioloop *loop)
+{
+	int code = open_ring(loop, &loop->ring, false, 0);
+	if (code == 0)
 		vn_ioloop_watch(loop, &loop->wake);
-	}
 	pthread_mutex_lock(&loop->lock);
 	loop->setup = code;
 	pthread_cond_broadcast(&loop->changed);
 	pthread_mutex_unlock(&loop->lock);
 	return code;
+}
+
+static struct io_uring *transfer_ring(struct vn_ioloop *loop)
+{
+	return loop->has_polled ? &loop->polled : &loop->ring;
 }
 
 static void *run(void *arg)
@@ -183,9 +235,13 @@ static void *run(void *arg)
 	vn_ioloop_unwatch(&loop->wake);
 	// The kernel takes a ring apart in its own time; what it holds of memory, and the file's lock, go now.
 	if (loop->run_count > 0)
-		io_uring_unregister_buffers(&loop->ring);
+		io_uring_unregister_buffers(transfer_ring(loop));
+	if (loop->file >= 0 && loop->has_polled)
+		io_uring_unregister_files(&loop->polled);
 	if (loop->file >= 0)
 		io_uring_unregister_files(&loop->ring);
+	if (loop->has_polled)
+		io_uring_queue_exit(&loop->polled);
 	io_uring_queue_exit(&loop->ring);
 	return NULL;
 }
@@ -313,9 +369,33 @@ void vn_ioloop_run_until(struct vn_ioloop *loop, bool (*done)(void *arg), void *
 		turn(loop);
 }
 
+int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll)
+{
+	int code = 0;
+	if (iopoll) {
+		code = open_ring(loop, &loop->polled, sqpoll, IORING_SETUP_IOPOLL);
+		loop->has_polled = code == 0;
+	} else if (sqpoll) {
+		struct io_uring ring;
+		code = open_ring(loop, &ring, true, 0);
+		if (code < 0)
+			return code;
+		vn_ioloop_unwatch(&loop->wake);
+		io_uring_queue_exit(&loop->ring);
+		loop->ring = ring;
+		vn_ioloop_watch(loop, &loop->wake);
+	}
+	return code;
+}
+
 int vn_ioloop_register_file(struct vn_ioloop *loop, int fd)
 {
 	int code = io_uring_register_files(&loop->ring, &fd, 1);
+	if (code == 0 && loop->has_polled) {
+		code = io_uring_register_files(&loop->polled, &fd, 1);
+		if (code < 0)
+			io_uring_unregister_files(&loop->ring);
+	}
 	if (code == 0)
 		loop->file = fd;
 	return code;
@@ -349,7 +429,7 @@ int vn_ioloop_register_memory(struct vn_ioloop *loop, const struct iovec *runs, 
 	if (!buffers)
 		return -ENOMEM;
 	cut(buffers, loop->runs, count);
-	int code = io_uring_register_buffers(&loop->ring, buffers, number);
+	int code = io_uring_register_buffers(transfer_ring(loop), buffers, number);
 	free(buffers);
 	if (code == 0)
 		loop->run_count = count;

@@ -60,6 +60,12 @@ void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg);
 
 // On the loop's thread only, from here on:
 
+// Exchange the ring, before the loop has anything else to do, for one whose submissions the kernel takes
+// by a thread of its own (`sqpoll`), or have reads and writes done on a second ring, whose
+// completions are looked for at the device without interrupts as long as any is to come (`iopoll`);
+// with both, that is the second ring's. 0 or a negative errno.
+int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll);
+
 // A submission entry whose completion goes to `op`; prepare it with one io_uring_prep_*() function
 // and, if it is to be, vn_ioloop_use_registered(). Never NULL: a full submission queue is submitted first.
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
@@ -77,6 +83,9 @@ int vn_ioloop_register_memory(struct vn_ioloop *loop, const struct iovec *runs, 
 // and to memory if it is a read or write of one piece that lies within one gigabyte of it, which is the
 // most that the kernel registers as one buffer.
 void vn_ioloop_use_registered(const struct vn_ioloop *loop, struct io_uring_sqe *sqe);
+
+// The same for a read or write of the registered file.
+struct io_uring_sqe *vn_ioloop_transfer_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
 
 // A blocking eventfd that the loop reads again and again: `fire` runs once for each read that found it
 // signalled. Owned by whoever is notified; fields other than `fire` and `fd` are the loop's.

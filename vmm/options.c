@@ -771,6 +771,14 @@ static int parse_limit(const char *name, const char *value, bool is_size, uint64
 	return 0;
 }
 
+static int parse_disk_switch(
+	bool *on, const char *name, const char *value, struct veneer_error *error)
+{
+	if (parse_switch(value, on) < 0)
+		return fail(error, "--disk: %s='%s' is neither on nor off", name, value);
+	return 0;
+}
+
 static int parse_detect_zeroes(
 	enum veneer_detect_zeroes *mode, const char *value, struct veneer_error *error)
 {
@@ -798,6 +806,10 @@ static int parse_disk_word(
 		return parse_queues(&disk->queues, "--disk", value, error);
 	} else if ((value = value_of(word, "poll-us"))) {
 		return parse_poll(&disk->poll_us, value, error);
+	} else if ((value = value_of(word, "sqpoll"))) {
+		return parse_disk_switch(&disk->sqpoll, "sqpoll", value, error);
+	} else if ((value = value_of(word, "iopoll"))) {
+		return parse_disk_switch(&disk->iopoll, "iopoll", value, error);
 	} else if ((value = value_of(word, "detect-zeroes"))) {
 		return parse_detect_zeroes(&disk->detect_zeroes, value, error);
 	} else if ((value = value_of(word, "iops"))) {
@@ -812,11 +824,9 @@ static int parse_disk_word(
 	} else {
 		return unknown_word(error, "--disk", word,
 			"readonly, cache=none, cache=writeback, cache=writethrough, "
-			"cache=directsync, cache=unsafe, queues=N, poll-us=N, "
-			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST] or serial=S; a "
-			"comma "
-			"within a "
-			"path is written ,,");
+			"cache=directsync, cache=unsafe, queues=N, serial=S, poll-us=N, "
+			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on or "
+			"iopoll=on; a comma within a path is written ,,");
 	}
 	return 0;
 }

@@ -776,6 +776,26 @@ static void idle_queues_ask_for_notifications(void **state)
 	}
 }
 
+// Submissions taken by a thread of the kernel, awake or asleep.
+static void a_kernel_thread_submits(void **state)
+{
+	(void)state;
+	static const enum veneer_cache modes[] = {
+		VENEER_CACHE_WRITEBACK, VENEER_CACHE_NONE, VENEER_CACHE_DIRECTSYNC};
+	for (unsigned i = 0; i < 3; i++) {
+		fill_file();
+		attach(&(struct veneer_disk){
+			.path = bench.path, .cache = modes[i], .sqpoll = true});
+		drive(mmio_features(&bench.bus));
+		assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 8192), VIRTIO_BLK_S_OK);
+		assert_original(data_at(DATA, 8192), 4096, 8192);
+		usleep(20000); // it sleeps by then
+		write_and_flush();
+		assert_int_equal(warnings(), 0);
+		detach();
+	}
+}
+
 // As many requests as the queue has room for, at once.
 static void a_full_queue(void **state)
 {
@@ -1708,6 +1728,9 @@ static void opening_fails_in_words(void **state)
 	assert_refused(&(struct veneer_disk){.path = "/dev/null"}, -EINVAL,
 		"is neither a file nor a block device");
 	struct veneer_disk disk = {.path = bench.path};
+	disk.iopoll = true;
+	assert_refused(&disk, -EINVAL, "iopoll=on is for cache=none and cache=directsync");
+	disk.iopoll = false;
 	disk.readonly = true;
 	disk.detect_zeroes = VENEER_DETECT_ZEROES_ON;
 	assert_refused(&disk, -EOPNOTSUPP, "detect-zeroes: it is read-only");
@@ -1985,6 +2008,23 @@ static void four_queues_share_a_limit(void **state)
 	detach();
 }
 
+static void kernel_threads_submit_for_four_queues(void **state)
+{
+	(void)state;
+	attach(&(struct veneer_disk){
+		.path = bench.path, .cache = VENEER_CACHE_NONE, .queues = QUEUES, .sqpoll = true});
+	for (unsigned round = 0; round < 5; round++) {
+		drive_queues();
+		for (unsigned i = 0; i < QUEUES; i++) {
+			batch(&workers[i], VIRTIO_BLK_T_OUT);
+			batch(&workers[i], VIRTIO_BLK_T_IN);
+			assert_int_equal(workers[i].wrong, 0);
+		}
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+	}
+	detach();
+}
+
 static void too_many_queues(void **state)
 {
 	(void)state;
@@ -2034,6 +2074,7 @@ int main(void)
 		WITH_DISK(a_host_that_takes_no_more),
 		WITH_FILE(polled_queues_need_fewer_notifications),
 		WITH_FILE(idle_queues_ask_for_notifications),
+		WITH_FILE(a_kernel_thread_submits),
 		WITH_DISK(a_full_queue),
 		WITH_DISK(a_queue_full_of_short_requests),
 		WITH_DISK(counts_requests),
@@ -2062,6 +2103,7 @@ int main(void)
 		WITH_FILE(one_queue_of_four_stops),
 		WITH_FILE(a_reset_of_four_queues),
 		WITH_FILE(four_queues_share_a_limit),
+		WITH_FILE(kernel_threads_submit_for_four_queues),
 		WITH_FILE(too_many_queues),
 		WITH_DISK(garbage_requests),
 		WITH_DISK(two_vcpus_at_one_device),
