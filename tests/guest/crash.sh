@@ -30,6 +30,7 @@ cleanup() {
 # start DISK SEED: the journal, in the background, and up to 100 ms after its first flush, or in every
 # fourth round after its start.
 start() {
+	: >"$work/out"
 	"$veneer" run --memory 64M -d "$1" -a "blk-journal=$2" </dev/null >"$work/out" 2>"$work/err" &
 	pid=$!
 	for _ in $(seq 500); do
