@@ -196,12 +196,13 @@ static int open_ring(struct vn_ioloop *loop, struct io_uring *ring, bool sqpoll,
 	if (code < 0)
 		return code;
 	code = keep_workers(loop, ring);
-	if (code < 0)
+	if (code < 0) {
 		io_uring_queue_exit(ring);
+		return code;
+	}
 	// Saves looking the ring itself up with each system call; without that it works too.
-	if (code == 0)
-		io_uring_register_ring_fd(ring);
-	return code;
+	io_uring_register_ring_fd(ring);
+	return 0;
 }
 
 static int setup(struct vn_ioloop *loop)

@@ -119,7 +119,27 @@ rebooted() {
 	fi
 }
 
-plan 12
+# polled SEED OPTIONS: the built-in guest's journal on a device whose queues can be polled; each with
+# a seed of its own, which leaves nothing of the one before.
+polled() {
+	local name="a device that is polled, $2"
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "only Veneer has the option"
+		return
+	fi
+	run_guest -m 128M -d "/dev/nullb0,$2" -a "blk-journal=$1,20"
+	if [ "$status" -ne 0 ] || ! has 'flushed 320'; then
+		not_ok "$name" "exit status $status"
+		show "$work/console"
+	elif ! /host/build/tests/guest/journal /dev/nullb0 "$1" 320 >"$work/journal" 2>&1; then
+		not_ok "$name" "the device does not hold what the guest wrote"
+		show "$work/journal"
+	else
+		ok "$name"
+	fi
+}
+
+plan 15
 judge 1 1 vmlinuz pci
 judge 2 8192 vmlinuz pci
 for kernel in vmlinuz vmlinux; do
@@ -141,4 +161,11 @@ before_try() {
 }
 guest_limit=150
 rebooted
+modprobe null_blk gb=1 memory_backed=1 bs=512 poll_queues=1 queue_mode=2 nr_devices=1
+before_try() {
+	:
+}
+polled 1 cache=none,iopoll=on,queues=2
+polled 2 cache=directsync,iopoll=on
+polled 3 cache=none,iopoll=on,sqpoll=on
 finish
