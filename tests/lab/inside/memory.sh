@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Guest memory in huge pages on one of two NUMA nodes, seen from outside while
-# the guest runs, and refused where the node has too few of them.
+# the guest runs, and refused where the node has too few of them; and what
+# `veneer doctor` says of the nodes and of the CPUs set aside.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -75,7 +76,43 @@ refused() {
 	fi
 }
 
-plan 4
+# consult CHECK FOUND: what `veneer doctor` says of this host begins so, and is well.
+consult() {
+	grep -qE "^ok +$1 +$2" "$work/doctor" || echo "no line 'ok $1 $2'"
+}
+
+# doctor: it finds the lab as tests/lab/run made it, and this is a virtual machine,
+# which is always something wrong.
+doctor() {
+	local name='veneer doctor' complaints
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "QEMU has none"
+		return
+	fi
+	status=0
+	"$MONITOR" doctor >"$work/doctor" 2>&1 || status=$?
+	complaints=$(
+		[ "$status" -eq 1 ] || echo "exit status $status"
+		consult virtualization 'AMD-V \(svm\)'
+		consult paging 'NPT \(npt=[Y1]\)'
+		consult cpus 'online 0-3, allowed here 0-3'
+		consult isolcpus '2-3$'
+		consult nohz_full '2-3$'
+		consult rcu_nocbs '2-3$'
+		consult huge-pages 'node 0: 64/64 2M, 1/1 1G; node 1: 160/160 2M, 1/1 1G'
+		consult io_uring 'a ring'
+		grep -qE '^warn +bare-metal ' "$work/doctor" || echo "the lab is called bare metal"
+	)
+	if [ -n "$complaints" ]; then
+		not_ok "$name" "$(tr '\n' ';' <<<"$complaints")"
+		quote <"$work/doctor"
+	else
+		ok "$name"
+	fi
+}
+
+plan 5
+doctor
 judge 1G,hugepages=1G,node=1 1048576
 judge 256M,hugepages=2M,node=1 2048
 refused 3G,hugepages=1G,node=1 1048576 3
