@@ -140,6 +140,16 @@ int doctor_read_cpus(const struct doctor_host *host, struct veneer_cpuset *set, 
 	return veneer_cpuset_parse(set, text, &error);
 }
 
+const char *doctor_list(const struct veneer_cpuset *set, char text[DOCTOR_LIST_BYTES])
+{
+	const char *cut = ",...";
+	size_t room = DOCTOR_LIST_BYTES - strlen(cut);
+
+	if (veneer_cpuset_format(set, text, room) >= room)
+		strcat(text, cut);
+	return text;
+}
+
 void doctor_chosen(char *text)
 {
 	char *open = strchr(text, '[');
@@ -180,8 +190,9 @@ static void advise(struct doctor_host *host)
 			vn_cpuset_subtract(&set, &siblings);
 		vn_cpuset_subtract(&set, &first);
 	}
-	veneer_cpuset_format(&set, host->advised, sizeof(host->advised));
-	if (!host->advised[0])
+	// A list that was cut would be a remedy for some of them.
+	if (vn_cpuset_count(&set) == 0 || veneer_cpuset_format(&set, host->advised,
+						  sizeof(host->advised)) >= sizeof(host->advised))
 		snprintf(host->advised, sizeof(host->advised), "LIST");
 }
 

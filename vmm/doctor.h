@@ -14,6 +14,8 @@
 
 #include "vmm/options.h"
 
+#define DOCTOR_LIST_BYTES 128
+
 enum doctor_status {
 	DOCTOR_OK,
 	DOCTOR_WARN, // it costs speed
@@ -47,7 +49,8 @@ struct doctor_probes {
 	int io_uring; // io_uring_setup(2) as Veneer uses it: 0
 	uint64_t memlock; // RLIMIT_MEMLOCK in bytes, UINT64_MAX: none
 	bool ipc_lock; // CAP_IPC_LOCK, which that limit does not bind
-	struct veneer_cpuset allowed; // that the cgroup's cpuset lets this process run on
+	// That the cgroup's cpuset lets this process run on; empty: the kernel does not tell.
+	struct veneer_cpuset allowed;
 };
 
 // A path of --disk, and the device that holds it.
@@ -76,7 +79,7 @@ struct doctor_host {
 	int online_code;
 	struct veneer_cpuset online, isolated;
 	struct veneer_cpuset vcpus; // meant for vCPUs: named, else isolated; may be empty
-	char advised[128]; // the list of CPUs that remedies name
+	char advised[DOCTOR_LIST_BYTES]; // the list of CPUs that remedies name
 };
 
 // Fills in the second group.
@@ -130,6 +133,9 @@ int doctor_find_line(const struct doctor_host *host, const char *path, const cha
 
 // A file that holds a list of CPUs; "(null)" is an empty one.
 int doctor_read_cpus(const struct doctor_host *host, struct veneer_cpuset *set, const char *path);
+
+// The set as a list for a line, cut where it is long; `text`.
+const char *doctor_list(const struct veneer_cpuset *set, char text[DOCTOR_LIST_BYTES]);
 
 // The word in brackets of a list of choices, or the whole of it.
 void doctor_chosen(char *text);

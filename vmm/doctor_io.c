@@ -13,7 +13,6 @@
 #include "vmm/doctor.h"
 #include "vmm/sysfs.h"
 
-#define LEAVES_MAX   64 // disks under one path, or of a host
 #define DEPTH_MAX    8 // of device-mapper and MD on one another
 #define SHALLOW_MAX  16 // a queue that holds fewer requests holds a guest up
 #define SHALLOW_TEXT "16"
@@ -53,12 +52,14 @@ struct leaf {
 	bool told; // already in the report
 };
 
+// Those under one path, or of the host. free() the array.
 struct leaves {
-	struct leaf leaf[LEAVES_MAX];
+	struct leaf *leaf;
 	size_t count;
 };
 
-static void add_leaf(struct leaves *leaves, const char *directory)
+// 0 or -ENOMEM.
+static int add_leaf(struct leaves *leaves, const char *directory)
 {
 	const char *name = strrchr(directory, '/') + 1;
 	int64_t rotational = 0;
@@ -66,11 +67,13 @@ static void add_leaf(struct leaves *leaves, const char *directory)
 
 	for (size_t i = 0; i < leaves->count; i++) {
 		if (strcmp(leaves->leaf[i].name, name) == 0)
-			return;
+			return 0;
 	}
-	if (leaves->count == LEAVES_MAX || strlen(name) >= sizeof(leaf.name))
-		return;
-	strcpy(leaf.name, name);
+	struct leaf *grown = reallocarray(leaves->leaf, leaves->count + 1, sizeof(leaf));
+	if (!grown)
+		return -ENOMEM;
+	leaves->leaf = grown;
+	snprintf(leaf.name, sizeof(leaf.name), "%s", name);
 	(void)vn_sysfs_line(directory, leaf.scheduler, sizeof(leaf.scheduler), "/queue/scheduler");
 	doctor_chosen(leaf.scheduler);
 	(void)vn_sysfs_number(directory, &leaf.requests, "/queue/nr_requests");
@@ -78,6 +81,7 @@ static void add_leaf(struct leaves *leaves, const char *directory)
 	(void)vn_sysfs_number(directory, &rotational, "/queue/rotational");
 	leaf.rotational = rotational != 0;
 	leaves->leaf[leaves->count++] = leaf;
+	return 0;
 }
 
 static bool has(const char *directory, const char *name)
@@ -118,9 +122,7 @@ static int descend(struct leaves *leaves, const char *path, unsigned depth)
 	}
 	if (slaves)
 		closedir(slaves);
-	if (!any && ret == 0)
-		add_leaf(leaves, directory);
-	return ret;
+	return any || ret < 0 ? ret : add_leaf(leaves, directory);
 }
 
 static int by_name(const void *left, const void *right)
@@ -146,17 +148,24 @@ static bool alike(const struct leaf *left, const struct leaf *right)
 	       left->rotational == right->rotational;
 }
 
-// The names of all disks that are like the first, which are told with it.
+// The names of all disks that are like the first, which are told with it; whole ones, and "..." for
+// those that do not fit.
 static void gather(struct leaves *leaves, const struct leaf *first, char *names, size_t size,
 	const char *separator)
 {
+	bool cut = false;
+
 	names[0] = '\0';
 	for (size_t i = 0; i < leaves->count; i++) {
 		struct leaf *leaf = &leaves->leaf[i];
 		if (!alike(leaf, first))
 			continue;
-		doctor_append(names, size, "%s%s", *names ? separator : "", leaf->name);
 		leaf->told = true;
+		if (cut)
+			continue;
+		cut = strlen(names) + strlen(leaf->name) + 2 * strlen(separator) + 4 > size;
+		doctor_append(
+			names, size, "%s%s", *names ? separator : "", cut ? "..." : leaf->name);
 	}
 }
 
@@ -190,7 +199,8 @@ static void report_leaves(struct doctor_report *report, struct leaves *leaves, c
 {
 	char names[128];
 
-	qsort(leaves->leaf, leaves->count, sizeof(leaves->leaf[0]), by_name);
+	if (leaves->count > 0)
+		qsort(leaves->leaf, leaves->count, sizeof(leaves->leaf[0]), by_name);
 	for (size_t i = 0; i < leaves->count; i++) {
 		struct leaf *leaf = &leaves->leaf[i];
 		if (leaf->told)
@@ -217,7 +227,6 @@ static void check_path(struct doctor_report *report, const struct doctor_host *h
 {
 	char path[PATH_MAX], file[256];
 
-	leaves->count = 0;
 	if (disk->code < 0) {
 		doctor_unread(report, "disk", disk->code, disk->path);
 		return;
@@ -231,7 +240,9 @@ static void check_path(struct doctor_report *report, const struct doctor_host *h
 		return;
 	}
 	int ret = descend(leaves, path, 0);
-	if (ret == -ENOENT && major(disk->device) == 0)
+	if (ret == -ENOMEM)
+		report->incomplete = true;
+	else if (ret == -ENOENT && major(disk->device) == 0)
 		doctor_add(report, "disk", DOCTOR_UNKNOWN,
 			"%s: its file system has no block device of its own (such as btrfs, "
 			"overlayfs, tmpfs, NFS); name the device",
@@ -260,7 +271,6 @@ static void check_all_disks(
 	char path[PATH_MAX];
 	const struct dirent *entry;
 
-	leaves->count = 0;
 	snprintf(path, sizeof(path), "%s/sys/block", host->root);
 	DIR *directory = opendir(path);
 	if (!directory) {
@@ -270,8 +280,9 @@ static void check_all_disks(
 	while ((entry = readdir(directory))) {
 		int length =
 			snprintf(path, sizeof(path), "%s/sys/block/%s", host->root, entry->d_name);
-		if (entry->d_name[0] != '.' && length < (int)sizeof(path) && is_disk(path))
-			add_leaf(leaves, path);
+		if (entry->d_name[0] != '.' && length < (int)sizeof(path) && is_disk(path) &&
+			add_leaf(leaves, path) < 0)
+			report->incomplete = true;
 	}
 	closedir(directory);
 	report_leaves(report, leaves, NULL);
@@ -281,17 +292,15 @@ static void check_all_disks(
 
 static void check_disks(struct doctor_report *report, const struct doctor_host *host)
 {
-	struct leaves *leaves = malloc(sizeof(*leaves));
+	struct leaves leaves = {.count = 0};
 
-	if (!leaves) {
-		report->incomplete = true;
-		return;
+	for (size_t i = 0; i < host->disk_count; i++) {
+		leaves.count = 0;
+		check_path(report, host, &host->disks[i], &leaves);
 	}
-	for (size_t i = 0; i < host->disk_count; i++)
-		check_path(report, host, &host->disks[i], leaves);
 	if (host->disk_count == 0)
-		check_all_disks(report, host, leaves);
-	free(leaves);
+		check_all_disks(report, host, &leaves);
+	free(leaves.leaf);
 }
 
 static void check_vhost_net(struct doctor_report *report, const struct doctor_host *host)

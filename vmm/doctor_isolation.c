@@ -12,20 +12,7 @@
 #include "vmm/doctor.h"
 #include "vmm/sysfs.h"
 
-#define LIST_BYTES 128
-
 static const char CPU_DIRECTORY[] = "/sys/devices/system/cpu";
-
-// A list for a line: cut where it is long.
-static const char *list_of(const struct veneer_cpuset *set, char text[LIST_BYTES])
-{
-	const char *cut = ",...";
-	size_t room = LIST_BYTES - strlen(cut);
-
-	if (veneer_cpuset_format(set, text, room) >= room)
-		strcat(text, cut);
-	return text;
-}
 
 static struct veneer_cpuset without(
 	const struct veneer_cpuset *set, const struct veneer_cpuset *other)
@@ -38,29 +25,35 @@ static struct veneer_cpuset without(
 
 static void check_cpus(struct doctor_report *report, const struct doctor_host *host)
 {
-	char first[LIST_BYTES], second[LIST_BYTES];
+	char first[DOCTOR_LIST_BYTES], second[DOCTOR_LIST_BYTES];
 	struct veneer_cpuset offline = without(&host->vcpus, &host->online);
 	struct veneer_cpuset forbidden = without(&host->vcpus, &host->probes->allowed);
 
 	if (host->online_code < 0) {
 		doctor_unread(report, "cpus", host->online_code, "/sys/devices/system/cpu/online");
+	} else if (vn_cpuset_count(&host->probes->allowed) == 0) {
+		doctor_add(report, "cpus", DOCTOR_UNKNOWN,
+			"online %s; what is allowed here is not told",
+			doctor_list(&host->online, first));
 	} else if (vn_cpuset_count(&offline) > 0) {
 		struct doctor_check *check =
 			doctor_add(report, "cpus", DOCTOR_BAD, "%s offline or missing, online %s",
-				list_of(&offline, first), list_of(&host->online, second));
+				doctor_list(&offline, first), doctor_list(&host->online, second));
 		doctor_cost(check, "no vCPU can be pinned there");
 		doctor_remedy(check, "echo 1 > %s/cpu%u/online, or name others", CPU_DIRECTORY,
 			vn_cpuset_next(&offline, 0));
 	} else if (vn_cpuset_count(&forbidden) > 0) {
 		struct doctor_check *check = doctor_add(report, "cpus", DOCTOR_BAD,
 			"%s forbidden by the cgroup's cpuset, which allows %s",
-			list_of(&forbidden, first), list_of(&host->probes->allowed, second));
+			doctor_list(&forbidden, first),
+			doctor_list(&host->probes->allowed, second));
 		doctor_cost(check, "no vCPU can be pinned there");
 		doctor_remedy(
 			check, "add them to the cgroup's cpuset.cpus (systemd: AllowedCPUs=)");
 	} else {
 		doctor_add(report, "cpus", DOCTOR_OK, "online %s, allowed here %s",
-			list_of(&host->online, first), list_of(&host->probes->allowed, second));
+			doctor_list(&host->online, first),
+			doctor_list(&host->probes->allowed, second));
 	}
 }
 
@@ -69,16 +62,16 @@ static void check_cpus(struct doctor_report *report, const struct doctor_host *h
 static bool covered(struct doctor_report *report, const struct doctor_host *host, const char *name,
 	const struct veneer_cpuset *protected, struct doctor_check **check)
 {
-	char text[LIST_BYTES];
+	char text[DOCTOR_LIST_BYTES];
 	struct veneer_cpuset missing = without(&host->vcpus, protected);
 
 	if (vn_cpuset_count(protected) == 0)
 		*check = doctor_add(report, name, DOCTOR_WARN, "none");
 	else if (vn_cpuset_count(&missing) > 0)
 		*check = doctor_add(
-			report, name, DOCTOR_WARN, "not on CPU %s", list_of(&missing, text));
+			report, name, DOCTOR_WARN, "not on CPU %s", doctor_list(&missing, text));
 	else
-		*check = doctor_add(report, name, DOCTOR_OK, "%s", list_of(protected, text));
+		*check = doctor_add(report, name, DOCTOR_OK, "%s", doctor_list(protected, text));
 	return (*check)->status == DOCTOR_OK;
 }
 
@@ -201,7 +194,7 @@ static void check_smt(struct doctor_report *report, const struct doctor_host *ho
 	const char *path = "/sys/devices/system/cpu/smt/active";
 	struct veneer_cpuset others = strangers(host, &host->vcpus);
 	struct doctor_check *check;
-	char text[LIST_BYTES];
+	char text[DOCTOR_LIST_BYTES];
 	int64_t active;
 	int ret = vn_sysfs_number(host->root, &active, "%s", path);
 
@@ -213,7 +206,7 @@ static void check_smt(struct doctor_report *report, const struct doctor_host *ho
 		doctor_add(report, "smt", DOCTOR_OK, "on; whole cores are set aside");
 	} else if (vn_cpuset_count(&host->vcpus) > 0) {
 		check = doctor_add(report, "smt", DOCTOR_WARN, "on; CPU %s shares cores with vCPUs",
-			list_of(&others, text));
+			doctor_list(&others, text));
 		doctor_cost(check, "what runs there takes part of a vCPU's core and caches");
 		doctor_remedy(check, "isolate CPU %s too, or echo 0 > %s/cpu%u/online for each",
 			text, CPU_DIRECTORY, vn_cpuset_next(&others, 0));
@@ -320,7 +313,7 @@ static void check_interrupts(struct doctor_report *report, const struct doctor_h
 	struct strays strays = {.count = 0};
 	struct veneer_cpuset others = without(&host->online, &host->vcpus);
 	struct doctor_check *check;
-	char vcpus[LIST_BYTES], rest[LIST_BYTES];
+	char vcpus[DOCTOR_LIST_BYTES], rest[DOCTOR_LIST_BYTES];
 	bool irqbalance = false;
 	int ret = for_each_number(host, "/proc/irq", find_stray, &strays);
 
@@ -329,8 +322,8 @@ static void check_interrupts(struct doctor_report *report, const struct doctor_h
 		return;
 	}
 	for_each_number(host, "/proc", find_irqbalance, &irqbalance);
-	list_of(&host->vcpus, vcpus);
-	list_of(&others, rest);
+	doctor_list(&host->vcpus, vcpus);
+	doctor_list(&others, rest);
 	if (vn_cpuset_count(&host->vcpus) == 0) {
 		doctor_add(report, "interrupts", DOCTOR_UNKNOWN,
 			"no CPU isolated or named; irqbalance %s", irqbalance ? "runs" : "absent");

@@ -65,13 +65,13 @@ static void probe_allowed(struct veneer_cpuset *allowed)
 {
 	cpu_set_t before, all, granted;
 
-	CPU_ZERO(&granted);
 	CPU_ZERO(&all);
 	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
 		CPU_SET(cpu, &all);
 	*allowed = (struct veneer_cpuset){.bits = {0}};
 	if (sched_getaffinity(0, sizeof(before), &before) < 0)
 		return;
+	granted = before;
 	if (sched_setaffinity(0, sizeof(all), &all) == 0) {
 		sched_getaffinity(0, sizeof(granted), &granted);
 		sched_setaffinity(0, sizeof(before), &before);

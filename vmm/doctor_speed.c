@@ -25,7 +25,7 @@ static const struct veneer_cpuset *candidates(const struct doctor_host *host)
 static void check_governor(struct doctor_report *report, const struct doctor_host *host)
 {
 	struct veneer_cpuset slow = {.bits = {0}};
-	char governor[32], other[32] = "", list[128];
+	char governor[32], other[32] = "", list[DOCTOR_LIST_BYTES];
 	unsigned read = 0;
 	int code = -ENOENT;
 
@@ -52,7 +52,7 @@ static void check_governor(struct doctor_report *report, const struct doctor_hos
 	} else if (vn_cpuset_count(&slow) == 0) {
 		doctor_add(report, "governor", DOCTOR_OK, "performance");
 	} else {
-		veneer_cpuset_format(&slow, list, sizeof(list));
+		doctor_list(&slow, list);
 		struct doctor_check *check =
 			doctor_add(report, "governor", DOCTOR_WARN, "%s on CPU %s", other, list);
 		doctor_cost(check, "the clock rises only after a load has been seen");
@@ -94,7 +94,7 @@ static void check_idle(struct doctor_report *report, const struct doctor_host *h
 {
 	const char *path = "/sys/devices/system/cpu/cpuidle/current_driver";
 	struct idle idle = {.us = 0};
-	char driver[32], list[128];
+	char driver[32], list[DOCTOR_LIST_BYTES];
 	int ret = vn_sysfs_line(host->root, driver, sizeof(driver), "%s", path);
 
 	vn_cpuset_for_each(cpu, candidates(host)) look_at_states(host, cpu, &idle);
@@ -104,7 +104,7 @@ static void check_idle(struct doctor_report *report, const struct doctor_host *h
 		doctor_add(report, "c-states", DOCTOR_OK, "none slower than %d us, driver %s",
 			QUICK_US, driver);
 	} else {
-		veneer_cpuset_format(&idle.cpus, list, sizeof(list));
+		doctor_list(&idle.cpus, list);
 		struct doctor_check *check = doctor_add(report, "c-states", DOCTOR_WARN,
 			"down to %s on CPU %s, driver %s", idle.name, list, driver);
 		doctor_cost(check, "a halted vCPU's core takes up to %lld us to wake",

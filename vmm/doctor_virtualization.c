@@ -112,11 +112,11 @@ struct feature {
 static const struct feature FEATURES[] = {
 	{"paging", {"EPT", "NPT"}, {"ept", "npt"}, {"ept", "npt"},
 		"every change of a guest's page tables exits: KVM shadows them"},
-	{"unrestricted-guest", {"real mode in hardware", "AMD-V runs real mode in hardware"},
+	{"unrestricted-guest", {"unrestricted guest", "AMD-V runs real mode in hardware"},
 		{"unrestricted_guest", NULL}, {"unrestricted_guest", NULL},
 		"real-mode code, as in firmware and boot loaders, is emulated"},
-	{"vpid", {"TLB tagged by VPID", "AMD-V tags the TLB by ASID"}, {"vpid", NULL},
-		{"vpid", NULL}, "every entry and exit flushes the TLB"},
+	{"vpid", {"VPID", "AMD-V tags the TLB by ASID"}, {"vpid", NULL}, {"vpid", NULL},
+		"every entry and exit flushes the TLB"},
 	{"apicv", {"APICv", "AVIC"}, {"enable_apicv", "avic"}, {"apicv", "avic"},
 		"accesses of a guest to its interrupt controller exit: IPIs, timers, ends of "
 		"interrupts"},
@@ -133,9 +133,7 @@ static void suggest_parameter(struct doctor_check *check, const struct doctor_ho
 	const char *module = module_name(host);
 
 	if (!has_flag(host, flag))
-		doctor_remedy(check,
-			"the CPU does not offer %s (flag %s); in a virtual machine its host "
-			"decides",
+		doctor_remedy(check, "a CPU, or a hypervisor below, that offers %s (flag %s)",
 			title, flag);
 	else
 		doctor_remedy(check, "modprobe -r %s && modprobe %s %s=1, or boot with %s.%s=1",
@@ -189,7 +187,7 @@ static void check_feature(
 		return;
 	struct doctor_check *check =
 		doctor_add(report, feature->name, is_on(text) ? DOCTOR_OK : DOCTOR_WARN,
-			"%s%s (%s=%s)", is_on(text) ? "" : "not: ", title, parameter, text);
+			"%s%s (%s=%s)", is_on(text) ? "" : "no ", title, parameter, text);
 	if (!is_on(text)) {
 		doctor_cost(check, "%s", feature->cost);
 		suggest_parameter(check, host, title, parameter, feature->flag[side]);
@@ -260,12 +258,15 @@ static void check_tsc(struct doctor_report *report, const struct doctor_host *ho
 	}
 	struct doctor_check *check = doctor_add(report, "tsc", DOCTOR_WARN, "%s, clocksource %s",
 		steady ? "constant and nonstop" : "not constant_tsc and nonstop_tsc", source);
-	doctor_cost(check, "kvmclock is not stable: guests read the time by system calls");
+	doctor_cost(check, "%s",
+		steady ? "kvmclock is not stable: guests read the time by system calls"
+		       : "the TSC may change its rate or stop, and guests' clocks with it");
 	(void)vn_sysfs_line(
 		host->root, available, sizeof(available), "%s/available_clocksource", directory);
 	if (!steady)
-		doctor_remedy(check, "a CPU with an invariant TSC; in a virtual machine its host "
-				     "decides (QEMU: -cpu ...,invtsc=on)");
+		doctor_remedy(check,
+			"a CPU with an invariant TSC, or a hypervisor below that shows "
+			"it (QEMU: invtsc=on)");
 	else if (doctor_has_word(available, "tsc"))
 		doctor_remedy(check, "echo tsc > %s/current_clocksource", directory);
 	else

@@ -123,7 +123,8 @@ static void test_intel_server(void **state)
 		{"virtualization", DOCTOR_OK, "vmx", NULL},
 		{"bare-metal", DOCTOR_OK, "", NULL},
 		{"paging", DOCTOR_OK, "EPT", NULL},
-		{"unrestricted-guest", DOCTOR_OK, "unrestricted_guest=Y", NULL},
+		{"unrestricted-guest", DOCTOR_OK, "unrestricted guest (unrestricted_guest=Y)",
+			NULL},
 		{"vpid", DOCTOR_OK, "vpid=Y", NULL},
 		{"apicv", DOCTOR_OK, "enable_apicv=Y", NULL},
 		{"posted-interrupts", DOCTOR_OK, "the IOMMU too", NULL},
@@ -167,7 +168,7 @@ static void test_amd_desktop(void **state)
 		{"paging", DOCTOR_OK, "NPT (npt=1)", NULL},
 		{"unrestricted-guest", DOCTOR_OK, "AMD-V", NULL},
 		{"vpid", DOCTOR_OK, "ASID", NULL},
-		{"apicv", DOCTOR_WARN, "not: AVIC (avic=N)", "kvm_amd.avic=1"},
+		{"apicv", DOCTOR_WARN, "no AVIC (avic=N)", "kvm_amd.avic=1"},
 		{"posted-interrupts", DOCTOR_WARN, "avic=N", "kvm_amd.avic=1"},
 		{"tsc", DOCTOR_WARN, "clocksource hpet", "tsc=reliable"},
 		{"tsc-scaling", DOCTOR_UNKNOWN, "Permission denied", NULL},
@@ -343,6 +344,44 @@ static void test_empty(void **state)
 	discharge(patient);
 }
 
+// A switch that is off names its parameter, unless the hardware has nothing to switch on.
+static void test_features(void **state)
+{
+	static const struct expected expected[] = {
+		{"paging", DOCTOR_WARN, "no EPT (ept=N)", "kvm_intel.ept=1"},
+		{"vpid", DOCTOR_WARN, "no VPID (vpid=N)", "kvm_intel.vpid=1"},
+		{"unrestricted-guest", DOCTOR_WARN, "unrestricted_guest=N", "a CPU"},
+		{"apicv", DOCTOR_WARN, "no APICv (enable_apicv=N)", "a CPU"},
+		{"posted-interrupts", DOCTOR_WARN, "enable_apicv=N", "a CPU"},
+	};
+	static const char *const parameters[] = {
+		"ept", "vpid", "unrestricted_guest", "enable_apicv"};
+	struct patient *patient = admit("intel-server");
+	char path[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++) {
+		snprintf(path, sizeof(path), "%s/sys/module/kvm_intel/parameters/%s", patient->root,
+			parameters[i]);
+		unlink(path);
+		host_tree_put(patient->root, path + strlen(patient->root) + 1, "N");
+	}
+	snprintf(path, sizeof(path), "%s/proc/cpuinfo", patient->root);
+	unlink(path);
+	host_tree_put(patient->root, "proc/cpuinfo", "flags\t\t: vmx ept vpid tsc");
+	examine(patient);
+	// What vmx can do in detail is told by kernels of today only.
+	compare(nth(patient, "posted-interrupts", 0),
+		&(const struct expected){"posted-interrupts", DOCTOR_UNKNOWN, "'vmx flags'", NULL});
+	compare(nth(patient, "tsc", 0),
+		&(const struct expected){"tsc", DOCTOR_WARN, "not constant_tsc", "invariant TSC"});
+	host_tree_put(patient->root, "proc/cpuinfo", "vmx flags\t: vnmi ept vpid");
+	examine(patient);
+	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+		compare(nth(patient, expected[i].name, 0), &expected[i]);
+	discharge(patient);
+}
+
 // --cpus: what is wrong with these is told of these.
 static void test_named_cpus(void **state)
 {
@@ -382,6 +421,10 @@ static void test_named_cpus(void **state)
 		&(const struct expected){"cpus", DOCTOR_BAD, "16 offline", "cpu16/online"});
 
 	name_cpus(patient, "4-7");
+	patient->probes.allowed = (struct veneer_cpuset){.bits = {0}};
+	examine(patient);
+	compare(nth(patient, "cpus", 0),
+		&(const struct expected){"cpus", DOCTOR_UNKNOWN, "not told", NULL});
 	patient->probes.allowed = (struct veneer_cpuset){.bits = {0x1f}};
 	examine(patient);
 	compare(nth(patient, "cpus", 0),
@@ -475,21 +518,39 @@ static void test_disk_paths(void **state)
 	discharge(patient);
 }
 
+// One like sda of the desktop.
+static void add_ssd(const struct patient *patient, int number)
+{
+	static const char *const files[][2] = {{"size", "1953525168"}, {"device/queue_depth", "32"},
+		{"queue/scheduler", "none [mq-deadline] bfq"}, {"queue/rotational", "0"},
+		{"queue/nr_requests", "64"}};
+	char path[64];
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "sys/block/ssd%d/%s", number, files[i][0]);
+		host_tree_put(patient->root, path, files[i][1]);
+	}
+}
+
 // Disks of one kind share a check, and its remedy names them all.
 static void test_disks_alike(void **state)
 {
 	struct patient *patient = admit("amd-desktop");
 
 	(void)state;
-	host_tree_put(patient->root, "sys/block/sdd/size", "1953525168");
-	host_tree_put(patient->root, "sys/block/sdd/device/queue_depth", "32");
-	host_tree_put(patient->root, "sys/block/sdd/queue/scheduler", "none [mq-deadline] bfq");
-	host_tree_put(patient->root, "sys/block/sdd/queue/rotational", "0");
-	host_tree_put(patient->root, "sys/block/sdd/queue/nr_requests", "64");
+	add_ssd(patient, 100);
 	examine(patient);
 	compare(nth(patient, "disk", 0),
-		&(const struct expected){"disk", DOCTOR_WARN, "sda, sdd: scheduler mq-deadline",
-			"tee /sys/block/{sda,sdd}/queue/scheduler"});
+		&(const struct expected){"disk", DOCTOR_WARN, "sda, ssd100: scheduler mq-deadline",
+			"tee /sys/block/{sda,ssd100}/queue/scheduler"});
+
+	// Very many: those named are named whole, and none is forgotten in silence.
+	for (int disk = 0; disk < 90; disk++)
+		add_ssd(patient, disk);
+	examine(patient);
+	compare(nth(patient, "disk", 0),
+		&(const struct expected){"disk", DOCTOR_WARN, ", ...: s", ",...}/queue/scheduler"});
+	compare(nth(patient, "disk", 1), &(const struct expected){"disk", DOCTOR_OK, "sdb:", NULL});
 	discharge(patient);
 }
 
@@ -623,6 +684,7 @@ int main(void)
 		cmocka_unit_test(test_cloud),
 		cmocka_unit_test(test_software_kvm),
 		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_features),
 		cmocka_unit_test(test_named_cpus),
 		cmocka_unit_test(test_many_interrupts),
 		cmocka_unit_test(test_rcu_parameters),
