@@ -131,7 +131,7 @@ struct veneer_backing {
 };
 
 // What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket with
-// a core for each CPU.
+// a core for each CPU, or as many as there need be for none to be in two cells.
 struct veneer_topology {
 	unsigned sockets;
 	unsigned dies; // of a socket

@@ -212,11 +212,10 @@ static int create_machine(
 		return code;
 	vm->machine.memory = &vm->memory;
 	vm->machine.cpus = config->cpus;
-	code = vn_topology_make(&vm->machine.topology, &config->topology, config->cpus, error);
+	code = vn_topology_make(&vm->machine.topology, &config->topology, config->cpus,
+		vm->machine.numa.cell_of, error);
 	if (code < 0)
 		return code;
-	if (config->cell_count > 0)
-		vn_topology_split_l3(&vm->machine.topology, vm->cell_of);
 	code = vn_kvm_create(&vm->kvm, config->pit, error);
 	if (code < 0)
 		return code;

@@ -26,14 +26,58 @@ static unsigned l3_cores(const struct vn_topology *topology)
 	return cores == 0 || cores > topology->cores ? topology->cores : cores;
 }
 
+// Whether a cache for each `shared` cores would be in two cells. CPUs that share one follow each other.
+static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *cell_of)
+{
+	unsigned cpus = topology->sockets * vn_topology_socket_cpus(topology);
+
+	for (unsigned i = 1; i < cpus; i++) {
+		unsigned core = i / topology->threads, last = (i - 1) / topology->threads;
+
+		if (cell_of[i] != cell_of[i - 1] &&
+			core / topology->cores == last / topology->cores &&
+			core % topology->cores / shared == last % topology->cores / shared)
+			return true;
+	}
+	return false;
+}
+
+// The fewest sockets of which none is in two cells; there are as many as CPUs at most.
+static unsigned sockets_for(unsigned cpus, const uint8_t *cell_of)
+{
+	struct vn_topology topology = {1, 1, cpus, 1, 0};
+
+	while (straddles(&topology, topology.cores, cell_of)) {
+		do {
+			topology.sockets++;
+		} while (cpus % topology.sockets != 0);
+		topology.cores = cpus / topology.sockets;
+	}
+	return topology.sockets;
+}
+
+// Have CPUs share a level 3 cache only with others of their cell.
+static void split_l3(struct vn_topology *topology, const uint8_t *cell_of)
+{
+	unsigned shared = l3_cores(topology);
+
+	if (!straddles(topology, shared, cell_of))
+		return;
+	while (shared > 1 && straddles(topology, shared, cell_of))
+		shared--;
+	topology->l3_cpus = shared * topology->threads;
+}
+
 int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
-	unsigned cpus, struct veneer_error *error)
+	unsigned cpus, const uint8_t *cell_of, struct veneer_error *error)
 {
 	const unsigned counts[] = {given->sockets, given->dies, given->cores, given->threads};
 	uint64_t product = 1;
 
 	if ((counts[0] | counts[1] | counts[2] | counts[3]) == 0) {
-		*topology = (struct vn_topology){1, 1, cpus, 1, 0};
+		unsigned sockets = cell_of ? sockets_for(cpus, cell_of) : 1;
+
+		*topology = (struct vn_topology){sockets, 1, cpus / sockets, 1, 0};
 		return 0;
 	}
 	for (unsigned i = 0; i < 4; i++) {
@@ -52,34 +96,9 @@ int vn_topology_make(struct vn_topology *topology, const struct veneer_topology 
 			counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
 			cpus);
 	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};
+	if (cell_of)
+		split_l3(topology, cell_of);
 	return 0;
-}
-
-// Whether a cache for each `shared` cores would be in two cells. CPUs that share one follow each other.
-static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *cell_of)
-{
-	unsigned cpus = topology->sockets * vn_topology_socket_cpus(topology);
-
-	for (unsigned i = 1; i < cpus; i++) {
-		unsigned core = i / topology->threads, last = (i - 1) / topology->threads;
-
-		if (cell_of[i] != cell_of[i - 1] &&
-			core / topology->cores == last / topology->cores &&
-			core % topology->cores / shared == last % topology->cores / shared)
-			return true;
-	}
-	return false;
-}
-
-void vn_topology_split_l3(struct vn_topology *topology, const uint8_t *cell_of)
-{
-	unsigned shared = l3_cores(topology);
-
-	if (!straddles(topology, shared, cell_of))
-		return;
-	while (shared > 1 && straddles(topology, shared, cell_of))
-		shared--;
-	topology->l3_cpus = shared * topology->threads;
 }
 
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology)

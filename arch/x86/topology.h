@@ -22,14 +22,12 @@ struct vn_topology_shifts {
 	unsigned core, l3, die, socket;
 };
 
-// What a program asks for; where it asks for nothing, one socket with a core for each CPU.
-// -EINVAL when that is not `cpus` CPUs.
+// What a program asks for; where it asks for nothing, one socket with a core for each CPU, or as many
+// sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell, or is
+// NULL. Kernels take it for granted that a level 3 cache is in one cell, so it is split where it is
+// not. -EINVAL when that is not `cpus` CPUs.
 int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
-	unsigned cpus, struct veneer_error *error);
-
-// Have CPUs share a level 3 cache only with others of their NUMA cell: kernels take it for granted
-// that a cache is in one cell. `cell_of` is by vCPU.
-void vn_topology_split_l3(struct vn_topology *topology, const uint8_t *cell_of);
+	unsigned cpus, const uint8_t *cell_of, struct veneer_error *error);
 
 // CPUs of a socket.
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology);

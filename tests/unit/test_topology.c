@@ -79,38 +79,42 @@ static void made_from_a_request(void **state)
 	struct veneer_error error;
 
 	(void)state;
-	assert_int_equal(vn_topology_make(&topology, &none, 5, &error), 0);
+	assert_int_equal(vn_topology_make(&topology, &none, 5, NULL, &error), 0);
 	assert_memory_equal(&topology, (&(struct vn_topology){1, 1, 5, 1, 0}), sizeof(topology));
-	assert_int_equal(vn_topology_make(&topology, &some, 16, &error), 0);
+	assert_int_equal(vn_topology_make(&topology, &some, 16, NULL, &error), 0);
 	assert_memory_equal(&topology, (&(struct vn_topology){2, 1, 4, 2, 0}), sizeof(topology));
 	assert_int_equal(vn_topology_socket_cpus(&topology), 8);
 }
 
-// A level 3 cache is in one cell, and as large as that allows.
-static void caches_are_in_one_cell(void **state)
+// A socket that nobody asked for, and a level 3 cache, is in one cell, and as large as that allows.
+static void cells_part_caches_and_sockets(void **state)
 {
 	static const struct {
-		struct vn_topology topology;
+		struct veneer_topology given;
 		uint8_t cell_of[8];
-		unsigned l3_cpus;
+		struct vn_topology made;
 	} cases[] = {
-		{{1, 1, 8, 1, 0}, {0}, 0}, {{1, 1, 8, 1, 4}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
-		{{1, 1, 8, 1, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
-		{{2, 1, 4, 1, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 0},
-		{{2, 1, 4, 1, 0}, {0, 0, 1, 1, 2, 2, 3, 3}, 2},
-		{{1, 1, 8, 1, 0}, {0, 0, 0, 0, 0, 0, 1, 1}, 6},
-		{{1, 1, 8, 1, 0}, {0, 1, 0, 1, 0, 1, 0, 1}, 1},
-		{{1, 1, 4, 2, 0}, {0, 0, 0, 0, 1, 1, 1, 1}, 4},
-		{{1, 1, 4, 2, 0}, {0, 0, 1, 1, 0, 0, 1, 1}, 2},
-		{{1, 1, 4, 2, 0}, {0, 1, 0, 1, 0, 1, 0, 1}, 2}, // nothing helps a core in two
+		{{0}, {0}, {1, 1, 8, 1, 0}}, {{0}, {0, 0, 0, 0, 1, 1, 1, 1}, {2, 1, 4, 1, 0}},
+		{{0}, {1, 1, 2, 2, 3, 3, 0, 0}, {4, 1, 2, 1, 0}},
+		{{0}, {0, 0, 0, 0, 0, 0, 1, 1}, {4, 1, 2, 1, 0}},
+		{{0}, {0, 1, 0, 1, 0, 1, 0, 1}, {8, 1, 1, 1, 0}},
+		{{1, 1, 8, 1}, {0}, {1, 1, 8, 1, 0}},
+		{{1, 1, 8, 1}, {0, 0, 0, 0, 1, 1, 1, 1}, {1, 1, 8, 1, 4}},
+		{{2, 1, 4, 1}, {0, 0, 0, 0, 1, 1, 1, 1}, {2, 1, 4, 1, 0}},
+		{{2, 1, 4, 1}, {0, 0, 1, 1, 2, 2, 3, 3}, {2, 1, 4, 1, 2}},
+		{{1, 1, 8, 1}, {0, 0, 0, 0, 0, 0, 1, 1}, {1, 1, 8, 1, 6}},
+		{{1, 1, 8, 1}, {0, 1, 0, 1, 0, 1, 0, 1}, {1, 1, 8, 1, 1}},
+		{{1, 1, 4, 2}, {0, 0, 0, 0, 1, 1, 1, 1}, {1, 1, 4, 2, 4}},
+		{{1, 1, 4, 2}, {0, 0, 1, 1, 0, 0, 1, 1}, {1, 1, 4, 2, 2}},
+		{{1, 1, 4, 2}, {0, 1, 0, 1, 0, 1, 0, 1}, {1, 1, 4, 2, 2}}, // cores in two
 	};
+	struct vn_topology topology;
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct vn_topology topology = cases[i].topology;
-
-		vn_topology_split_l3(&topology, cases[i].cell_of);
-		assert_int_equal(topology.l3_cpus, cases[i].l3_cpus);
+		assert_int_equal(
+			vn_topology_make(&topology, &cases[i].given, 8, cases[i].cell_of, NULL), 0);
+		assert_memory_equal(&topology, &cases[i].made, sizeof(topology));
 	}
 }
 
@@ -132,7 +136,7 @@ static void refusals(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		assert_int_equal(
-			vn_topology_make(&topology, &cases[i].topology, 8, &error), -EINVAL);
+			vn_topology_make(&topology, &cases[i].topology, 8, NULL, &error), -EINVAL);
 		assert_non_null(strstr(error.message, cases[i].says));
 	}
 }
@@ -143,7 +147,7 @@ int main(void)
 		cmocka_unit_test(ids_have_gaps),
 		cmocka_unit_test(ids_of_all_topologies),
 		cmocka_unit_test(made_from_a_request),
-		cmocka_unit_test(caches_are_in_one_cell),
+		cmocka_unit_test(cells_part_caches_and_sockets),
 		cmocka_unit_test(refusals),
 	};
 
