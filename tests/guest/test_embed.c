@@ -329,6 +329,60 @@ static void threads_block_all_but_faults(void **state)
 	veneer_destroy(vm);
 }
 
+struct seen {
+	unsigned calls;
+	uint64_t done, total;
+	bool go_on;
+};
+
+static bool see_progress(void *opaque, uint64_t done, uint64_t total)
+{
+	struct seen *seen = opaque;
+	seen->calls++;
+	seen->done = done;
+	seen->total = total;
+	return seen->go_on;
+}
+
+static void cells_tell_their_backing(void **state)
+{
+	(void)state;
+	need_kvm();
+	const struct veneer_cell cells[2] = {
+		{.cpus = {.bits = {1}}, .size = 64 << 20, .node = -1},
+		{.cpus = {.bits = {2}}, .size = 128 << 20, .node = 0},
+	};
+	struct seen seen = {.go_on = true};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cpus = 2;
+	config.cells = cells;
+	config.cell_count = 2;
+	config.memory.prealloc = true;
+	config.progress = see_progress;
+	config.progress_opaque = &seen;
+	struct veneer *vm = make(&config);
+	struct veneer_backing backing;
+	assert_int_equal(veneer_memory_backing(vm, 0, &backing), 0);
+	assert_int_equal(backing.size, cells[0].size);
+	assert_int_equal(backing.node, -1);
+	assert_int_equal(veneer_memory_backing(vm, 1, &backing), 0);
+	assert_int_equal(backing.size, cells[1].size);
+	assert_int_equal(backing.page_size, 4096);
+	assert_int_equal(backing.node, 0);
+	assert_int_equal(veneer_memory_backing(vm, 2, &backing), -EINVAL);
+	veneer_destroy(vm);
+	assert_true(seen.calls > 0);
+	assert_int_equal(seen.done, cells[0].size + cells[1].size);
+	assert_int_equal(seen.total, cells[0].size + cells[1].size);
+
+	int descriptors = entries("/proc/self/fd");
+	struct veneer_error error = {""};
+	seen.go_on = false;
+	assert_int_equal(veneer_create(&vm, &config, &error), -ECANCELED);
+	assert_true(error.message[0] != '\0');
+	assert_int_equal(entries("/proc/self/fd"), descriptors);
+}
+
 static void failures_leave_nothing(void **state)
 {
 	(void)state;
@@ -447,6 +501,7 @@ int main(void)
 		cmocka_unit_test(guests_live_side_by_side),
 		cmocka_unit_test(serial_output_is_whole_when_wait_returns),
 		cmocka_unit_test(threads_block_all_but_faults),
+		cmocka_unit_test(cells_tell_their_backing),
 		cmocka_unit_test(failures_leave_nothing),
 		cmocka_unit_test(statistics_at_any_time),
 	};
