@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/fail.h"
 #include "vmm/runtime.h"
 
 #define KIB (1ull << 10)
@@ -96,13 +97,8 @@ __attribute__((format(printf, 2, 3))) static int fail(
 	va_list arguments;
 
 	va_start(arguments, format);
-	vsnprintf(error->message, sizeof(error->message), format, arguments);
+	fail_with_list(error, -EINVAL, format, arguments);
 	va_end(arguments);
-	// One line, whatever the words hold.
-	for (char *at = error->message; *at; at++) {
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			*at = '?';
-	}
 	return -EINVAL;
 }
 

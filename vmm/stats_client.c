@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,33 +14,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/fail.h"
 #include "vmm/runtime.h"
 
 #define ANSWER_MAX (64ul << 20) // bytes; far above any
-
-static int fail(struct veneer_error *error, int code, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int fail(struct veneer_error *error, int code, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->message, sizeof(error->message), format, arguments);
-	va_end(arguments);
-	// One line, whatever the words hold.
-	for (char *at = error->message; *at; at++) {
-		if ((unsigned char)*at < ' ' || *at == 0x7f)
-			*at = '?';
-	}
-	return code;
-}
 
 static int flush_output(struct veneer_error *error)
 {
 	if (fflush(stdout) == 0)
 		return 0;
-	return fail(error, -errno, "cannot write to standard output: %s", strerror(errno));
+	return fail_with(error, -errno, "cannot write to standard output: %s", strerror(errno));
 }
 
 int stats_client_list(struct veneer_error *error)
@@ -91,8 +73,8 @@ static int no_such_guest(const struct runtime_guest *guests, size_t count, const
 		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
 			i > 0 ? ", " : "", guests[i].name);
 	if (count == 0)
-		return fail(error, -ENOENT, "no guest '%s' is running, nor any other", who);
-	return fail(error, -ENOENT, "no guest '%s' is running; there are: %s%s", who, names,
+		return fail_with(error, -ENOENT, "no guest '%s' is running, nor any other", who);
+	return fail_with(error, -ENOENT, "no guest '%s' is running; there are: %s%s", who, names,
 		used >= sizeof(names) ? "..." : "");
 }
 
@@ -114,7 +96,7 @@ static int connect_to(const char *who, FILE **in, struct veneer_error *error)
 	if (*in)
 		return 0;
 	close(ret);
-	return fail(error, -ENOMEM, "out of memory");
+	return fail_with(error, -ENOMEM, "out of memory");
 }
 
 // Read an answer's head; *size gets the length of what follows it.
@@ -165,7 +147,7 @@ static int replace(const char *path, const char *body, size_t size, struct venee
 	char *temporary;
 
 	if (asprintf(&temporary, "%s.%d", path, getpid()) < 0)
-		return fail(error, -ENOMEM, "out of memory");
+		return fail_with(error, -ENOMEM, "out of memory");
 	FILE *out = fopen(temporary, "we");
 	bool good = out && fwrite(body, 1, size, out) == size;
 	if (out)
@@ -175,7 +157,7 @@ static int replace(const char *path, const char *body, size_t size, struct venee
 	if (!good && out)
 		unlink(temporary);
 	free(temporary);
-	return good ? 0 : fail(error, code, "cannot write '%s': %s", path, strerror(-code));
+	return good ? 0 : fail_with(error, code, "cannot write '%s': %s", path, strerror(-code));
 }
 
 static int deliver(
@@ -196,9 +178,9 @@ static int show_once(FILE *in, const struct stats_query *query, struct veneer_er
 	int ret = ask(in, query->format, &body, &size);
 
 	if (ret == -ETIMEDOUT)
-		return fail(error, ret, "guest '%s' does not answer", query->guest);
+		return fail_with(error, ret, "guest '%s' does not answer", query->guest);
 	if (ret < 0)
-		return fail(error, ret, "guest '%s' ended or gave no answer: %s", query->guest,
+		return fail_with(error, ret, "guest '%s' ended or gave no answer: %s", query->guest,
 			strerror(-ret));
 	ret = deliver(query, body, size, error);
 	free(body);

@@ -9,12 +9,13 @@
 #include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include "vmm/fail.h"
 
 // How often to look whether the terminal is ours again, or the pty is used: neither is told.
 #define BACKGROUND_MS 200
@@ -99,17 +100,6 @@ void terminal_init(void)
 	}
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(
-	struct veneer_error *error, int code, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(error->message, sizeof(error->message), format, arguments);
-	va_end(arguments);
-	return code;
-}
-
 static void close_fd(int *fd)
 {
 	if (*fd >= 0)
@@ -121,7 +111,7 @@ static void close_fd(int *fd)
 static int open_pipe(int fds[2], int ours, struct veneer_error *error)
 {
 	if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[ours], F_SETFL, O_NONBLOCK) < 0)
-		return fail(error, -errno, "serial port: no pipe: %s", strerror(errno));
+		return fail_with(error, -errno, "serial port: no pipe: %s", strerror(errno));
 	return 0;
 }
 
@@ -157,9 +147,9 @@ static int open_file(struct console *console, const char *path, struct veneer_er
 
 	console->out = open(path, flags, 0666);
 	if (console->out < 0 && errno == ENXIO)
-		return fail(error, -ENXIO, "--serial: nobody reads or answers at '%s'", path);
+		return fail_with(error, -ENXIO, "--serial: nobody reads or answers at '%s'", path);
 	if (console->out < 0 || fcntl(console->out, F_SETFL, 0) < 0)
-		return fail(
+		return fail_with(
 			error, -errno, "--serial: cannot write '%s': %s", path, strerror(errno));
 	return 0;
 }
@@ -179,7 +169,7 @@ static int open_pty(struct console *console, struct veneer_error *error)
 	console->output_pipe = fds[0];
 	console->out = fds[1];
 	if (openpty(&console->input, &slave, name, NULL, NULL) < 0)
-		return fail(error, -errno, "--serial: no pty: %s", strerror(errno));
+		return fail_with(error, -errno, "--serial: no pty: %s", strerror(errno));
 	if (tcgetattr(slave, &modes) == 0) {
 		cfmakeraw(&modes);
 		tcsetattr(slave, TCSANOW, &modes);
@@ -187,7 +177,7 @@ static int open_pty(struct console *console, struct veneer_error *error)
 	close(slave);
 	if (fcntl(console->input, F_SETFL, O_NONBLOCK) < 0 ||
 		fcntl(console->input, F_SETFD, FD_CLOEXEC) < 0)
-		return fail(error, -errno, "--serial: no pty: %s", strerror(errno));
+		return fail_with(error, -errno, "--serial: no pty: %s", strerror(errno));
 	fprintf(stderr, "veneer: the serial port is %s\n", name);
 	return open_input(console, console->input, error);
 }

@@ -116,7 +116,7 @@ expect "which is whole, with nothing beside it" 0
 ask stats db --json --output "$work/missing/file"
 expect "a file that cannot be written is named" 125 "$work/missing/file"
 ask stats nobody
-expect "a guest that is not there: those that are" 125 "'nobody'.*: db, web\$"
+expect "a guest that is not there: those that are" 125 "'nobody'.*: .*db.*web"
 ask stats --json
 expect "no guest, though a format" 125 'of which guest'
 run --name web -a exit=0
