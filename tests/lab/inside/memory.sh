@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Guest memory in huge pages on one of two NUMA nodes, seen from outside while
-# the guest runs, and refused where the node has too few of them; and what
-# `veneer doctor` says of the nodes and of the CPUs set aside.
+# Guest memory in huge pages on one of two NUMA nodes, and in cells on both, seen from
+# outside and inside while the guest runs, and refused where a node has too few pages;
+# and what `veneer doctor` says of the nodes and of the CPUs set aside.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -30,7 +30,7 @@ before_try() {
 attend() {
 	local pid
 	until_console GUEST-UP
-	for pid in $(pgrep -f "^[^ ]*(${MONITOR##*/}|veneer|qemu-system-x86_64) .*guest.test=linger"); do
+	for pid in $(pgrep -f "^[^ ]*(${MONITOR##*/}|veneer|qemu-system-x86_64) .*guest.test=[a-z,]*linger"); do
 		grep -E 'huge|bind' "/proc/$pid/numa_maps"
 	done >"$work/maps"
 	echo
@@ -51,6 +51,54 @@ judge() {
 	else
 		ok "$name"
 		quote <<<"$bound"
+	fi
+}
+
+# node N CPUS DISTANCES MIN_KB MAX_KB: whether the guest sees such a NUMA node.
+node() {
+	local kb
+	kb=$(tr -d '\r' <"$work/console" | sed -n "s/^GUEST-NODE $1 cpus=$2 distance=$3 mem_kb=//p")
+	[ -n "$kb" ] && [ "$kb" -ge "$4" ] && [ "$kb" -le "$5" ]
+}
+
+# Two cells on the two nodes; the second is a page of 1 GiB. What the guest's kernel complains about
+# would be tables or a topology that contradict each other; that devices are in no cell is so.
+cells() {
+	local name='two cells, on node 0 and, in a page of 1G, on node 1' fault
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "monitor-qemu has no cells"
+		return
+	fi
+	cat >"$work/cells-script" <<'END'
+for node in /sys/devices/system/node/node*; do
+	echo "GUEST-NODE ${node##*/node} cpus=$(cat "$node/cpulist")" \
+		"distance=$(tr ' ' , <"$node/distance")" \
+		"mem_kb=$(sed -n 's/.*MemTotal: *\([0-9]*\) kB/\1/p' "$node/meminfo")"
+done
+END
+	initrd_with "$work/cells-script" ''
+	run_guest -k "$guest/vmlinuz" -i "$work/initrd" -c 4 -m 1280M,prealloc \
+		--numa cell=0,cpus=0-1,memory=256M,node=0 \
+		--numa cell=1,cpus=2-3,memory=1G,node=1,hugepages=1G \
+		-a "$cmdline guest.test=script,dmesg,linger guest.level=4"
+	fault=$(machine_fault 4 1280 "$known|pci_bus 0000:00: Unknown NUMA node")
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ -n "$fault" ]; then
+		not_ok "$name" "$fault"
+		show_guest
+	elif ! node 0 0-1 10,21 200000 262144 || ! node 1 2-3 21,10 983040 1048576; then
+		not_ok "$name" "the guest sees other nodes"
+		show_guest
+	elif ! grep 'bind:0 ' "$work/maps" | grep ' N0=65536 ' | grep -vq ' N1=' ||
+		! grep 'bind:1 ' "$work/maps" | grep ' N1=1 ' | grep -q 'kernelpagesize_kB=1048576$'; then
+		not_ok "$name" "the pages are elsewhere; numa_maps says:"
+		show "$work/maps"
+	else
+		ok "$name"
+		grep GUEST-NODE "$work/console" | quote
+		quote <"$work/maps"
 	fi
 }
 
@@ -113,7 +161,7 @@ doctor() {
 
 plan 5
 doctor
-judge 1G,hugepages=1G,node=1 1048576
+cells
 judge 256M,hugepages=2M,node=1 2048
 refused 3G,hugepages=1G,node=1 1048576 3
 refused 1G,hugepages=2M,node=1 2048 512
