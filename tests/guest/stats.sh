@@ -136,14 +136,17 @@ wait "${quiet[@]}" 2>/dev/null
 
 "$veneer" stats web --watch=0.1 >"$work/watched" 2>"$work/watched.err" &
 watcher=$!
-sleep 1
+for _ in $(seq 100); do
+	grep -q 'a second, over' "$work/watched" && break
+	sleep 0.1
+done
 kill "$web"
 wait "$web"
 wait "$watcher"
 status=$?
 cp "$work/watched" "$work/out"
 cp "$work/watched.err" "$work/err"
-expect "a guest that is watched ends, and so does the watching" 0 'a second, over the last 0\.1 s' \
+expect "a guest that is watched ends, and so does the watching" 0 'a second, over the last [0-9.]+ s' \
 	"'web' has ended"
 ask list
 grep -q '^web' "$work/out" && status=1
