@@ -19,6 +19,7 @@
 
 #include "veneer.h"
 #include "vmm/doctor.h"
+#include "vmm/fail.h"
 #include "vmm/native.h"
 #include "vmm/options.h"
 #include "vmm/progress.h"
@@ -461,9 +462,7 @@ static int move_away(const struct veneer_placement *placement, struct veneer_err
 		sched_setaffinity(0, sizeof(placement->vmm), (const cpu_set_t *)&placement->vmm) ==
 			0)
 		return 0;
-	snprintf(error->message, sizeof(error->message), "cannot run on the CPUs of vmm=: %s",
-		strerror(errno));
-	return -errno;
+	return fail_with(error, -errno, "cannot run on the CPUs of vmm=: %s", strerror(errno));
 }
 
 // One life of the guest, from power-on to its end.
@@ -660,17 +659,13 @@ static int write_dtb(const struct veneer *vm, const char *path, struct veneer_er
 	int fd = standard ? STDOUT_FILENO
 			  : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
-	if (fd < 0) {
-		snprintf(error->message, sizeof(error->message),
-			"--dump-dtb: cannot write '%s': %s", path, strerror(errno));
-		return -errno;
-	}
+	if (fd < 0)
+		return fail_with(
+			error, -errno, "--dump-dtb: cannot write '%s': %s", path, strerror(errno));
 	int ret = veneer_write_dtb(vm, fd, error);
-	if (!standard && close(fd) < 0 && ret == 0) {
-		snprintf(error->message, sizeof(error->message),
-			"--dump-dtb: cannot write '%s': %s", path, strerror(errno));
-		ret = -errno;
-	}
+	if (!standard && close(fd) < 0 && ret == 0)
+		ret = fail_with(
+			error, -errno, "--dump-dtb: cannot write '%s': %s", path, strerror(errno));
 	return ret;
 }
 
