@@ -31,7 +31,8 @@ cleanup() {
 # fourth round after its start.
 start() {
 	: >"$work/out"
-	"$veneer" run --memory 64M -d "$1" -a "blk-journal=$2" </dev/null >"$work/out" 2>"$work/err" &
+	"$veneer" run --timeout 60 --memory 64M -d "$1" -a "blk-journal=$2" </dev/null \
+		>"$work/out" 2>"$work/err" &
 	pid=$!
 	for _ in $(seq 500); do
 		[ $(($2 % 4)) -ne 0 ] && ! grep -qa flushed "$work/out" || break
@@ -123,6 +124,21 @@ for cache in writeback none writethrough directsync; do
 	done
 	expect_kept "cache=$cache, power lost $((round - 1)) times"
 done
+# The guest goes on, on a file system that is gone: the host's errors reach it, and are named.
+rm -f "$work/image"
+if truncate -s 32M "$work/image" && mkfs.ext4 -q -F "$work/image" &&
+	mount -o loop "$work/image" "$mounted" && truncate -s 8M "$mounted/disk"; then
+	start "$mounted/disk" 1
+	"$power" "$mounted"
+	status=0
+	wait "$pid" || status=$?
+	expect "a device that fails is an I/O error, said with device, offset and reason" 1 \
+		'FAIL: status of a (write|flush), expected 0, got 1' \
+		'warning: blk0: (write|flush) at byte [0-9]* failed: Input/output error'
+	unmount
+else
+	fail "a device that fails: no file system for it"
+fi
 lost=0
 for ((round = 1; round <= 20 && lost == 0; round++)); do
 	lose_power unsafe "$round"

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "devices/blk.h"
+#include "devices/blk_file.h"
 #include "mmio_driver.h"
 #include "virtio/mmio.h"
 
@@ -444,6 +445,68 @@ static void unaligned_memory_without_cache(void **state)
 	assert_file(24 * 512, 0x5a, size);
 	assert_int_equal(warnings(), 0);
 	detach();
+}
+
+// A request of `size` bytes at DATA + `misaligned`, in two descriptors of which the first has `first`
+// bytes, or in one where that is all.
+static uint8_t request_in_two(
+	uint32_t type, uint64_t sector, unsigned misaligned, uint32_t first, uint32_t size)
+{
+	uint64_t at = DATA + misaligned;
+	unsigned write = type == VIRTIO_BLK_T_OUT ? 0 : RING_WRITE;
+	put_header(header_of(0), type, sector);
+	*status_of(0) = NO_STATUS;
+	ring_desc(&bench.ring, 0, header_of(0), 16, RING_NEXT, 1);
+	ring_desc(&bench.ring, 1, at, first, RING_NEXT | write, first < size ? 2 : 3);
+	ring_desc(&bench.ring, 2, at + first, size - first, RING_NEXT | write, 3);
+	ring_desc(&bench.ring, 3, header_of(0) + 32, 1, RING_WRITE, 0);
+	carry_out(0);
+	return *status_of(0);
+}
+
+// Read, change, write and read again; nothing beside the data changes, in memory or on the disk.
+static void check_alignment(unsigned misaligned, uint32_t first, uint32_t size, uint64_t sector)
+{
+	uint64_t offset = sector * 512;
+	uint8_t *data = data_at(DATA + misaligned - 64, size + 128) + 64;
+	static uint8_t want[MIB];
+	memset(data - 64, 0xcc, size + 128);
+	assert_int_equal(request_in_two(VIRTIO_BLK_T_IN, sector, misaligned, first, size), 0);
+	assert_int_equal(pread(bench.fd, want, size, (off_t)offset), size);
+	assert_memory_equal(data, want, size);
+	for (unsigned i = 0; i < size; i++)
+		data[i] = want[i] = (uint8_t)(want[i] * 5 + i + first);
+	assert_int_equal(request_in_two(VIRTIO_BLK_T_OUT, sector, misaligned, first, size), 0);
+	memset(data, 0xdd, size);
+	assert_int_equal(request_in_two(VIRTIO_BLK_T_IN, sector, misaligned, first, size), 0);
+	assert_memory_equal(data, want, size);
+	for (unsigned i = 0; i < 64; i++)
+		assert_true(data[-1 - (int)i] == 0xcc && data[size + i] == 0xcc);
+	assert_words(0, offset);
+	assert_words(offset + size, 8192);
+}
+
+static void every_alignment_without_cache(void **state)
+{
+	(void)state;
+	static const unsigned misaligned[] = {
+		64, 65, 67, 128, 256, 511, 512, 513, 1024, 4095, 4096};
+	static const uint32_t cuts[] = {1, 3, 64, 256, 511, 512, 513, 2048, 4095, 4096, 4097};
+	static const uint32_t sizes[] = {512, 4096, 8192 + 512, 2 * VN_BLK_BOUNCE_MAX + 512};
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		fill_file();
+		attach(&(struct veneer_disk){.path = bench.path, .cache = VENEER_CACHE_NONE});
+		drive(mmio_features(&bench.bus));
+		for (unsigned m = 0; m < sizeof(misaligned) / sizeof(misaligned[0]); m++)
+			for (unsigned c = 0; c <= sizeof(cuts) / sizeof(cuts[0]); c++)
+				if (c == sizeof(cuts) / sizeof(cuts[0]) || cuts[c] < sizes[i])
+					check_alignment(misaligned[m],
+						c < sizeof(cuts) / sizeof(cuts[0]) ? cuts[c]
+										   : sizes[i],
+						sizes[i], 8);
+		detach();
+	}
+	assert_int_equal(warnings(), 0);
 }
 
 static void gives_its_id(void **state)
@@ -2057,6 +2120,7 @@ int main(void)
 		WITH_FILE(what_is_on_the_disk),
 		WITH_FILE(what_an_unsafe_disk_keeps_back),
 		WITH_FILE(unaligned_memory_without_cache),
+		WITH_FILE(every_alignment_without_cache),
 		WITH_DISK(gives_its_id),
 		WITH_FILE(gives_an_id_of_twenty_bytes),
 		WITH_DISK(refuses_unknown_requests),
