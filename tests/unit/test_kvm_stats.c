@@ -20,11 +20,18 @@
 #define NAME_SIZE 48
 #define COUNT     3
 
-// A file of three statistics: a counter, a time, and a histogram.
+// A file of three statistics: a counter, a time, and a histogram. A descriptor is struct kvm_stats_desc
+// with room for a name.
 struct desc {
-	struct kvm_stats_desc fixed;
+	uint32_t flags;
+	int16_t exponent;
+	uint16_t size;
+	uint32_t offset;
+	uint32_t bucket_size;
 	char name[NAME_SIZE];
 };
+_Static_assert(offsetof(struct desc, name) == sizeof(struct kvm_stats_desc), "as KVM has it");
+
 static struct file {
 	struct kvm_stats_header header;
 	char id[NAME_SIZE];
@@ -43,18 +50,19 @@ static int make_file(void **state)
 				     .id_offset = offsetof(struct file, id),
 				     .desc_offset = offsetof(struct file, descs),
 				     .data_offset = offsetof(struct file, data)},
-		.descs = {{{.flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE, .size = 1},
-				  "exits"},
-			{{.flags = KVM_STATS_TYPE_PEAK | KVM_STATS_UNIT_SECONDS |
-				   KVM_STATS_BASE_POW10,
-				 .exponent = -9,
-				 .size = 1,
-				 .offset = 8},
-				"time"},
-			{{.flags = KVM_STATS_TYPE_LOG_HIST | KVM_STATS_BASE_POW2,
-				 .size = 4,
-				 .offset = 16},
-				"spread"}},
+		.descs = {{.flags = KVM_STATS_TYPE_CUMULATIVE | KVM_STATS_UNIT_NONE,
+				  .size = 1,
+				  .name = "exits"},
+			{.flags = KVM_STATS_TYPE_PEAK | KVM_STATS_UNIT_SECONDS |
+				  KVM_STATS_BASE_POW10,
+				.exponent = -9,
+				.size = 1,
+				.offset = 8,
+				.name = "time"},
+			{.flags = KVM_STATS_TYPE_LOG_HIST | KVM_STATS_BASE_POW2,
+				.size = 4,
+				.offset = 16,
+				.name = "spread"}},
 		.data = {7, 1000, 1, 2, 3, 4}};
 	return 0;
 }
@@ -107,7 +115,7 @@ static void no_descriptor_is_no_statistics(void **state)
 static void what_a_newer_kernel_invents_is_a_number(void **state)
 {
 	(void)state;
-	file.descs[0].fixed.flags = 9 << KVM_STATS_TYPE_SHIFT | 9 << KVM_STATS_UNIT_SHIFT;
+	file.descs[0].flags = 9 << KVM_STATS_TYPE_SHIFT | 9 << KVM_STATS_UNIT_SHIFT;
 	assert_int_equal(read_bytes(sizeof(file)), 0);
 	assert_int_equal(stats[0]->kind, VENEER_KVM_INSTANT);
 	assert_int_equal(stats[0]->unit, VENEER_KVM_NONE);
@@ -124,8 +132,8 @@ static void a_short_file_is_refused(void **state)
 static void a_malformed_file_is_refused(void **state)
 {
 	uint32_t *const fields[] = {&file.header.name_size, &file.header.name_size,
-		&file.header.name_size, &file.header.num_desc, &file.descs[1].fixed.offset,
-		&file.descs[1].fixed.offset, &file.header.data_offset, &file.header.desc_offset};
+		&file.header.name_size, &file.header.num_desc, &file.descs[1].offset,
+		&file.descs[1].offset, &file.header.data_offset, &file.header.desc_offset};
 	const uint32_t values[] = {
 		0, 49, UINT32_MAX, UINT32_MAX, 12, UINT32_MAX - 7, UINT32_MAX, UINT32_MAX};
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -134,7 +142,7 @@ static void a_malformed_file_is_refused(void **state)
 		assert_int_equal(read_bytes(sizeof(file)), -EPROTO);
 	}
 	make_file(state);
-	file.descs[0].fixed.size = 0;
+	file.descs[0].size = 0;
 	assert_int_equal(read_bytes(sizeof(file)), -EPROTO);
 	make_file(state);
 	memset(file.descs[2].name, 'x', NAME_SIZE);
