@@ -108,31 +108,16 @@ int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error)
 
 int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error)
 {
-	int code = vn_kvm_open(kvm, error);
+	int code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
 	if (code < 0)
-		return code;
-	code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
-	if (code < 0) {
-		vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
-		goto fail;
-	}
+		return vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
 	kvm->vm_fd = code;
 	code = vn_kvm_ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (code < (int)sizeof(struct kvm_run)) {
-		code = vn_fail(error, -ENOSYS, "KVM_GET_VCPU_MMAP_SIZE gives %d", code);
-		goto fail;
-	}
+	if (code < (int)sizeof(struct kvm_run))
+		return vn_fail(error, -ENOSYS, "KVM_GET_VCPU_MMAP_SIZE gives %d", code);
 	kvm->run_size = (size_t)code;
 	code = check_capabilities(kvm, error);
-	if (code < 0)
-		goto fail;
-	code = create_chips(kvm, pit, error);
-	if (code < 0)
-		goto fail;
-	return 0;
-fail:
-	vn_kvm_destroy(kvm);
-	return code;
+	return code < 0 ? code : create_chips(kvm, pit, error);
 }
 
 void vn_kvm_destroy(struct vn_kvm *kvm)

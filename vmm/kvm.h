@@ -19,11 +19,11 @@ struct vn_kvm {
 	size_t run_size; // bytes to map of a vCPU descriptor
 };
 
-// Open /dev/kvm alone. The errors of vn_kvm_create(); vn_kvm_destroy() after success.
+// Open /dev/kvm. -ENOENT, -EACCES, -ENOSYS with the remedy in words.
 int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error);
 
-// Open /dev/kvm, create a VM with in-kernel interrupt chips, and with an i8254 if `pit`.
-// -ENOENT, -EACCES, -ENOSYS with the remedy in words.
+// Create a VM with in-kernel interrupt chips, and with an i8254 if `pit`. What a failure leaves is
+// vn_kvm_destroy()'s too.
 int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error);
 void vn_kvm_destroy(struct vn_kvm *kvm);
 

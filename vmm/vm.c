@@ -54,6 +54,7 @@ struct slot {
 struct veneer {
 	struct vn_log log;
 	struct vn_kvm kvm;
+	struct vn_cpuid cpuid; // the processor's, without what a vCPU has to itself
 	struct vn_memory memory;
 	struct vn_bus pio, mmio;
 	struct vn_end_hook end;
@@ -204,6 +205,20 @@ static int create_memory(
 	return code;
 }
 
+// Before memory is spent on a guest whose processor this host cannot show.
+static int choose_processor(
+	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
+{
+	int code = vn_kvm_open(&vm->kvm, error);
+	if (code == 0)
+		code = vn_cpuid_supported(&vm->kvm, &vm->cpuid, error);
+	if (code == 0)
+		code = vn_model_apply(&vm->cpuid, config->cpu, error);
+	if (code == 0)
+		vm->machine.address_bits = vn_machine_address_bits(&vm->cpuid);
+	return code;
+}
+
 static int create_machine(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
@@ -249,9 +264,9 @@ static int create_vcpu(struct veneer *vm, unsigned i, unsigned tsc_khz, struct v
 	return tsc_khz ? vn_vcpu_set_tsc_khz(vcpu, tsc_khz, error) : 0;
 }
 
-// Its CPUID, in `cpuid`, made of its model's, and the state that it starts with.
-static int prepare_vcpu(struct veneer *vm, unsigned i, const struct vn_cpuid *model,
-	struct vn_cpuid *cpuid, bool mwait, struct veneer_error *error)
+// Its CPUID, made in `cpuid`, and the state that it starts with.
+static int prepare_vcpu(struct veneer *vm, unsigned i, struct vn_cpuid *cpuid, bool mwait,
+	struct veneer_error *error)
 {
 	const struct kvm_cpuid_entry2 host_mwait = vn_cpuid_host_mwait();
 	int khz = vn_kvm_ioctl(vm->vcpus[i].fd, KVM_GET_TSC_KHZ, NULL);
@@ -261,7 +276,7 @@ static int prepare_vcpu(struct veneer *vm, unsigned i, const struct vn_cpuid *mo
 		.mwait = mwait ? &host_mwait : NULL,
 	};
 	vm->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
-	*cpuid = *model;
+	*cpuid = vm->cpuid;
 	int code = vn_cpuid_for_vcpu(
 		cpuid, &guest, vn_topology_apic_id(&vm->machine.topology, i), error);
 	if (code < 0)
@@ -275,20 +290,17 @@ static int prepare_vcpu(struct veneer *vm, unsigned i, const struct vn_cpuid *mo
 static int create_vcpus(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	struct vn_cpuid *model = malloc(2 * sizeof(*model));
-	if (!model)
-		return vn_fail(error, -ENOMEM, "no memory for CPUID tables");
+	struct vn_cpuid *cpuid = malloc(sizeof(*cpuid));
+	if (!cpuid)
+		return vn_fail(error, -ENOMEM, "no memory for a CPUID table");
 	bool mwait = config->idle == VENEER_IDLE_MWAIT;
-	int code = vn_cpuid_supported(&vm->kvm, model, error);
-	if (code == 0)
-		code = vn_model_apply(model, config->cpu, error);
-	vm->machine.address_bits = code == 0 ? vn_machine_address_bits(model) : 0;
+	int code = 0;
 	for (unsigned i = 0; code == 0 && i < vm->machine.cpus; i++) {
 		code = create_vcpu(vm, i, config->tsc_khz, error);
 		if (code == 0)
-			code = prepare_vcpu(vm, i, model, model + 1, mwait, error);
+			code = prepare_vcpu(vm, i, cpuid, mwait, error);
 	}
-	free(model);
+	free(cpuid);
 	return code;
 }
 
@@ -465,6 +477,8 @@ static int create_all(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
 	int code = judge_placement(vm, config, error);
+	if (code == 0)
+		code = choose_processor(vm, config, error);
 	if (code == 0)
 		code = create_machine(vm, config, error);
 	if (code == 0)
