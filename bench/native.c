@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -256,13 +255,13 @@ static int open_ring(struct load *load, int fd)
 static int measure_disk(const char *path, const struct kind *kind, unsigned depth)
 {
 	static struct load load;
-	struct stat status;
 	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	off_t size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END); // of a file or a block device
 
-	if (fd < 0 || fstat(fd, &status) < 0)
+	if (size < 0)
 		return fail(path, errno);
 	load = (struct load){.kind = kind, .depth = depth, .random = 0x2545f4914f6cdd1d};
-	load.places = (uint64_t)status.st_size / kind->bytes;
+	load.places = (uint64_t)size / kind->bytes;
 	load.buffers = huge_pages((size_t)depth * kind->bytes);
 	if (!load.places || !load.buffers)
 		return fail(path, load.places ? ENOMEM : EINVAL);

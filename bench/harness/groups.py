@@ -38,6 +38,7 @@ class Bench:
     def __init__(self, build, file, veneer, qemu, q35, cpus, quick):
         self.build, self.file, self.cpus, self.quick = build, file, cpus, quick
         self.veneer, self.qemu, self.q35 = veneer, qemu, q35
+        self.cpus_allowed = os.sched_getaffinity(0)
         self.statsfd = f"{build}/bench/libbench-statsfd.so"
         self.commands = {}  # (what, side): as it was first run
 
@@ -88,22 +89,21 @@ def native_start(bench):
     return {"start.exit": rows["start.exit"] / 1000}
 
 
+def start_of(bench, side, what, monitor_run, suffix):
+    rows = started(bench, what, side.name, DEBUG_EXIT if can_trace() else "0",
+                   monitor_run.command("exit=0"), side.exit_status)
+    found = {name + suffix: value / 1000 for name, value in rows.items()}
+    if "start.first" not in rows:
+        raise Missing("KVM's trace events need root and tracefs", found)
+    return found
+
+
 def guest_start(bench, side):
-    port = DEBUG_EXIT if can_trace() else "0"
-    rows = started(bench, "start", side.name, port, side.command("exit=0"), side.exit_status)
-    return {name: value / 1000 for name, value in rows.items()}
+    return start_of(bench, side, "start", side, "")
 
 
 def q35_start(bench, side):
-    if side is bench.veneer:
-        rows = guest_start(bench, side)
-    else:
-        if bench.q35 is None:
-            raise Missing("no QEMU")
-        rows = started(bench, "start of q35", side.name, DEBUG_EXIT if can_trace() else "0",
-                       bench.q35.command("exit=0"), side.exit_status)
-        rows = {name: value / 1000 for name, value in rows.items()}
-    return {f"{name}.q35": value for name, value in rows.items()}
+    return start_of(bench, side, "start of q35", bench.q35 if side is bench.qemu else side, ".q35")
 
 
 # Memory and size ------------------------------------------------------------------------------
@@ -231,7 +231,8 @@ def net_step(direction, size, count, modes):
         tap = host.make_tap()
         found = {}
         for mode in modes:
-            words = f"net-load={direction},{size},{scaled(bench)}" + (",irq" if mode == "irq" else "")
+            words = f"net-load={direction},{size},{scaled(bench)}"
+            words += ",irq" if mode == "irq" else ""
             with bench.guest(side, "net", "echo " + words, tap=tap) as running:
                 running.start()
                 running.until("net-load: ready")
@@ -269,8 +270,8 @@ def exits_step(name, word, per_round, other=None, **wants):
     def guest(bench, side):
         number = per_round // (4 if bench.quick else 1)
         devices = {"disk": bench.file} if "disk" in wants else {"tap": host.make_tap()}
-        words = ["echo", word.format(number), "echo", word.format(3 * number), "echo"]
-        with bench.guest(side, "exits", " ".join(words), preload=bench.statsfd, **devices) as running:
+        words = f"echo {word.format(number)} echo {word.format(3 * number)} echo"
+        with bench.guest(side, "exits", words, preload=bench.statsfd, **devices) as running:
             running.pause()
             a, b, c = rounds(bench, running, number)
             rows = running.end()
@@ -290,7 +291,8 @@ EXITS = [
     for depth, count in ((1, 2000), (32, 8000)) for mode in MODES
 ] + [
     exits_step("send.64", f"net-load=send,{SMALL}," + "{}", 40000, tap=True),
-    exits_step("receive.64.irq", f"net-load=receive,{SMALL}," + "{},irq", 40000, "source", tap=True),
+    exits_step("receive.64.irq", f"net-load=receive,{SMALL}," + "{},irq", 40000, "source",
+               tap=True),
 ]
 EXIT_NAMES = [f"read4k.qd{d}.{m}" for d in (1, 32) for m in MODES] + ["send.64", "receive.64.irq"]
 

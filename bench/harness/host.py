@@ -20,7 +20,11 @@ SYS_PIDFD_GETFD = 438
 
 
 class Missing(Exception):
-    """A figure that this machine cannot give, and why."""
+    """A figure that this machine cannot give, and why; and those beside it that it can."""
+
+    def __init__(self, reason, found=None):
+        super().__init__(reason)
+        self.found = found or {}
 
 
 def enter_namespaces():
@@ -120,7 +124,7 @@ def system_call(number, *arguments):
 
 
 def overhead_bytes(pid, guest_bytes):
-    """Pss of the process less that of the guest's memory: the mappings as large as it, or larger."""
+    """Pss of the process less that of the guest's memory: mappings as large as that, or larger."""
     total = 0
     counted = True
     with open(f"/proc/{pid}/smaps") as f:
@@ -159,6 +163,11 @@ def file_system(path):
     shown = subprocess.run(["findmnt", "-n", "-o", "FSTYPE,SOURCE", "-T", path],
                            capture_output=True, text=True)
     return " on ".join(shown.stdout.split()) or "unknown"
+
+
+def file_bytes(path):
+    with open(path, "rb") as f:
+        return f.seek(0, os.SEEK_END)
 
 
 def commit(directory):

@@ -12,7 +12,6 @@ import time
 
 from . import host
 
-MIB = 1 << 20
 ROW = re.compile(r"^([a-z]\w*(?:\.\w+)+)\s+([0-9.]+) (\S+)")
 VCPU = re.compile(r"^(vcpu\d+|CPU \d+/KVM)$")
 STEP_SECONDS = 60
@@ -139,10 +138,12 @@ class Guest:
 
     def fail(self, what):
         said = "\n".join(self.log[-10:])
-        errors = ""
-        if self.process.poll() is not None:
+        try:
+            self.process.wait(1)  # if it has closed its output, it is about to end
             errors = self.process.stderr.read().decode(errors="replace")
-        raise Failed(f"{self.monitor.name}: {what}\n{said}\n{errors}")
+        except subprocess.TimeoutExpired:
+            errors = ""
+        raise Failed(f"{self.monitor.name}: {what}\n{said}\n{errors}".rstrip())
 
     def take_line(self, line):
         self.log.append(line)
@@ -212,7 +213,11 @@ class Guest:
 def run_program(command, cpu=None):
     """The rows that a program of the host's prints."""
     pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
-    ran = subprocess.run([*pinned, *command], capture_output=True, text=True, timeout=STEP_SECONDS)
+    try:
+        ran = subprocess.run([*pinned, *command], capture_output=True, text=True,
+                             timeout=STEP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{command[0]}: no end within {STEP_SECONDS} s") from None
     rows = {}
     for line in ran.stdout.split("\n"):
         row = ROW.match(line)

@@ -60,7 +60,9 @@ def decades(low, high):
     below = max([t for t in ticks if t <= low], default=ticks[0])
     above = min([t for t in ticks if t >= high], default=ticks[-1])
     chosen = [t for t in ticks if below <= t <= above]
-    return [t for t in chosen if str(t).startswith("1")] if len(chosen) > 7 else chosen, below, above
+    if len(chosen) > 7:
+        chosen = [t for t in chosen if str(t).startswith("1")]
+    return chosen, below, above
 
 
 def lines(title, series):
