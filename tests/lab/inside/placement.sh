@@ -16,20 +16,24 @@ if [ "${MONITOR##*/}" = monitor-qemu ]; then
 fi
 
 # look: once the guest is in user space, keep in $work/seen what the kernel says of its monitor:
-# numa_maps, and in `threads` for each: name, CPUs it may run on, CPU it ran on last.
+# numa_maps, and in `threads` for each: name, CPUs it may run on, CPU it ran on last. By the shell alone:
+# a program for each would take longer than the guest on a bad day.
 look() {
-	local pid task
+	local pid task name word cpus rest stat
 	until has GUEST-UP; do
 		sleep 0.2
 	done
-	sleep 1
 	pid=$(pgrep -f "^${MONITOR} .*guest.test=linger")
-	cp "/proc/$pid/numa_maps" "$work/seen"
 	for task in "/proc/$pid/task"/*; do
-		echo "$(cat "$task/comm")" \
-			"$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' "$task/status")" \
-			"$(sed 's/.*) //' "$task/stat" | cut -d ' ' -f 37)"
+		read -r name <"$task/comm"
+		while read -r word rest; do
+			[ "$word" != Cpus_allowed_list: ] || cpus=$rest
+		done <"$task/status"
+		read -r rest <"$task/stat"
+		read -ra stat <<<"${rest##*) }"
+		echo "$name $cpus ${stat[36]}"
 	done >"$work/seen/threads"
+	cp "/proc/$pid/numa_maps" "$work/seen"
 }
 
 # run_and_look NAME ARGUMENT...: a guest with these arguments, seen; false, with NAME failed, when it
@@ -43,7 +47,7 @@ run_and_look() {
 	look 2>/dev/null &
 	watcher=$!
 	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" "$@" \
-		-a "$cmdline guest.test=linger guest.seconds=3"
+		-a "$cmdline guest.test=linger guest.seconds=5"
 	kill "$watcher" 2>/dev/null
 	wait "$watcher" 2>/dev/null
 	if ended_well; then
