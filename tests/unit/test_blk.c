@@ -509,6 +509,44 @@ static void every_alignment_without_cache(void **state)
 	assert_int_equal(warnings(), 0);
 }
 
+// Where the limit of locked memory is too small to register it all, that is said, and requests go
+// without.
+static void memory_that_cannot_be_registered(void **state)
+{
+	(void)state;
+	bool root = geteuid() == 0; // whom the limit does not hold
+	struct rlimit before;
+	getrlimit(RLIMIT_MEMLOCK, &before);
+	struct rlimit small = {.rlim_cur = 65536, .rlim_max = before.rlim_max};
+	assert_int_equal(chmod(bench.path, 0666), 0);
+	assert_int_equal(setrlimit(RLIMIT_MEMLOCK, &small), 0);
+	if (root)
+		assert_int_equal(seteuid(65534), 0);
+	struct veneer_disk disk = {.path = bench.path, .cache = VENEER_CACHE_NONE};
+	struct veneer_error error = {""};
+	int code = vn_blk_create(
+		&bench.device, "blk0", &disk, &bench.memory, &bench.log, NULL, &error);
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	setrlimit(RLIMIT_MEMLOCK, &before);
+	if (code == -ENOMEM || code == -EACCES) {
+		print_message(
+			"# %s\n", error.message); // nor has its ring room, or the path is closed
+		skip();
+	}
+	assert_int_equal(code, 0);
+	assert_non_null(strstr(bench.warning, "guest memory is not registered with io_uring"));
+	assert_non_null(strstr(bench.warning, "raise the limit of locked memory"));
+	assert_int_equal(warnings(), 0); // a note
+	bench.bus = (struct vn_bus){.count = 0};
+	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
+				 MMIO_BASE, 16, &error),
+		0);
+	drive(mmio_features(&bench.bus));
+	write_and_flush();
+	detach();
+}
+
 static void gives_its_id(void **state)
 {
 	(void)state;
@@ -2121,6 +2159,7 @@ int main(void)
 		WITH_FILE(what_an_unsafe_disk_keeps_back),
 		WITH_FILE(unaligned_memory_without_cache),
 		WITH_FILE(every_alignment_without_cache),
+		WITH_FILE(memory_that_cannot_be_registered),
 		WITH_DISK(gives_its_id),
 		WITH_FILE(gives_an_id_of_twenty_bytes),
 		WITH_DISK(refuses_unknown_requests),
