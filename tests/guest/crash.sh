@@ -79,13 +79,24 @@ for cache in writeback none writethrough directsync; do
 	expect_kept "cache=$cache, killed $((round - 1)) times"
 done
 
-# The kernel takes a killed process's io_uring apart in its own time, and with it its hold on the disk.
-unmount() {
-	for _ in $(seq 100); do
-		umount "$mounted" 2>/dev/null && return
+# within SECONDS COMMAND...: until the command succeeds.
+within() {
+	local tries=$(($1 * 10))
+	shift
+	until "$@"; do
+		[ $((tries -= 1)) -gt 0 ] || return 1
 		sleep 0.1
 	done
-	umount "$mounted"
+}
+
+is_detached() {
+	[ -z "$(losetup -j "$work/image")" ]
+}
+
+# The kernel takes a killed process's io_uring apart in its own time, and with it its hold on the disk; and
+# the file system that was shut down lives, and would be mounted again, as long as its loop device.
+unmount() {
+	within 10 umount -q "$mounted" && within 10 is_detached
 }
 
 # lose_power CACHE SEED: what is left of the journal once the file system is mounted again.
