@@ -449,6 +449,28 @@ static struct veneer_cpuset siblings_of(const struct veneer_cpuset *cpus,
 	return found;
 }
 
+bool vn_placement_caches(const struct veneer_placement *placement, unsigned vcpus,
+	const struct vn_host *host, uint8_t cache_of[VENEER_CPUS_MAX])
+{
+	unsigned caches[VENEER_CPUS_MAX];
+	for (unsigned i = 0; i < vcpus; i++) {
+		const struct veneer_cpuset *cpus = &placement->vcpus[i];
+		unsigned first = vn_cpuset_next(cpus, 0), same = 0;
+		if (first == VENEER_HOST_CPUS_MAX)
+			return false;
+		caches[i] = host->cpus[first].l3;
+		vn_cpuset_for_each(cpu, cpus)
+		{
+			if (host->cpus[cpu].l3 != caches[i])
+				return false;
+		}
+		while (caches[same] != caches[i])
+			same++;
+		cache_of[i] = (uint8_t)same;
+	}
+	return true;
+}
+
 void vn_placement_warn(const struct veneer_placement *placement,
 	const struct vn_placement_guest *guest, const struct vn_host *host,
 	const struct vn_log *log)

@@ -28,6 +28,11 @@ int vn_placement_choose(struct veneer_placement *placement, const struct vn_plac
 int vn_placement_check(const struct veneer_placement *placement, unsigned vcpus,
 	const struct vn_host *host, struct veneer_error *error);
 
+// Which of the host's level 3 caches each vCPU runs under, as the first vCPU that runs under the same.
+// False where that is not settled: some vCPU may run under several, or anywhere.
+bool vn_placement_caches(const struct veneer_placement *placement, unsigned vcpus,
+	const struct vn_host *host, uint8_t cache_of[VENEER_CPUS_MAX]);
+
 // Warn of what costs the guest time: vCPUs on CPUs that are shared or not isolated.
 void vn_placement_warn(const struct veneer_placement *placement,
 	const struct vn_placement_guest *guest, const struct vn_host *host,

@@ -74,6 +74,8 @@ struct veneer {
 	unsigned vcpu_count; // those created
 	struct vn_machine machine;
 	uint8_t cell_of[VENEER_CPUS_MAX]; // the machine's
+	uint8_t cache_of[VENEER_CPUS_MAX]; // of the host's, each vCPU's, if that is known
+	bool caches_known;
 	char cmdline[VN_MAP_CMDLINE_MAX];
 	struct vn_boot boot;
 	void *dtb;
@@ -164,6 +166,8 @@ static int judge_placement(
 	code = vn_placement_check(&vm->placement, config->cpus, host, error);
 	if (code == 0)
 		vn_placement_warn(&vm->placement, &guest, host, &vm->log);
+	vm->caches_known =
+		code == 0 && vn_placement_caches(&vm->placement, config->cpus, host, vm->cache_of);
 	vm->helpers = vn_cpuset_is_empty(&vm->placement.vmm) ? host->affinity : vm->placement.vmm;
 	free(host);
 	return code;
@@ -228,7 +232,7 @@ static int create_machine(
 	vm->machine.memory = &vm->memory;
 	vm->machine.cpus = config->cpus;
 	code = vn_topology_make(&vm->machine.topology, &config->topology, config->cpus,
-		vm->machine.numa.cell_of, error);
+		vm->machine.numa.cell_of, vm->caches_known ? vm->cache_of : NULL, error);
 	if (code < 0)
 		return code;
 	code = vn_kvm_create(&vm->kvm, config->pit, error);

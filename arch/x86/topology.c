@@ -26,15 +26,15 @@ static unsigned l3_cores(const struct vn_topology *topology)
 	return cores == 0 || cores > topology->cores ? topology->cores : cores;
 }
 
-// Whether a cache for each `shared` cores would be in two cells. CPUs that share one follow each other.
-static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *cell_of)
+// Whether a cache for each `shared` cores would be in two groups. CPUs that share one follow each other.
+static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *group_of)
 {
 	unsigned cpus = topology->sockets * vn_topology_socket_cpus(topology);
 
 	for (unsigned i = 1; i < cpus; i++) {
 		unsigned core = i / topology->threads, last = (i - 1) / topology->threads;
 
-		if (cell_of[i] != cell_of[i - 1] &&
+		if (group_of[i] != group_of[i - 1] &&
 			core / topology->cores == last / topology->cores &&
 			core % topology->cores / shared == last % topology->cores / shared)
 			return true;
@@ -56,30 +56,24 @@ static unsigned sockets_for(unsigned cpus, const uint8_t *cell_of)
 	return topology.sockets;
 }
 
-// Have CPUs share a level 3 cache only with others of their cell.
-static void split_l3(struct vn_topology *topology, const uint8_t *cell_of)
+// Have CPUs share a level 3 cache only with others of their group.
+static void split_l3(struct vn_topology *topology, const uint8_t *group_of)
 {
 	unsigned shared = l3_cores(topology);
 
-	if (!straddles(topology, shared, cell_of))
+	if (!group_of || !straddles(topology, shared, group_of))
 		return;
-	while (shared > 1 && straddles(topology, shared, cell_of))
+	while (shared > 1 && straddles(topology, shared, group_of))
 		shared--;
 	topology->l3_cpus = shared * topology->threads;
 }
 
-int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
-	unsigned cpus, const uint8_t *cell_of, struct veneer_error *error)
+static int take_given(struct vn_topology *topology, const struct veneer_topology *given,
+	unsigned cpus, struct veneer_error *error)
 {
 	const unsigned counts[] = {given->sockets, given->dies, given->cores, given->threads};
 	uint64_t product = 1;
 
-	if ((counts[0] | counts[1] | counts[2] | counts[3]) == 0) {
-		unsigned sockets = cell_of ? sockets_for(cpus, cell_of) : 1;
-
-		*topology = (struct vn_topology){sockets, 1, cpus / sockets, 1, 0};
-		return 0;
-	}
 	for (unsigned i = 0; i < 4; i++) {
 		// So that the product of the rest still fits.
 		if (counts[i] > UINT16_MAX)
@@ -96,8 +90,24 @@ int vn_topology_make(struct vn_topology *topology, const struct veneer_topology 
 			counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
 			cpus);
 	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};
-	if (cell_of)
-		split_l3(topology, cell_of);
+	return 0;
+}
+
+int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
+	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error)
+{
+	if ((given->sockets | given->dies | given->cores | given->threads) == 0) {
+		unsigned sockets = cell_of ? sockets_for(cpus, cell_of) : 1;
+
+		*topology = (struct vn_topology){sockets, 1, cpus / sockets, 1, 0};
+	} else {
+		int code = take_given(topology, given, cpus, error);
+
+		if (code < 0)
+			return code;
+	}
+	split_l3(topology, cell_of);
+	split_l3(topology, cache_of);
 	return 0;
 }
 

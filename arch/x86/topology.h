@@ -23,11 +23,12 @@ struct vn_topology_shifts {
 };
 
 // What a program asks for; where it asks for nothing, one socket with a core for each CPU, or as many
-// sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell, or is
-// NULL. Kernels take it for granted that a level 3 cache is in one cell, so it is split where it is
-// not. -EINVAL when that is not `cpus` CPUs.
+// sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell, and
+// `cache_of` which of the host's level 3 caches it runs under; either may be NULL. A level 3 cache is
+// split where it would be in two cells, which kernels take for impossible, or span two of the host's.
+// -EINVAL when that is not `cpus` CPUs.
 int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
-	unsigned cpus, const uint8_t *cell_of, struct veneer_error *error);
+	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error);
 
 // CPUs of a socket.
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology);

@@ -251,6 +251,28 @@ static void given_cpus(void **state)
 		(struct wish){.vcpus = 1, .node = -1, .vmm = "0,2,4,6"}, "and 0 are free");
 }
 
+static bool caches(const char *const *lists, unsigned count, uint8_t *cache_of)
+{
+	struct vn_host *host = make_host(&(struct machine)XEON, &(struct wish){.vcpus = 0});
+	struct veneer_placement placement = {.fifo = 0};
+	for (unsigned i = 0; i < count; i++)
+		placement.vcpus[i] = set_of(lists[i]);
+	bool settled = vn_placement_caches(&placement, count, host, cache_of);
+	free(host);
+	return settled;
+}
+
+// Its sockets, an L3 each, have the even and the odd CPUs.
+static void caches_of_vcpus(void **state)
+{
+	uint8_t cache_of[VENEER_CPUS_MAX];
+	(void)state;
+	assert_true(caches((const char *const[]){"2", "3,5", "4", "7", "0"}, 5, cache_of));
+	assert_memory_equal(cache_of, ((uint8_t[]){0, 1, 0, 1, 0}), 5);
+	assert_false(caches((const char *const[]){"2", "3-4"}, 2, cache_of));
+	assert_false(caches((const char *const[]){"2", ""}, 2, cache_of));
+}
+
 // What a message function was given, a line each.
 static char warnings[2048];
 
@@ -509,6 +531,7 @@ int main(void)
 		cmocka_unit_test(offline_cpus),
 		cmocka_unit_test(forbidden_cpus),
 		cmocka_unit_test(given_cpus),
+		cmocka_unit_test(caches_of_vcpus),
 		cmocka_unit_test(warnings_of_what_is_shared),
 		cmocka_unit_test(cpus_that_cannot_be_had),
 		cmocka_unit_test(a_plan_and_why),

@@ -79,9 +79,9 @@ static void made_from_a_request(void **state)
 	struct veneer_error error;
 
 	(void)state;
-	assert_int_equal(vn_topology_make(&topology, &none, 5, NULL, &error), 0);
+	assert_int_equal(vn_topology_make(&topology, &none, 5, NULL, NULL, &error), 0);
 	assert_memory_equal(&topology, (&(struct vn_topology){1, 1, 5, 1, 0}), sizeof(topology));
-	assert_int_equal(vn_topology_make(&topology, &some, 16, NULL, &error), 0);
+	assert_int_equal(vn_topology_make(&topology, &some, 16, NULL, NULL, &error), 0);
 	assert_memory_equal(&topology, (&(struct vn_topology){2, 1, 4, 2, 0}), sizeof(topology));
 	assert_int_equal(vn_topology_socket_cpus(&topology), 8);
 }
@@ -112,8 +112,36 @@ static void cells_part_caches_and_sockets(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		assert_int_equal(
-			vn_topology_make(&topology, &cases[i].given, 8, cases[i].cell_of, NULL), 0);
+		assert_int_equal(vn_topology_make(&topology, &cases[i].given, 8, cases[i].cell_of,
+					 NULL, NULL),
+			0);
+		assert_memory_equal(&topology, &cases[i].made, sizeof(topology));
+	}
+}
+
+// The host's level 3 caches part the guest's, within sockets and cells that stay as they are.
+static void host_caches_part_caches(void **state)
+{
+	static const struct {
+		struct veneer_topology given;
+		uint8_t cell_of[8], cache_of[8];
+		struct vn_topology made;
+	} cases[] = {
+		{{0}, {0}, {0}, {1, 1, 8, 1, 0}},
+		{{0}, {0}, {0, 0, 0, 0, 4, 4, 4, 4}, {1, 1, 8, 1, 4}},
+		{{0}, {0}, {0, 1, 0, 1, 0, 1, 0, 1}, {1, 1, 8, 1, 1}},
+		{{1, 1, 4, 2}, {0}, {0, 0, 2, 2, 4, 4, 6, 6}, {1, 1, 4, 2, 2}},
+		{{2, 1, 4, 1}, {0}, {0, 0, 0, 0, 4, 4, 4, 4}, {2, 1, 4, 1, 0}},
+		{{0}, {0, 0, 0, 0, 1, 1, 1, 1}, {0, 0, 2, 2, 4, 4, 6, 6}, {2, 1, 4, 1, 2}},
+		{{1, 1, 8, 1}, {0, 0, 1, 1, 2, 2, 3, 3}, {0, 0, 0, 0, 4, 4, 4, 4}, {1, 1, 8, 1, 2}},
+	};
+	struct vn_topology topology;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		assert_int_equal(vn_topology_make(&topology, &cases[i].given, 8, cases[i].cell_of,
+					 cases[i].cache_of, NULL),
+			0);
 		assert_memory_equal(&topology, &cases[i].made, sizeof(topology));
 	}
 }
@@ -136,7 +164,8 @@ static void refusals(void **state)
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		assert_int_equal(
-			vn_topology_make(&topology, &cases[i].topology, 8, NULL, &error), -EINVAL);
+			vn_topology_make(&topology, &cases[i].topology, 8, NULL, NULL, &error),
+			-EINVAL);
 		assert_non_null(strstr(error.message, cases[i].says));
 	}
 }
@@ -148,6 +177,7 @@ int main(void)
 		cmocka_unit_test(ids_of_all_topologies),
 		cmocka_unit_test(made_from_a_request),
 		cmocka_unit_test(cells_part_caches_and_sockets),
+		cmocka_unit_test(host_caches_part_caches),
 		cmocka_unit_test(refusals),
 	};
 
