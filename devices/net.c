@@ -18,9 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "devices/net_tap.h"
 #include "devices/net_user.h"
+#include "virtio/vhost.h"
 #include "vmm/ioloop.h"
 
 #define QUEUE_SIZE   256
@@ -56,6 +59,11 @@ struct net_queue {
 	struct vn_virtqueue *ring;
 	struct vn_queue_stats *stats;
 	struct vn_ioloop_event kick;
+
+	// While vhost serves it: `call` for an interrupt that has to go through here, `fault` when it
+	// cannot make sense of the ring. Changed with the device's lock held.
+	bool in_kernel;
+	struct vn_ioloop_event call, fault;
 };
 
 // A chain in the window.
@@ -88,6 +96,7 @@ struct net_pair {
 	struct vn_ioloop_hook hook;
 	struct vn_net_port port;
 	struct net_queue *queues[ROLES]; // those that are started
+	struct vn_vhost vhost;
 	bool attached;
 	bool readable; // the backend may have packets
 	struct window window;
@@ -319,12 +328,47 @@ static void receive(struct net_queue *queue)
 		vn_virtio_kick_again(&pair->net->device, queue->index);
 }
 
+static enum vn_vhost_queue vhost_queue(const struct net_queue *queue)
+{
+	return queue->role == RX ? VN_VHOST_RX : VN_VHOST_TX;
+}
+
 // A change of which pairs have packets, made on the loop of each.
 struct attachment {
 	struct net_pair *pair;
 	bool attached;
 	int code;
 };
+
+// Have vhost carry packets for those of the pair's queues that it serves, or not.
+static int attach_in_kernel(struct net_pair *pair, bool attached)
+{
+	struct vn_net_backend *backend = pair->net->backend;
+	int code = 0;
+	for (unsigned role = 0; role < CONTROL && code == 0; role++)
+		if (pair->queues[role] && pair->queues[role]->in_kernel)
+			code = vn_vhost_set_tap(&pair->vhost, vhost_queue(pair->queues[role]),
+				attached ? backend->ops->descriptor(backend, pair->index) : -1);
+	return code;
+}
+
+// vhost takes only what the kernel gives packets, so that comes before and goes after it.
+static int attach(struct net_pair *pair, bool attached)
+{
+	struct vn_net_backend *backend = pair->net->backend;
+	if (!attached)
+		attach_in_kernel(pair, false);
+	int code = backend->ops->attach(backend, pair->index, attached);
+	if (code < 0)
+		return code;
+	pair->attached = attached;
+	if (!attached)
+		return 0;
+	code = attach_in_kernel(pair, true);
+	if (code < 0)
+		attach(pair, false);
+	return code;
+}
 
 static void attach_on_loop(void *arg)
 {
@@ -336,10 +380,7 @@ static void attach_on_loop(void *arg)
 		attachment->code = -EINVAL;
 		return;
 	}
-	struct vn_net_backend *backend = pair->net->backend;
-	attachment->code = backend->ops->attach(backend, pair->index, attachment->attached);
-	if (attachment->code == 0)
-		pair->attached = attachment->attached;
+	attachment->code = attach(pair, attachment->attached);
 }
 
 // VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET: the first `count` pairs are used (section 5.1.6.5.5). On the
@@ -430,6 +471,11 @@ static void serve(struct net_queue *queue)
 		vn_virtio_broken(&queue->pair->net->device, queue->index, queue->ring->broken);
 }
 
+static bool is_ours(const struct net_queue *queue)
+{
+	return queue && !queue->in_kernel;
+}
+
 static void flush(struct vn_ioloop_hook *hook)
 {
 	struct net_pair *pair = (struct net_pair *)((char *)hook - offsetof(struct net_pair, hook));
@@ -437,12 +483,12 @@ static void flush(struct vn_ioloop_hook *hook)
 	for (unsigned role = 0; role < ROLES; role++) {
 		if (role == RX && pair->queues[RX] && backend->ops->turn)
 			backend->ops->turn(backend, pair->index);
-		if (pair->queues[role])
+		if (is_ours(pair->queues[role]))
 			serve(pair->queues[role]);
 	}
 	for (unsigned role = 0; role < ROLES; role++) {
 		struct net_queue *queue = pair->queues[role];
-		if (queue && vn_virtqueue_publish(queue->ring))
+		if (is_ours(queue) && vn_virtqueue_publish(queue->ring))
 			vn_virtio_interrupt(&pair->net->device, queue->index);
 	}
 }
@@ -491,12 +537,77 @@ static void stop_receiving(struct net_pair *pair)
 {
 	struct vn_net_backend *backend = pair->net->backend;
 	backend->ops->close(backend, pair->index);
-	if (pair->index > 0 && pair->attached) {
-		backend->ops->attach(backend, pair->index, false);
-		pair->attached = false;
-	}
+	if (pair->index > 0 && pair->attached)
+		attach(pair, false);
 	if (pair->index == 0 && backend->ops->set_offloads)
 		backend->ops->set_offloads(backend, 0);
+}
+
+static void call_relayed(struct vn_ioloop_event *event)
+{
+	struct net_queue *queue =
+		(struct net_queue *)((char *)event - offsetof(struct net_queue, call));
+	vn_virtio_interrupt(&queue->pair->net->device, queue->index);
+}
+
+static void fault_found(struct vn_ioloop_event *event)
+{
+	struct net_queue *queue =
+		(struct net_queue *)((char *)event - offsetof(struct net_queue, fault));
+	struct net_pair *pair = queue->pair;
+	vn_vhost_set_tap(&pair->vhost, vhost_queue(queue), -1);
+	vn_virtio_broken(&pair->net->device, queue->index,
+		"the host's vhost-net cannot make sense of what is in it");
+}
+
+// Where vhost signals that the driver wants an interrupt.
+static int call_fd(const struct net_queue *queue)
+{
+	int fd = vn_virtio_interrupt_fd(&queue->pair->net->device, queue->index);
+	return fd >= 0 ? fd : queue->call.fd;
+}
+
+static void interrupt_moved(struct vn_virtio_device *device, unsigned index)
+{
+	const struct net_queue *queue = &from_device(device)->queues[index];
+	if (queue->in_kernel)
+		vn_vhost_set_call(&queue->pair->vhost, vhost_queue(queue), call_fd(queue));
+}
+
+// Hand a queue over to vhost, if that can serve it. It does not touch up headers: a driver needs to
+// have accepted what they may say.
+static bool start_in_kernel(struct net_queue *queue)
+{
+	const uint64_t needed = BIT64(VIRTIO_NET_F_MRG_RXBUF) | BIT64(VIRTIO_NET_F_GUEST_CSUM);
+	struct net_pair *pair = queue->pair;
+	struct vn_net *net = pair->net;
+	uint64_t features = net->device.driver_features;
+	if (pair->vhost.fd < 0 || queue->role == CONTROL || (features & needed) != needed)
+		return false;
+	struct vn_vhost_fds fds = {queue->kick.fd, call_fd(queue), queue->fault.fd};
+	enum vn_vhost_queue which = vhost_queue(queue);
+	int code = vn_vhost_start(&pair->vhost, which, features, queue->ring, &fds);
+	if (code == 0 && pair->attached)
+		code = vn_vhost_set_tap(&pair->vhost, which,
+			net->backend->ops->descriptor(net->backend, pair->index));
+	if (code < 0) {
+		vn_vhost_stop(&pair->vhost, which);
+		vn_warn(net->device.log, "%s: queue %u is served without vhost, which refuses: %s",
+			net->name, queue->index, strerror(-code));
+		return false;
+	}
+	queue->in_kernel = true;
+	vn_ioloop_watch(pair->loop, &queue->call);
+	vn_ioloop_watch(pair->loop, &queue->fault);
+	return true;
+}
+
+static void stop_in_kernel(struct net_queue *queue)
+{
+	vn_vhost_stop(&queue->pair->vhost, vhost_queue(queue));
+	vn_ioloop_unwatch(&queue->call);
+	vn_ioloop_unwatch(&queue->fault);
+	queue->in_kernel = false;
 }
 
 static void start_on_loop(void *arg)
@@ -506,7 +617,8 @@ static void start_on_loop(void *arg)
 	if (queue->role == RX)
 		start_receiving(pair);
 	pair->queues[queue->role] = queue;
-	vn_ioloop_watch(pair->loop, &queue->kick);
+	if (!start_in_kernel(queue))
+		vn_ioloop_watch(pair->loop, &queue->kick);
 	flush(&pair->hook);
 }
 
@@ -534,7 +646,10 @@ static void stop_on_loop(void *arg)
 	struct net_queue *queue = arg;
 	struct net_pair *pair = queue->pair;
 	pair->queues[queue->role] = NULL;
-	vn_ioloop_unwatch(&queue->kick);
+	if (queue->in_kernel)
+		stop_in_kernel(queue);
+	else
+		vn_ioloop_unwatch(&queue->kick);
 	if (queue->role == RX)
 		stop_receiving(pair);
 }
@@ -559,8 +674,10 @@ static void config_read(struct vn_virtio_device *device, uint32_t offset, void *
 	memcpy(data, (const char *)&config + offset, size);
 }
 
-static const struct vn_virtio_ops net_ops = {
-	.start = start, .stop = stop, .config_read = config_read};
+static const struct vn_virtio_ops net_ops = {.start = start,
+	.stop = stop,
+	.config_read = config_read,
+	.interrupt_moved = interrupt_moved};
 
 static void describe(struct vn_net *net, const struct vn_memory *memory, const struct vn_log *log)
 {
@@ -591,6 +708,8 @@ static void describe(struct vn_net *net, const struct vn_memory *memory, const s
 	for (unsigned i = 0; i < net->device.queue_count; i++) {
 		net->queues[i].index = i;
 		net->queues[i].kick.fire = kicked;
+		net->queues[i].call = (struct vn_ioloop_event){.fire = call_relayed, .fd = -1};
+		net->queues[i].fault = (struct vn_ioloop_event){.fire = fault_found, .fd = -1};
 	}
 }
 
@@ -611,6 +730,7 @@ static int create_pair(
 	pair->net = net;
 	pair->index = index;
 	pair->hook.flush = flush;
+	pair->vhost.fd = -1;
 	pair->port = (struct vn_net_port){ready, link_changed};
 	pair->attached = index == 0;
 	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, cpus, error);
@@ -629,14 +749,59 @@ static void remove_hook(void *arg)
 	vn_ioloop_remove_hook(pair->loop, &pair->hook);
 }
 
+static void close_event(struct vn_ioloop_event *event)
+{
+	if (event->fd >= 0)
+		close(event->fd);
+}
+
 static void destroy_pairs(struct vn_net *net)
 {
 	while (net->pair_count > 0) {
 		struct net_pair *pair = net->pairs[--net->pair_count];
 		vn_ioloop_call(pair->loop, remove_hook, pair);
 		vn_ioloop_destroy(pair->loop);
+		vn_vhost_close(&pair->vhost);
 		free(pair);
 	}
+	for (unsigned i = 0; i < net->device.queue_count; i++) {
+		close_event(&net->queues[i].fault);
+		close_event(&net->queues[i].call);
+	}
+}
+
+static int open_event(
+	const struct vn_net *net, struct vn_ioloop_event *event, struct veneer_error *error)
+{
+	event->fd = eventfd(0, EFD_CLOEXEC);
+	return event->fd < 0
+		       ? vn_fail(error, -errno, "%s: no eventfd: %s", net->name, strerror(errno))
+		       : 0;
+}
+
+// A vhost for each pair, unless that is not wanted, or not to be had and not insisted upon.
+static int open_vhost(
+	struct vn_net *net, const struct veneer_net *options, struct veneer_error *error)
+{
+	struct veneer_error reason;
+	int code = 0;
+	if (options->vhost == VENEER_VHOST_OFF || !net->backend->ops->descriptor)
+		return 0;
+	for (unsigned i = 0; code == 0 && i < net->pair_count; i++)
+		code = vn_vhost_open(&net->pairs[i]->vhost, net->device.memory, &reason);
+	if (code < 0) {
+		for (unsigned i = 0; i < net->pair_count; i++)
+			vn_vhost_close(&net->pairs[i]->vhost);
+		return options->vhost == VENEER_VHOST_ON
+			       ? vn_fail(error, code, "%s", reason.message)
+			       : 0;
+	}
+	for (unsigned i = 0; code == 0 && i < 2 * net->pair_count; i++) {
+		code = open_event(net, &net->queues[i].call, error);
+		if (code == 0)
+			code = open_event(net, &net->queues[i].fault, error);
+	}
+	return code;
 }
 
 // A driver takes an address as it is, so one that no interface may have is refused here.
@@ -690,6 +855,8 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 		goto close_backend;
 	for (unsigned i = 0; code == 0 && i < net->backend->pairs; i++)
 		code = create_pair(net, i, cpus, error);
+	if (code == 0)
+		code = open_vhost(net, options, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &net->device;

@@ -59,6 +59,10 @@ struct vn_net_backend_ops {
 	// NULL where `features` has no VIRTIO_NET_F_GUEST_*.
 	int (*set_offloads)(struct vn_net_backend *backend, uint64_t features);
 
+	// A TAP descriptor from which vhost can serve the pair; `receive` and `send` are not called
+	// then. NULL where there is none.
+	int (*descriptor)(struct vn_net_backend *backend, unsigned pair);
+
 	void (*destroy)(struct vn_net_backend *backend);
 };
 

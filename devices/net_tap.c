@@ -49,6 +49,7 @@ struct tap {
 	struct vn_net_backend backend;
 	const struct vn_log *log;
 	char name[IFNAMSIZ];
+	atomic_flag told; // that the interface was deleted
 	struct watch netlink; // on the first pair's loop
 	struct tap_queue queues[VENEER_QUEUES_MAX];
 };
@@ -116,6 +117,20 @@ static bool is_up(const struct tap *tap)
 	return flags >= 0 && (flags & IFF_UP);
 }
 
+// Any loop may be the first to notice.
+static void tell_deleted(struct tap *tap)
+{
+	if (!atomic_flag_test_and_set(&tap->told))
+		vn_warn(tap->log, "network: interface %s was deleted", tap->name);
+}
+
+// The first queue is always attached, so nothing else takes its interface away.
+static bool is_deleted(const struct tap *tap)
+{
+	struct ifreq request;
+	return ioctl(tap->queues[0].watch.fd, TUNGETIFF, &request) < 0 && errno == EBADFD;
+}
+
 // What the messages say does not matter, only that there were some: then look.
 static void netlink_ready(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
@@ -134,6 +149,8 @@ static void netlink_ready(struct vn_ioloop_op *op, int result, uint32_t flags)
 	bool link = is_up(tap);
 	if (atomic_exchange_explicit(&tap->backend.link, link, memory_order_relaxed) != link)
 		port->link_changed(port);
+	if (is_deleted(tap))
+		tell_deleted(tap);
 	arm(watch);
 }
 
@@ -180,7 +197,7 @@ static int receive(
 		return (int)size;
 	if (size < 0 && errno == EBADFD && queue->attached) {
 		queue->gone = true;
-		vn_warn(tap->log, "network: interface %s was deleted", tap->name);
+		tell_deleted(tap);
 	} else if (queue->attached) {
 		arm(&queue->watch);
 	}
@@ -228,6 +245,11 @@ static int set_offloads(struct vn_net_backend *backend, uint64_t features)
 	return ioctl(fd, TUNSETOFFLOAD, flags) < 0 ? -errno : 0;
 }
 
+static int descriptor(struct vn_net_backend *backend, unsigned pair)
+{
+	return from_backend(backend)->queues[pair].watch.fd;
+}
+
 static void destroy(struct vn_net_backend *backend)
 {
 	struct tap *tap = from_backend(backend);
@@ -244,6 +266,7 @@ static const struct vn_net_backend_ops tap_ops = {.open = open_queue,
 	.send = send_packet,
 	.attach = attach,
 	.set_offloads = set_offloads,
+	.descriptor = descriptor,
 	.destroy = destroy};
 
 static int open_netlink(struct tap *tap, struct veneer_error *error)
@@ -382,6 +405,7 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *op
 	unsigned queues = options->queues ? options->queues : 1;
 	memcpy(tap->name, options->tap, strlen(options->tap));
 	tap->log = log;
+	atomic_flag_clear(&tap->told);
 	tap->backend.ops = &tap_ops;
 	tap->backend.features = FEATURES;
 	tap->queues[0].attached = true;

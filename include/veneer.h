@@ -86,6 +86,14 @@ enum veneer_net_backend {
 	VENEER_NET_USER, // through the host's own sockets, without privileges
 };
 
+// Who carries packets between queues and a TAP interface.
+enum veneer_vhost {
+	// The host's kernel (vhost-net), where this user may open it; else Veneer.
+	VENEER_VHOST_AUTO,
+	VENEER_VHOST_ON,
+	VENEER_VHOST_OFF,
+};
+
 // One virtio-net device.
 struct veneer_net {
 	enum veneer_net_backend backend;
@@ -96,6 +104,7 @@ struct veneer_net {
 	uint8_t mac[6]; // all zero: one that is locally administered, from the device's number
 	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
 	unsigned mtu; // bytes, 0: the interface's own
+	enum veneer_vhost vhost; // TAP only
 };
 
 enum veneer_transport {

@@ -234,6 +234,18 @@ void vn_virtio_interrupt(struct vn_virtio_device *device, unsigned index)
 	device->transport->interrupt_queue(device->transport, index);
 }
 
+int vn_virtio_interrupt_fd(const struct vn_virtio_device *device, unsigned index)
+{
+	struct vn_virtio_transport *transport = device->transport;
+	return transport->interrupt_fd ? transport->interrupt_fd(transport, index) : -1;
+}
+
+void vn_virtio_interrupt_moved(struct vn_virtio_device *device, unsigned index)
+{
+	if (device->queues[index].started && device->ops->interrupt_moved)
+		device->ops->interrupt_moved(device, index);
+}
+
 void vn_virtio_notified(struct vn_virtio_device *device, unsigned index, uint64_t count)
 {
 	struct vn_queue_stats *stats = device->queues[index].stats;

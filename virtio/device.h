@@ -43,6 +43,9 @@ struct vn_virtio_ops {
 		struct vn_virtio_device *device, uint32_t offset, void *data, uint32_t size);
 	void (*config_write)(
 		struct vn_virtio_device *device, uint32_t offset, const void *data, uint32_t size);
+
+	// vn_virtio_interrupt_fd() of a queue may have changed. NULL where nobody asks for that.
+	void (*interrupt_moved)(struct vn_virtio_device *device, unsigned index);
 };
 
 // A transport's part, embedded in it. The interrupts may be raised from any thread and take no
@@ -50,6 +53,11 @@ struct vn_virtio_ops {
 struct vn_virtio_transport {
 	void (*interrupt_queue)(struct vn_virtio_transport *transport, unsigned index);
 	void (*interrupt_config)(struct vn_virtio_transport *transport);
+
+	// The eventfd that raises a queue's interrupt and does all that is to be done for it, or -1; with
+	// the device's lock held. NULL where there is never one.
+	int (*interrupt_fd)(struct vn_virtio_transport *transport, unsigned index);
+
 	void (*reset)(struct vn_virtio_transport *transport);
 };
 
@@ -123,6 +131,9 @@ void vn_virtio_config_read(
 void vn_virtio_config_write(
 	struct vn_virtio_device *device, uint64_t offset, const void *data, uint32_t size);
 
+// What vn_virtio_interrupt_fd() says of a queue may have changed.
+void vn_virtio_interrupt_moved(struct vn_virtio_device *device, unsigned index);
+
 // For a device, on any thread, with or without the lock:
 
 // Whether the driver accepted a feature; between start and stop.
@@ -130,6 +141,10 @@ bool vn_virtio_has(const struct vn_virtio_device *device, unsigned bit);
 
 // Tell the driver that queue `index` has used buffers; between start and stop, on the queue's loop.
 void vn_virtio_interrupt(struct vn_virtio_device *device, unsigned index);
+
+// For those who serve a queue elsewhere: the eventfd to signal in place of vn_virtio_interrupt(), or -1
+// where only that will do. With the device's lock held; `interrupt_moved` says when to ask again.
+int vn_virtio_interrupt_fd(const struct vn_virtio_device *device, unsigned index);
 
 // On the queue's loop: `count` was read from its kick.
 void vn_virtio_notified(struct vn_virtio_device *device, unsigned index, uint64_t count);

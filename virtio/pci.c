@@ -125,6 +125,18 @@ static void interrupt_config(struct vn_virtio_transport *transport)
 	interrupt(pci, &pci->config_vector, VIRTIO_PCI_ISR_CONFIG);
 }
 
+// With MSI-X a queue's interrupt is its vector's and nothing else. While that is masked, what is
+// signalled stays in the eventfd as what vn_irq_raise() signals does.
+static int interrupt_fd(struct vn_virtio_transport *transport, unsigned index)
+{
+	struct vn_virtio_pci *pci = from_transport(transport);
+	unsigned vector = atomic_load_explicit(&pci->queue_vectors[index], memory_order_relaxed);
+	if (!atomic_load_explicit(&pci->msix_enabled, memory_order_relaxed) ||
+		vector >= pci->vector_count)
+		return -1;
+	return pci->vectors[vector].msi.irq.fd;
+}
+
 // MSI-X is the PCI function's and stays as it is; only which vector tells what is forgotten.
 static void reset(struct vn_virtio_transport *transport)
 {
@@ -313,8 +325,10 @@ static void write_common(
 		pci->queue_select = (uint16_t)value;
 		break;
 	case VIRTIO_PCI_COMMON_Q_MSIX:
-		if (vn_virtio_queue(device, pci->queue_select))
+		if (vn_virtio_queue(device, pci->queue_select)) {
 			set_vector(pci, &pci->queue_vectors[pci->queue_select], value);
+			vn_virtio_interrupt_moved(device, pci->queue_select);
+		}
 		break;
 	case VIRTIO_PCI_COMMON_Q_ENABLE:
 		enable_queue(pci, value);
@@ -514,6 +528,8 @@ static void update_msix(struct vn_virtio_pci *pci)
 		&pci->msix_enabled, control & PCI_MSIX_FLAGS_ENABLE, memory_order_release);
 	for (unsigned i = 0; i < pci->vector_count; i++)
 		update_vector(pci, &pci->vectors[i]);
+	for (unsigned i = 0; i < pci->device->queue_count; i++)
+		vn_virtio_interrupt_moved(pci->device, i);
 	vn_virtio_unlock(pci->device);
 }
 
@@ -668,6 +684,7 @@ static struct vn_virtio_pci *allocate(struct vn_virtio_device *device, const str
 		return NULL;
 	pci->transport = (struct vn_virtio_transport){.interrupt_queue = interrupt_queue,
 		.interrupt_config = interrupt_config,
+		.interrupt_fd = interrupt_fd,
 		.reset = reset};
 	pci->function.ops = &function_ops;
 	pci->device = device;

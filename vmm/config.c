@@ -120,6 +120,11 @@ static int judge_net(const struct veneer_net *net, size_t index, struct veneer_e
 			(unsigned)net->backend);
 	if (net->backend == VENEER_NET_TAP && !net->tap)
 		return vn_fail(error, -EINVAL, "network %zu: no TAP interface is named", index);
+	if ((unsigned)net->vhost > VENEER_VHOST_OFF)
+		return vn_fail(error, -EINVAL, "network %zu: unknown vhost mode %u", index,
+			(unsigned)net->vhost);
+	if (net->vhost == VENEER_VHOST_ON && net->backend != VENEER_NET_TAP)
+		return vn_fail(error, -EINVAL, "network %zu: vhost needs a TAP interface", index);
 	if (net->queues > VENEER_QUEUES_MAX)
 		return vn_fail(error, -EINVAL, "network %zu: %u queues: must be 1 to %d", index,
 			net->queues, VENEER_QUEUES_MAX);

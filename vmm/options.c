@@ -956,6 +956,17 @@ static int parse_tap(struct veneer_net *net, const char *name, struct veneer_err
 	return net->tap ? 0 : out_of_memory(error);
 }
 
+static int parse_vhost(enum veneer_vhost *vhost, const char *value, struct veneer_error *error)
+{
+	if (strcmp(value, "on") == 0)
+		*vhost = VENEER_VHOST_ON;
+	else if (strcmp(value, "off") == 0)
+		*vhost = VENEER_VHOST_OFF;
+	else if (strcmp(value, "auto") != 0)
+		return fail(error, "--net: vhost='%s' is not on, off or auto", value);
+	return 0;
+}
+
 static int parse_tap_word(struct veneer_net *net, const char *word, struct veneer_error *error)
 {
 	const char *value;
@@ -965,8 +976,11 @@ static int parse_tap_word(struct veneer_net *net, const char *word, struct venee
 		return parse_mac(net->mac, value, error);
 	if ((value = value_of(word, "queues")))
 		return parse_queues(&net->queues, "--net", value, error);
+	if ((value = value_of(word, "vhost")))
+		return parse_vhost(&net->vhost, value, error);
 	if (!(value = value_of(word, "mtu")))
-		return unknown_word(error, "--net tap", word, "mac=M, queues=N or mtu=N");
+		return unknown_word(
+			error, "--net tap", word, "mac=M, queues=N, mtu=N or vhost=on|off|auto");
 	if (parse_number(value, UINT16_MAX, &mtu) < 0 || mtu < MTU_MIN)
 		return fail(error, "--net: mtu='%s' is not a number from %d to %d", value, MTU_MIN,
 			UINT16_MAX);

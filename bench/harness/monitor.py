@@ -37,7 +37,7 @@ class Veneer:
         if disk:
             devices += ["--disk", disk.replace(",", ",,") + ",cache=none"]
         if tap:
-            devices += ["--net", f"tap={tap}"]
+            devices += ["--net", f"tap={tap},vhost=off"]
         return [self.path, "run", "--memory", f"{memory}M", *devices, "--cmdline", words]
 
 

@@ -114,7 +114,10 @@ static void close_wire(void)
 static void attach(unsigned pairs)
 {
 	struct veneer_error error = {""};
-	struct veneer_net net = {.backend = VENEER_NET_TAP, .tap = "tap0", .queues = pairs};
+	struct veneer_net net = {.backend = VENEER_NET_TAP,
+		.tap = "tap0",
+		.queues = pairs,
+		.vhost = VENEER_VHOST_OFF};
 	int flags = IFF_TAP | (pairs > 1 ? IFF_MULTI_QUEUE : 0);
 	assert_true(netns_tap("tap0", flags, true));
 	bench.bus = (struct vn_bus){.count = 0};
@@ -324,6 +327,27 @@ static void describes_itself(void **state)
 	for (unsigned i = 0; i < sizeof(offered) / sizeof(offered[0]); i++)
 		expected |= FEATURE(offered[i]);
 	assert_int_equal(features, expected);
+}
+
+static void refuses_vhost_where_there_is_none(void **state)
+{
+	(void)state;
+	struct veneer_error error;
+	struct vn_virtio_device *device;
+	struct veneer_net net = {.tap = "tap0", .vhost = VENEER_VHOST_ON};
+	if (access("/dev/vhost-net", F_OK) == 0)
+		skip();
+	assert_true(netns_tap("tap0", IFF_TAP, true));
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		-ENOENT);
+	assert_non_null(strstr(error.message, "modprobe vhost_net"));
+	net.vhost = VENEER_VHOST_AUTO;
+	assert_int_equal(
+		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		0);
+	vn_net_destroy(device);
+	assert_true(netns_tap("tap0", IFF_TAP, false));
 }
 
 static void refuses_options(void **state)
@@ -903,6 +927,7 @@ int main(void)
 	if (reason)
 		return netns_skip(reason);
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(refuses_vhost_where_there_is_none),
 		cmocka_unit_test(refuses_options),
 		WITH(describes_itself, attach_all),
 		WITH(sends, attach_all),

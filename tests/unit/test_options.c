@@ -255,8 +255,11 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap="}, "''", "interface"},
 	{{"run", "--net", "tap=sixteen-bytes-16"}, "'sixteen-bytes-16'", "interface"},
 	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
-	{{"run", "--net", "tap=t,user"}, "'user'", "mac=M, queues=N or mtu=N"},
+	{{"run", "--net", "tap=t,user"}, "'user'", "mac=M, queues=N, mtu=N or vhost=on|off|auto"},
 	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "mtu=N"},
+	{{"run", "--net", "tap=t,vhost="}, "''", "on, off or auto"},
+	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "on, off or auto"},
+	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "mac=M or hostfwd="},
 	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00"}, "'02:00:00:00:00'", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00:01:02"}, "'02:00:00:00:00:01:02'",
@@ -639,7 +642,7 @@ static void test_nets(void **state)
 {
 	static const uint8_t mac[] = {0x02, 0xab, 0xCD, 0x00, 0xff, 0x10};
 	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
-		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000", "--net", "user", "--net",
+		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on", "--net", "user", "--net",
 		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
 		"hostfwd=udp:0.0.0.0:65535:53");
 	const struct veneer_net *nets = options.nets;
@@ -654,6 +657,8 @@ static void test_nets(void **state)
 	assert_memory_equal(nets[1].mac, mac, 6);
 	assert_int_equal(nets[1].queues, 4);
 	assert_int_equal(nets[1].mtu, 9000);
+	assert_int_equal(nets[0].vhost, VENEER_VHOST_AUTO);
+	assert_int_equal(nets[1].vhost, VENEER_VHOST_ON);
 	assert_int_equal(nets[2].backend, VENEER_NET_USER);
 	assert_null(nets[2].tap);
 	assert_int_equal(nets[2].forward_count, 0);

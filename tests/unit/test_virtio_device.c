@@ -94,7 +94,8 @@ static void config_write(
 	memcpy(bench.config + offset, data, size);
 }
 
-static const struct vn_virtio_ops ops = {start, stop, config_read, config_write};
+static const struct vn_virtio_ops ops = {
+	.start = start, .stop = stop, .config_read = config_read, .config_write = config_write};
 
 static void interrupt_queue(struct vn_virtio_transport *transport, unsigned index)
 {
@@ -143,7 +144,9 @@ static int make_device(void **state)
 	(void)state;
 	struct vn_memory memory = bench.memory;
 	bench = (struct bench){.memory = memory, .log = {.message = message}};
-	bench.transport = (struct vn_virtio_transport){interrupt_queue, interrupt_config, reset};
+	bench.transport = (struct vn_virtio_transport){.interrupt_queue = interrupt_queue,
+		.interrupt_config = interrupt_config,
+		.reset = reset};
 	bench.device = (struct vn_virtio_device){.name = "toy0",
 		.id = 42,
 		.features = 1ull << 5 | 1ull << 40,
@@ -507,7 +510,8 @@ static void config_space_takes_writes_within(void **state)
 	vn_virtio_config_write(&bench.device, UINT64_MAX, data, 8);
 	assert_memory_equal(bench.config, want, 12);
 
-	static const struct vn_virtio_ops constant = {start, stop, config_read, NULL};
+	static const struct vn_virtio_ops constant = {
+		.start = start, .stop = stop, .config_read = config_read};
 	bench.device.ops = &constant;
 	vn_virtio_config_write(&bench.device, 0, data, 8);
 	assert_memory_equal(bench.config, want, 12);

@@ -59,7 +59,8 @@ static void config_write(
 	memcpy(bench.config + offset, data, size);
 }
 
-static const struct vn_virtio_ops ops = {start, stop, config_read, config_write};
+static const struct vn_virtio_ops ops = {
+	.start = start, .stop = stop, .config_read = config_read, .config_write = config_write};
 
 static int make_memory(void **state)
 {

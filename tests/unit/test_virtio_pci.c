@@ -48,6 +48,7 @@ static struct {
 	struct vn_virtio_pci *pci;
 	uint8_t config[6];
 	unsigned started, stopped;
+	unsigned moved; // queues, as bits
 
 	// Where the driver finds the structures.
 	uint64_t common, notify, isr, specific, table, pending;
@@ -81,7 +82,17 @@ static void config_write(
 	memcpy(bench.config + offset, data, size);
 }
 
-static const struct vn_virtio_ops ops = {start, stop, config_read, config_write};
+static void interrupt_moved(struct vn_virtio_device *device, unsigned index)
+{
+	(void)device;
+	bench.moved |= 1u << index;
+}
+
+static const struct vn_virtio_ops ops = {.start = start,
+	.stop = stop,
+	.config_read = config_read,
+	.config_write = config_write,
+	.interrupt_moved = interrupt_moved};
 
 static uint64_t ecam(unsigned offset)
 {
@@ -531,6 +542,42 @@ static void each_queue_has_its_vector(void **state)
 	assert_int_equal(get(bench.isr, 1), 2); // of the two, only the configuration's
 }
 
+static void assert_moved(unsigned queues)
+{
+	assert_int_equal(bench.moved, queues);
+	bench.moved = 0;
+}
+
+// Whoever serves a queue elsewhere signals its vector's eventfd, and learns when that is another one.
+static void who_serves_elsewhere_has_the_vector(void **state)
+{
+	(void)state;
+	run();
+	bench.moved = 0;
+	for (unsigned i = 0; i < QUEUES; i++)
+		assert_int_equal(vn_virtio_interrupt_fd(&bench.device, i), -1);
+	msix_control(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	assert_moved((1 << QUEUES) - 1);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_int_equal(eventfd_write(vn_virtio_interrupt_fd(&bench.device, i), 1), 0);
+		assert_pending((2u << (i + 1)) - 2);
+	}
+	common_set(VIRTIO_PCI_COMMON_Q_SELECT, 1, 2);
+	common_set(VIRTIO_PCI_COMMON_Q_MSIX, NO_VECTOR, 2);
+	assert_moved(1 << 1);
+	assert_int_equal(vn_virtio_interrupt_fd(&bench.device, 1), -1);
+	common_set(VIRTIO_PCI_COMMON_Q_MSIX, 3, 2); // shared with queue 2
+	assert_moved(1 << 1);
+	assert_int_equal(
+		vn_virtio_interrupt_fd(&bench.device, 1), vn_virtio_interrupt_fd(&bench.device, 2));
+	msix_control(0);
+	assert_moved((1 << QUEUES) - 1);
+	assert_int_equal(vn_virtio_interrupt_fd(&bench.device, 2), -1);
+	status_set(0);
+	msix_control(PCI_MSIX_FLAGS_ENABLE);
+	assert_moved(0);
+}
+
 static void no_vector_is_no_interrupt(void **state)
 {
 	(void)state;
@@ -768,6 +815,7 @@ int main(void)
 		TEST(vectors_that_are_none_read_so),
 		TEST(without_msix_the_isr_tells),
 		TEST(each_queue_has_its_vector),
+		TEST(who_serves_elsewhere_has_the_vector),
 		TEST(no_vector_is_no_interrupt),
 		TEST(masks_hold_interrupts_back),
 		TEST(the_table_takes_words_only),

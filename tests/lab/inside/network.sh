@@ -3,7 +3,8 @@
 #
 # A Linux guest's network. On a TAP of four queues: link and MTU as the guest sees them, files
 # both ways compared by checksum, which queues carry packets as `ethtool -L` changes their number,
-# and iperf3 both ways with offloads and without, told apart by the packets' sizes. Through user
+# and iperf3 both ways with offloads and without, told apart by the packets' sizes. Much the same with
+# vhost-net, and a driver that is unbound and an interface that is deleted there. Through user
 # networking, as a user without privileges: DHCP, DNS, and TCP out and in.
 
 set -u
@@ -64,7 +65,8 @@ ask() { # WHAT: of the host, which attends to this console
 }
 END
 
-cat "$work/common" - >"$work/tap-script" <<'END'
+# What both guests on a TAP do first.
+cat "$work/common" - >"$work/on-tap" <<'END'
 of_device() {
 	cat "/sys/class/net/eth0/$1"
 }
@@ -102,10 +104,13 @@ spread() { # PAIRS: from each CPU at once, a file over as many pairs of queues
 	echo "GUEST-QUEUES-$1" $(paste /tmp/before /tmp/after | awk '$4 > $2 { print $1 }' | sort)
 	echo "GUEST-SUMS-$1" $(cat /tmp/sum? | sort | uniq -c)
 }
+set_up() {
+	ip link set eth0 up
+	ip address add 192.0.2.2/24 dev eth0
+	until_carrier 1
+}
 
-ip link set eth0 up
-ip address add 192.0.2.2/24 dev eth0
-until_carrier 1
+set_up
 echo "GUEST-MTU $(of_device mtu)"
 ask link-down
 until_carrier 0
@@ -113,6 +118,9 @@ ask link-up
 until_carrier 1
 echo "GUEST-PAIRS" $(tools ethtool -l eth0 | sed -n 's/^Combined:[^0-9]*//p')
 send 192.0.2.1
+END
+
+cat "$work/on-tap" - >"$work/tap-script" <<'END'
 for pairs in 1 2 4; do
 	spread "$pairs"
 done
@@ -122,6 +130,35 @@ for state in on off; do
 	bulk rx "$state" -R
 done
 echo "GUEST-SUM-WITHOUT $(fetch 192.0.2.1)"
+END
+
+# The host's kernel serves the queues: as many of them as the guest uses, a driver that comes back, and
+# an interface that goes.
+cat "$work/on-tap" - >"$work/vhost-script" <<'END'
+for pairs in 2 1 2; do
+	spread "$pairs"
+done
+for way in 'tx on' 'rx on -R'; do
+	bulk $way
+done
+device=$(basename "$(readlink -f /sys/class/net/eth0/device)")
+driver=/sys/bus/virtio/drivers/virtio_net
+for round in 1 2; do
+	echo "$device" >$driver/unbind
+	echo "$device" >$driver/bind
+	set_up
+	echo "GUEST-AGAIN $(fetch 192.0.2.1)"
+done
+ask delete
+until_carrier 0
+ping -c 2 -W 1 -q 192.0.2.1 >/dev/null && fail "an interface that was deleted answers"
+END
+
+cat "$work/common" - >"$work/vhost-mmio-script" <<'END'
+ip link set eth0 up
+ip address add 192.0.2.2/24 dev eth0
+send 192.0.2.1
+echo "GUEST-SUM $(fetch 192.0.2.1)"
 END
 
 cat "$work/common" - >"$work/user-script" <<'END'
@@ -147,11 +184,14 @@ END
 
 attend() {
 	case $part in
-	tap)
+	tap | vhost)
 		until_console 'GUEST-ASKS link-down'
 		ip link set vn0 down
 		until_console 'GUEST-ASKS link-up'
 		ip link set vn0 up
+		[ "$part" = vhost ] || return
+		until_console 'GUEST-ASKS delete'
+		ip link delete vn0
 		;;
 	user)
 		until_console 'GUEST-ASKS forward'
@@ -164,7 +204,7 @@ attend() {
 server=
 before_try() {
 	rm -f "$work/from-guest" "$work/echo"
-	[ "$part" = tap ] || return 0
+	[ "$part" != user ] || return 0
 	[ -z "$server" ] || kill "$server"
 	ip link delete vn0 2>/dev/null
 	ip tuntap add vn0 mode tap multi_queue
@@ -231,7 +271,7 @@ packets_of() {
 
 on_tap() {
 	local pairs state way size
-	run tap -c 4 -m 384M --net tap=vn0,queues=4 -d /dev/vdb,readonly \
+	run tap -c 4 -m 384M --net tap=vn0,queues=4,vhost=off -d /dev/vdb,readonly \
 		-a "$cmdline guest.test=script,dmesg guest.level=4 guest.bulk=$bulk"
 	ended "TAP: the guest does all of it"
 	quiet "TAP: the guest's kernel has no complaint"
@@ -256,6 +296,43 @@ on_tap() {
 	equals "TAP: a file to the guest without offloads" "$(told SUM-WITHOUT)" "$sum"
 }
 
+# How many queues the guest's statistics have for packets, and how many of these Veneer itself carried.
+carried() {
+	awk '$1 ~ /^net0\.[0-3]$/ { queues++; packets += $2 } END { print queues, packets }' "$work/console"
+}
+
+on_vhost() {
+	local way
+	run vhost -c 4 -m 384M --net tap=vn0,queues=2,vhost=on -d /dev/vdb,readonly --stats \
+		-a "$cmdline guest.test=script,dmesg guest.level=4 guest.bulk=$bulk"
+	ended "vhost: the guest does all of it"
+	quiet "vhost: the guest's kernel has no complaint"
+	equals "vhost: the link goes down and up, and the interface away" "$(told ASKS | xargs)" \
+		'link-down link-up delete'
+	equals "vhost: a file from the guest" "$(sum_of "$work/from-guest")" "$(told SENT)"
+	equals "vhost: ethtool -L 2 1 2, and all of these queues carry packets" \
+		"$(told QUEUES-2 | xargs) $(told QUEUES-1)" 'rx0 rx1 tx0 tx1 rx0 rx1 tx0 tx1 rx0 tx0'
+	equals "vhost: ethtool -L 2 1 2, four files at once each time" \
+		"$(told SUMS-2 | xargs) $(told SUMS-1)" "4 $sum 4 $sum 4 $sum"
+	for way in tx rx; do
+		equals "vhost: iperf3 $way, in packets that are large" "$(packets_of "$way-on")" large
+	done
+	equals "vhost: files to a driver that was unbound and bound again" "$(told AGAIN | xargs)" \
+		"$sum $sum"
+	equals "vhost: the monitor says that the interface was deleted" \
+		"$(grep -c 'interface vn0 was deleted' "$work/console")" 1
+	equals "vhost: of four queues, none of whose packets passes through the monitor" "$(carried)" '4 0'
+}
+
+# One interrupt for all queues, and a register that says why: the monitor passes it on.
+on_vhost_mmio() {
+	run vhost-mmio -c 2 -m 256M --transport mmio --net tap=vn0,queues=2,vhost=on \
+		-d /dev/vdb,readonly -a "$cmdline guest.test=script guest.level=4"
+	ended "vhost, MMIO: the guest does all of it"
+	equals "vhost, MMIO: a file from the guest" "$(sum_of "$work/from-guest")" "$(told SENT)"
+	equals "vhost, MMIO: a file to the guest" "$(told SUM)" "$sum"
+}
+
 on_user() {
 	chmod 666 /dev/kvm
 	as_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
@@ -271,7 +348,9 @@ on_user() {
 }
 
 exec 5>&1
-plan 24
+plan 38
 judge on_tap
+judge on_vhost
+judge on_vhost_mmio
 judge on_user
 finish
