@@ -25,6 +25,7 @@
 #include "devices/net_user.h"
 #include "virtio/vhost.h"
 #include "vmm/ioloop.h"
+#include "vmm/limit.h"
 
 #define QUEUE_SIZE   256
 #define CONTROL_SIZE 64
@@ -59,6 +60,11 @@ struct net_queue {
 	struct vn_virtqueue *ring;
 	struct vn_queue_stats *stats;
 	struct vn_ioloop_event kick;
+
+	// With limits: when the next packet may pass, and whether the timer is set for that.
+	uint64_t due;
+	bool waiting;
+	struct vn_ioloop_timer turn;
 
 	// While vhost serves it: `call` for an interrupt that has to go through here, `fault` when it
 	// cannot make sense of the ring. Changed with the device's lock held.
@@ -113,6 +119,8 @@ struct vn_net {
 	struct net_pair *pairs[VENEER_QUEUES_MAX];
 	struct vn_virtio_queue virtio_queues[QUEUES_MAX];
 	struct net_queue queues[QUEUES_MAX];
+	struct vn_limit packets[CONTROL], bytes[CONTROL]; // each way, shared by the pairs
+	bool limited;
 };
 
 static struct vn_net *from_device(struct vn_virtio_device *device)
@@ -151,6 +159,37 @@ static void copy_in(const struct iovec *iov, size_t offset, const void *data, si
 	}
 }
 
+// Whether a packet may pass now. If not, the loop is woken when it may.
+static bool may_pass(struct net_queue *queue)
+{
+	struct vn_ioloop *loop = queue->pair->loop;
+	if (queue->waiting)
+		return false;
+	if (!queue->pair->net->limited || queue->role == CONTROL ||
+		queue->due <= vn_ioloop_now(loop))
+		return true;
+	queue->waiting = true;
+	vn_ioloop_set_timer(loop, &queue->turn, queue->due);
+	return false;
+}
+
+// A packet's size is known when it has passed, so it is the next one that waits for what this one took.
+static void account(struct net_queue *queue, uint64_t size)
+{
+	struct vn_net *net = queue->pair->net;
+	if (!net->limited)
+		return;
+	uint64_t now = vn_ioloop_now(queue->pair->loop);
+	uint64_t packets = vn_limit_take(&net->packets[queue->role], 1, now);
+	uint64_t bytes = vn_limit_take(&net->bytes[queue->role], size, now);
+	queue->due = packets > bytes ? packets : bytes;
+}
+
+static void turn_has_come(struct vn_ioloop_timer *timer)
+{
+	((struct net_queue *)((char *)timer - offsetof(struct net_queue, turn)))->waiting = false;
+}
+
 // Take one packet from the driver and send it: 1, 0 when there is none, or -EPROTO.
 static int send_one(struct net_queue *queue)
 {
@@ -171,6 +210,7 @@ static int send_one(struct net_queue *queue)
 	if (chain.readable_size <= VN_NET_PACKET_MAX) {
 		backend->ops->send(backend, pair->index, chain.iov, chain.readable,
 			(size_t)chain.readable_size);
+		account(queue, chain.readable_size - VN_NET_HEADER);
 		vn_counter_add(&queue->stats->written_bytes, chain.readable_size - VN_NET_HEADER);
 	} else {
 		vn_counter_add(&queue->stats->errors, 1);
@@ -181,15 +221,15 @@ static int send_one(struct net_queue *queue)
 }
 
 // Carry out what a queue has, until the driver is told to notify again; a queue full in a turn, and
-// the rest by a kick of our own.
+// the rest by a kick of our own. While it waits for its turn, no notification can change anything.
 static void drain(struct net_queue *queue, int (*one)(struct net_queue *queue))
 {
 	unsigned budget = QUEUE_SIZE;
 	vn_virtqueue_disable_notify(queue->ring);
 	do {
-		while (budget > 0 && one(queue) == 1)
+		while (budget > 0 && may_pass(queue) && one(queue) == 1)
 			budget--;
-	} while (budget > 0 && vn_virtqueue_enable_notify(queue->ring));
+	} while (budget > 0 && !queue->waiting && vn_virtqueue_enable_notify(queue->ring));
 	if (budget < QUEUE_SIZE)
 		vn_counter_add(&queue->stats->batches, 1);
 	if (budget == 0)
@@ -290,11 +330,13 @@ static bool deliver(struct net_queue *queue)
 }
 
 // Read the backend's next packet. False when it has none or the driver no buffer.
-static bool read_packet(struct net_pair *pair, struct vn_virtqueue *ring)
+static bool read_packet(struct net_queue *queue)
 {
+	struct net_pair *pair = queue->pair;
+	struct vn_virtqueue *ring = queue->ring;
 	struct window *window = &pair->window;
 	struct vn_net_backend *backend = pair->net->backend;
-	if (!pair->readable)
+	if (!pair->readable || !may_pass(queue))
 		return false;
 	grow(window, ring, window->want);
 	if (window->chain_count == 0 || vn_virtqueue_is_broken(ring))
@@ -306,6 +348,7 @@ static bool read_packet(struct net_pair *pair, struct vn_virtqueue *ring)
 		pair->readable = false;
 		return false;
 	}
+	account(queue, (uint64_t)size - VN_NET_HEADER);
 	window->pending = (size_t)size;
 	window->direct = window->pending < window->size ? window->pending : (size_t)window->size;
 	return true;
@@ -316,7 +359,7 @@ static void receive(struct net_queue *queue)
 	struct net_pair *pair = queue->pair;
 	unsigned count = 0;
 	while (count < RECEIVE_MAX) {
-		if (pair->window.pending == 0 && !read_packet(pair, queue->ring))
+		if (pair->window.pending == 0 && !read_packet(queue))
 			break;
 		if (!deliver(queue))
 			break;
@@ -650,6 +693,8 @@ static void stop_on_loop(void *arg)
 		stop_in_kernel(queue);
 	else
 		vn_ioloop_unwatch(&queue->kick);
+	vn_ioloop_cancel_timer(&queue->turn);
+	queue->waiting = false;
 	if (queue->role == RX)
 		stop_receiving(pair);
 }
@@ -708,6 +753,7 @@ static void describe(struct vn_net *net, const struct vn_memory *memory, const s
 	for (unsigned i = 0; i < net->device.queue_count; i++) {
 		net->queues[i].index = i;
 		net->queues[i].kick.fire = kicked;
+		net->queues[i].turn.expire = turn_has_come;
 		net->queues[i].call = (struct vn_ioloop_event){.fire = call_relayed, .fd = -1};
 		net->queues[i].fault = (struct vn_ioloop_event){.fire = fault_found, .fd = -1};
 	}
@@ -779,13 +825,14 @@ static int open_event(
 		       : 0;
 }
 
-// A vhost for each pair, unless that is not wanted, or not to be had and not insisted upon.
+// A vhost for each pair, unless that is not wanted, or not to be had and not insisted upon. It knows no
+// limits.
 static int open_vhost(
 	struct vn_net *net, const struct veneer_net *options, struct veneer_error *error)
 {
 	struct veneer_error reason;
 	int code = 0;
-	if (options->vhost == VENEER_VHOST_OFF || !net->backend->ops->descriptor)
+	if (options->vhost == VENEER_VHOST_OFF || net->limited || !net->backend->ops->descriptor)
 		return 0;
 	for (unsigned i = 0; code == 0 && i < net->pair_count; i++)
 		code = vn_vhost_open(&net->pairs[i]->vhost, net->device.memory, &reason);
@@ -822,6 +869,15 @@ static int choose_mac(struct vn_net *net, unsigned number, const struct veneer_n
 	return 0;
 }
 
+static void set_limits(struct vn_net *net, const struct veneer_net *options)
+{
+	net->limited = options->pps > 0 || options->bps > 0;
+	for (unsigned role = 0; role < CONTROL; role++) {
+		vn_limit_init(&net->packets[role], options->pps, options->pps_burst);
+		vn_limit_init(&net->bytes[role], options->bps, options->bps_burst);
+	}
+}
+
 static int open_backend(struct vn_net *net, const struct veneer_net *options,
 	const struct vn_log *log, struct veneer_error *error)
 {
@@ -840,9 +896,11 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
 	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
-	struct vn_net *net = calloc(1, sizeof(*net));
+	// The limits have cache lines of their own.
+	struct vn_net *net = aligned_alloc(_Alignof(struct vn_net), sizeof(*net));
 	if (!net)
 		return vn_fail(error, -ENOMEM, "%s: no memory", name);
+	memset(net, 0, sizeof(*net));
 	strncpy(net->name, name, sizeof(net->name) - 1);
 	int code = choose_mac(net, number, options, error);
 	if (code == 0)
@@ -850,6 +908,7 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 	if (code < 0)
 		goto free_net;
 	describe(net, memory, log);
+	set_limits(net, options);
 	code = vn_virtio_device_init(&net->device, error);
 	if (code < 0)
 		goto close_backend;

@@ -88,7 +88,7 @@ enum veneer_net_backend {
 
 // Who carries packets between queues and a TAP interface.
 enum veneer_vhost {
-	// The host's kernel (vhost-net), where this user may open it; else Veneer.
+	// The host's kernel (vhost-net), where this user may open it and there is no limit; else Veneer.
 	VENEER_VHOST_AUTO,
 	VENEER_VHOST_ON,
 	VENEER_VHOST_OFF,
@@ -105,6 +105,11 @@ struct veneer_net {
 	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
 	unsigned mtu; // bytes, 0: the interface's own
 	enum veneer_vhost vhost; // TAP only
+	// Limits, each way, all queues together, and not with VENEER_VHOST_ON: packets a second, and bytes
+	// a second, at least 1024. 0: none. `..._burst`: how many may pass at once after a pause, 0: a
+	// tenth of a second's worth.
+	uint64_t pps, pps_burst;
+	uint64_t bps, bps_burst;
 };
 
 enum veneer_transport {

@@ -4,6 +4,7 @@
 #include "vmm/config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,14 +63,20 @@ static int copy_array(
 	return 0;
 }
 
-static int judge_limits(const struct veneer_disk *disk, struct veneer_error *error)
+// A limit and what may come at once.
+struct rate {
+	uint64_t rate, burst;
+};
+
+static int judge_limits(const char *kind, const char *name, struct rate count, struct rate bytes,
+	struct veneer_error *error)
 {
-	if ((disk->iops_burst && !disk->iops) || (disk->bps_burst && !disk->bps))
-		return vn_fail(error, -EINVAL, "disk %s: a burst without a limit", disk->path);
-	if (disk->bps > 0 && disk->bps < BPS_MIN)
+	if ((count.burst && !count.rate) || (bytes.burst && !bytes.rate))
+		return vn_fail(error, -EINVAL, "%s %s: a burst without a limit", kind, name);
+	if (bytes.rate > 0 && bytes.rate < BPS_MIN)
 		return vn_fail(error, -EINVAL,
-			"disk %s: a limit of %llu bytes a second: must be %d or more", disk->path,
-			(unsigned long long)disk->bps, BPS_MIN);
+			"%s %s: a limit of %llu bytes a second: must be %d or more", kind, name,
+			(unsigned long long)bytes.rate, BPS_MIN);
 	return 0;
 }
 
@@ -89,7 +96,8 @@ static int judge_disk(const struct veneer_disk *disk, size_t index, struct venee
 	if ((unsigned)disk->detect_zeroes > VENEER_DETECT_ZEROES_UNMAP)
 		return vn_fail(error, -EINVAL, "disk %s: unknown detect-zeroes mode %u", disk->path,
 			(unsigned)disk->detect_zeroes);
-	return judge_limits(disk, error);
+	return judge_limits("disk", disk->path, (struct rate){disk->iops, disk->iops_burst},
+		(struct rate){disk->bps, disk->bps_burst}, error);
 }
 
 int vn_config_disks(
@@ -113,6 +121,19 @@ int vn_config_disks(
 	return code;
 }
 
+static int judge_net_limits(const struct veneer_net *net, size_t index, struct veneer_error *error)
+{
+	char name[24];
+	snprintf(name, sizeof(name), "%zu", index);
+	if (net->vhost == VENEER_VHOST_ON && (net->pps || net->bps))
+		return vn_fail(error, -EINVAL,
+			"network %s: vhost keeps to no limit: pps and bps need it to be off or "
+			"auto",
+			name);
+	return judge_limits("network", name, (struct rate){net->pps, net->pps_burst},
+		(struct rate){net->bps, net->bps_burst}, error);
+}
+
 static int judge_net(const struct veneer_net *net, size_t index, struct veneer_error *error)
 {
 	if ((unsigned)net->backend > VENEER_NET_USER)
@@ -128,7 +149,7 @@ static int judge_net(const struct veneer_net *net, size_t index, struct veneer_e
 	if (net->queues > VENEER_QUEUES_MAX)
 		return vn_fail(error, -EINVAL, "network %zu: %u queues: must be 1 to %d", index,
 			net->queues, VENEER_QUEUES_MAX);
-	return 0;
+	return judge_net_limits(net, index, error);
 }
 
 int vn_config_nets(

@@ -28,6 +28,7 @@
 #define NS_PER_S        1000000000ull
 #define SERIAL_BYTES    20 // virtio 1.2 section 5.2.6: a device's identity
 #define MTU_MIN         68 // RFC 791
+#define NOT_COMMON      1
 #define SUBOPTIONS_MAX  256 // a list of pairs is a word for each vCPU
 #define FIFO_MAX        99 // the highest real-time priority of sched(7)
 #define LONG_ONLY_FIRST 256 // values of options without a letter
@@ -761,7 +762,7 @@ static int parse_limit(const char *name, const char *value, bool is_size, uint64
 			ret = -EINVAL;
 	}
 	if (ret < 0)
-		return fail(error, "--disk: %s='%s' is not %s", name, value,
+		return fail(error, "%s='%s' is not %s", name, value,
 			is_size ? "SIZE or SIZE:BURST, of 1K a second or more"
 				: "N or N:BURST, of 1 a second or more");
 	return 0;
@@ -809,9 +810,10 @@ static int parse_disk_word(
 	} else if ((value = value_of(word, "detect-zeroes"))) {
 		return parse_detect_zeroes(&disk->detect_zeroes, value, error);
 	} else if ((value = value_of(word, "iops"))) {
-		return parse_limit("iops", value, false, &disk->iops, &disk->iops_burst, error);
+		return parse_limit(
+			"--disk: iops", value, false, &disk->iops, &disk->iops_burst, error);
 	} else if ((value = value_of(word, "bps"))) {
-		return parse_limit("bps", value, true, &disk->bps, &disk->bps_burst, error);
+		return parse_limit("--disk: bps", value, true, &disk->bps, &disk->bps_burst, error);
 	} else if ((value = value_of(word, "serial"))) {
 		if (!*value || strlen(value) > SERIAL_BYTES)
 			return fail(error, "--disk: serial='%s' is not 1 to %d bytes long", value,
@@ -956,6 +958,20 @@ static int parse_tap(struct veneer_net *net, const char *name, struct veneer_err
 	return net->tap ? 0 : out_of_memory(error);
 }
 
+// The words of every network: 0, -EINVAL, or NOT_COMMON for one that is not of them.
+static int parse_net_word(struct veneer_net *net, const char *word, struct veneer_error *error)
+{
+	const char *value;
+
+	if ((value = value_of(word, "mac")))
+		return parse_mac(net->mac, value, error);
+	if ((value = value_of(word, "pps")))
+		return parse_limit("--net: pps", value, false, &net->pps, &net->pps_burst, error);
+	if ((value = value_of(word, "bps")))
+		return parse_limit("--net: bps", value, true, &net->bps, &net->bps_burst, error);
+	return NOT_COMMON;
+}
+
 static int parse_vhost(enum veneer_vhost *vhost, const char *value, struct veneer_error *error)
 {
 	if (strcmp(value, "on") == 0)
@@ -972,15 +988,14 @@ static int parse_tap_word(struct veneer_net *net, const char *word, struct venee
 	const char *value;
 	uint64_t mtu;
 
-	if ((value = value_of(word, "mac")))
-		return parse_mac(net->mac, value, error);
 	if ((value = value_of(word, "queues")))
 		return parse_queues(&net->queues, "--net", value, error);
 	if ((value = value_of(word, "vhost")))
 		return parse_vhost(&net->vhost, value, error);
 	if (!(value = value_of(word, "mtu")))
-		return unknown_word(
-			error, "--net tap", word, "mac=M, queues=N, mtu=N or vhost=on|off|auto");
+		return unknown_word(error, "--net tap", word,
+			"mac=M, queues=N, mtu=N, vhost=on|off|auto, pps=N[:BURST] or "
+			"bps=SIZE[:BURST]");
 	if (parse_number(value, UINT16_MAX, &mtu) < 0 || mtu < MTU_MIN)
 		return fail(error, "--net: mtu='%s' is not a number from %d to %d", value, MTU_MIN,
 			UINT16_MAX);
@@ -992,12 +1007,11 @@ static int parse_user_word(struct veneer_net *net, const char *word, struct vene
 {
 	const char *value;
 
-	if ((value = value_of(word, "mac")))
-		return parse_mac(net->mac, value, error);
 	if ((value = value_of(word, "hostfwd")))
 		return add_forward(net, value, error);
-	return unknown_word(
-		error, "--net user", word, "mac=M or hostfwd=tcp:ADDR:HOSTPORT:GUESTPORT");
+	return unknown_word(error, "--net user", word,
+		"mac=M, pps=N[:BURST], bps=SIZE[:BURST] or "
+		"hostfwd=tcp:ADDR:HOSTPORT:GUESTPORT");
 }
 
 static void free_net(const struct veneer_net *net)
@@ -1021,9 +1035,12 @@ static int parse_net_words(
 		net->backend = VENEER_NET_USER;
 	else
 		return unknown_word(error, "--net", kind, "tap=NAME or user first");
-	for (unsigned i = 1; i < words->count && ret == 0; i++)
-		ret = tap ? parse_tap_word(net, words->words[i], error)
-			  : parse_user_word(net, words->words[i], error);
+	for (unsigned i = 1; i < words->count && ret == 0; i++) {
+		ret = parse_net_word(net, words->words[i], error);
+		if (ret == NOT_COMMON)
+			ret = tap ? parse_tap_word(net, words->words[i], error)
+				  : parse_user_word(net, words->words[i], error);
+	}
 	return ret;
 }
 

@@ -184,6 +184,16 @@ static void test_nets(void **state)
 	expect_net_error(&config, "17 queues");
 	net = (struct veneer_net){.backend = VENEER_NET_TAP};
 	expect_net_error(&config, "no TAP");
+	net = (struct veneer_net){.tap = "t0", .vhost = VENEER_VHOST_ON, .pps = 1};
+	expect_net_error(&config, "pps and bps need it to be off or auto");
+	net = (struct veneer_net){.tap = "t0", .bps_burst = 1};
+	expect_net_error(&config, "network 0: a burst without a limit");
+	net = (struct veneer_net){.tap = "t0", .bps = 1023};
+	expect_net_error(&config, "network 0: a limit of 1023 bytes a second: must be 1024");
+	net = (struct veneer_net){.tap = "t0", .vhost = (enum veneer_vhost)3};
+	expect_net_error(&config, "unknown vhost mode 3");
+	net = (struct veneer_net){.backend = VENEER_NET_USER, .vhost = VENEER_VHOST_ON};
+	expect_net_error(&config, "vhost needs a TAP");
 	net.backend = (enum veneer_net_backend)7;
 	expect_net_error(&config, "unknown kind 7");
 	config.net_struct_size = sizeof(net) + 1;

@@ -111,14 +111,12 @@ static void close_wire(void)
 	close(bench.inject);
 }
 
-static void attach(unsigned pairs)
+static void attach_as(struct veneer_net net)
 {
 	struct veneer_error error = {""};
-	struct veneer_net net = {.backend = VENEER_NET_TAP,
-		.tap = "tap0",
-		.queues = pairs,
-		.vhost = VENEER_VHOST_OFF};
-	int flags = IFF_TAP | (pairs > 1 ? IFF_MULTI_QUEUE : 0);
+	net.tap = "tap0";
+	net.vhost = VENEER_VHOST_OFF;
+	int flags = IFF_TAP | (net.queues > 1 ? IFF_MULTI_QUEUE : 0);
 	assert_true(netns_tap("tap0", flags, true));
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
@@ -130,6 +128,11 @@ static void attach(unsigned pairs)
 		0);
 	assert_true(netns_set_up("tap0", true));
 	open_wire();
+}
+
+static void attach(unsigned pairs)
+{
+	attach_as((struct veneer_net){.queues = pairs});
 }
 
 static int detach(void **state)
@@ -403,6 +406,85 @@ static struct veneer_queue_stats counted(unsigned queue)
 	struct veneer_queue_stats copy = *stats->queues[queue];
 	vn_arena_free(&arena);
 	return copy;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+#define FRAME 1000 // bytes
+
+static void send_frames(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		memset(at(SENT + i * 2048, HEADER), 0, HEADER);
+		make_frame(at(SENT + i * 2048 + HEADER, FRAME), FRAME, i);
+		offer_packet(i, SENT + i * 2048, HEADER + FRAME, uncut);
+	}
+	notify(TX);
+}
+
+// Never faster than the limit, either way; how much slower is the machine's affair.
+static void limits_are_kept(void **state)
+{
+	(void)state;
+	enum { COUNT = 40 };
+	static const struct {
+		struct veneer_net net;
+		uint64_t ns; // the last of 40 packets cannot pass before
+	} cases[] = {
+		{{.pps = 400, .pps_burst = 1}, 38 * 2500000ull},
+		{{.pps = 400, .pps_burst = 20}, 19 * 2500000ull},
+		{{.bps = MIB, .bps_burst = 4096}, 33000000},
+		{{.pps = 400, .pps_burst = 1, .bps = 1ull << 40}, 38 * 2500000ull},
+		{{.pps = 1ull << 40}, 0},
+	};
+	uint8_t frame[FRAME], packet[SLOT];
+	uint32_t id;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		attach_as(cases[i].net);
+		drive(mmio_features(&bench.bus), 3);
+		uint64_t start = now_ns();
+		send_frames(COUNT);
+		for (unsigned k = 0; k < COUNT; k++) {
+			wait_used(TX, &id);
+			assert_int_equal(id, k);
+		}
+		assert_true(now_ns() - start >= cases[i].ns);
+		start = now_ns();
+		offer_buffers(RX, 0, COUNT, 1526);
+		for (unsigned k = 0; k < COUNT; k++) {
+			make_frame(frame, FRAME, k);
+			put_on_wire(NULL, frame, FRAME);
+		}
+		for (unsigned k = 0; k < COUNT; k++) {
+			assert_int_equal(take_packet(RX, packet), HEADER + FRAME);
+			assert_int_equal(packet[HEADER + 14], k);
+		}
+		assert_true(now_ns() - start >= cases[i].ns);
+		assert_int_equal(detach(NULL), 0);
+	}
+}
+
+// A reset has nothing to wait for while packets do, and what was sent before counts after it.
+static void a_reset_does_not_wait_for_a_limit(void **state)
+{
+	(void)state;
+	uint32_t id;
+	attach_as((struct veneer_net){.pps = 1, .pps_burst = 1});
+	for (unsigned round = 0; round < 2; round++) {
+		drive(mmio_features(&bench.bus), 3);
+		send_frames(10);
+		if (round == 0) {
+			wait_used(TX, &id);
+			wait_used(TX, &id);
+		}
+		assert_nothing_used(TX);
+	}
+	assert_int_equal(detach(NULL), 0);
 }
 
 // Several times as many packets as the queue has entries, in order, and none is lost.
@@ -929,6 +1011,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refuses_vhost_where_there_is_none),
 		cmocka_unit_test(refuses_options),
+		cmocka_unit_test(limits_are_kept),
+		cmocka_unit_test(a_reset_does_not_wait_for_a_limit),
 		WITH(describes_itself, attach_all),
 		WITH(sends, attach_all),
 		WITH(sends_full_queues, attach_all),

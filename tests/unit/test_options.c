@@ -255,11 +255,16 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap="}, "''", "interface"},
 	{{"run", "--net", "tap=sixteen-bytes-16"}, "'sixteen-bytes-16'", "interface"},
 	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
-	{{"run", "--net", "tap=t,user"}, "'user'", "mac=M, queues=N, mtu=N or vhost=on|off|auto"},
+	{{"run", "--net", "tap=t,user"}, "'user'",
+		"mac=M, queues=N, mtu=N, vhost=on|off|auto, pps="},
 	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "mtu=N"},
 	{{"run", "--net", "tap=t,vhost="}, "''", "on, off or auto"},
+	{{"run", "--net", "tap=t,pps=0"}, "--net: pps='0'", "1 a second"},
+	{{"run", "--net", "tap=t,pps=1:0"}, "'1:0'", "N:BURST"},
+	{{"run", "--net", "tap=t,bps=1023"}, "--net: bps='1023'", "1K a second"},
+	{{"run", "--net", "user,bps="}, "''", "SIZE:BURST"},
 	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "on, off or auto"},
-	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "mac=M or hostfwd="},
+	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "or hostfwd="},
 	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00"}, "'02:00:00:00:00'", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00:01:02"}, "'02:00:00:00:00:01:02'",
@@ -274,7 +279,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap=t,mtu=67"}, "'67'", "68 to 65535"},
 	{{"run", "--net", "tap=t,mtu=65536"}, "'65536'", "68 to 65535"},
 	{{"run", "--net", "tap=t,mtu=big"}, "'big'", "68 to 65535"},
-	{{"run", "--net", "user,queues=2"}, "'queues=2'", "mac=M or hostfwd="},
+	{{"run", "--net", "user,queues=2"}, "'queues=2'", "or hostfwd="},
 	{{"run", "--net", "user,mac=x"}, "'x'", "one device"},
 	{{"run", "--net", "user,hostfwd"}, "'hostfwd'", "hostfwd=tcp:ADDR"},
 	{{"run", "--net", "user,hostfwd="}, "''", "tcp:ADDR:HOSTPORT:GUESTPORT"},
@@ -642,7 +647,8 @@ static void test_nets(void **state)
 {
 	static const uint8_t mac[] = {0x02, 0xab, 0xCD, 0x00, 0xff, 0x10};
 	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
-		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on", "--net", "user", "--net",
+		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on,pps=5:6,bps=1M", "--net",
+		"user", "--net",
 		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
 		"hostfwd=udp:0.0.0.0:65535:53");
 	const struct veneer_net *nets = options.nets;
@@ -659,6 +665,10 @@ static void test_nets(void **state)
 	assert_int_equal(nets[1].mtu, 9000);
 	assert_int_equal(nets[0].vhost, VENEER_VHOST_AUTO);
 	assert_int_equal(nets[1].vhost, VENEER_VHOST_ON);
+	assert_int_equal(nets[1].pps, 5);
+	assert_int_equal(nets[1].pps_burst, 6);
+	assert_int_equal(nets[1].bps, 1 << 20);
+	assert_int_equal(nets[1].bps_burst, 0);
 	assert_int_equal(nets[2].backend, VENEER_NET_USER);
 	assert_null(nets[2].tap);
 	assert_int_equal(nets[2].forward_count, 0);
