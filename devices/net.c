@@ -104,6 +104,7 @@ struct net_pair {
 	struct net_queue *queues[ROLES]; // those that are started
 	struct vn_vhost vhost;
 	bool attached;
+	bool wanted; // by the driver's last command, also while the receive queue is being reset
 	bool readable; // the backend may have packets
 	struct window window;
 	struct iovec iov[QUEUE_SIZE]; // of the chain at hand in the other queues
@@ -417,6 +418,7 @@ static void attach_on_loop(void *arg)
 {
 	struct attachment *attachment = arg;
 	struct net_pair *pair = attachment->pair;
+	pair->wanted = pair->wanted && attachment->attached;
 	if (attachment->attached == pair->attached)
 		return;
 	if (attachment->attached && (!pair->queues[TX] || !pair->queues[RX])) {
@@ -424,6 +426,7 @@ static void attach_on_loop(void *arg)
 		return;
 	}
 	attachment->code = attach(pair, attachment->attached);
+	pair->wanted = attachment->code == 0 && attachment->attached;
 }
 
 // VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET: the first `count` pairs are used (section 5.1.6.5.5). On the
@@ -574,6 +577,9 @@ static void start_receiving(struct net_pair *pair)
 	if (pair->index == 0 && net->backend->ops->set_offloads)
 		net->backend->ops->set_offloads(net->backend, features & GUEST_OFFLOADS);
 	net->backend->ops->open(net->backend, pair->index, pair->loop, &pair->port);
+	if (pair->wanted && attach(pair, true) < 0)
+		vn_warn(net->device.log, "%s: pair %u cannot go on after its queue's reset",
+			net->name, pair->index);
 }
 
 static void stop_receiving(struct net_pair *pair)
@@ -699,11 +705,22 @@ static void stop_on_loop(void *arg)
 		stop_receiving(pair);
 }
 
+static void forget_on_loop(void *arg)
+{
+	struct net_pair *pair = arg;
+	pair->wanted = false;
+}
+
+// What was said through the control queue ends with it, at the latest when the device is reset.
 static void stop(struct vn_virtio_device *device, unsigned index)
 {
-	struct net_queue *queue = &from_device(device)->queues[index];
-	if (queue->pair)
-		vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
+	struct vn_net *net = from_device(device);
+	struct net_queue *queue = &net->queues[index];
+	if (!queue->pair)
+		return;
+	vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
+	for (unsigned i = 1; queue->role == CONTROL && i < net->pair_count; i++)
+		vn_ioloop_call(net->pairs[i]->loop, forget_on_loop, net->pairs[i]);
 }
 
 static void config_read(struct vn_virtio_device *device, uint32_t offset, void *data, uint32_t size)
