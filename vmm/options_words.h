@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The words of an option's argument: splitting, numbers and sizes, and the refusal of what is none of
+// them. Everything is judged strictly: a number is digits and nothing else.
+#ifndef VN_OPTIONS_WORDS_H
+#define VN_OPTIONS_WORDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "veneer.h"
+
+#define KIB (1ull << 10)
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+
+#define SUBOPTIONS_MAX 256 // a list of pairs is a word for each vCPU
+
+// The line that names what is wrong and what would be right, and -EINVAL.
+int refuse(struct veneer_error *error, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+int out_of_memory(struct veneer_error *error); // -ENOMEM
+int unknown_word(
+	struct veneer_error *error, const char *option, const char *word, const char *choices);
+
+// Digits up to a character that is none, which *end tells. -EINVAL: no digit; -ERANGE: too large.
+int parse_digits(const char *text, uint64_t max, const char **end, uint64_t *value);
+
+// Digits and nothing else, or the same with K, M or G behind them.
+int parse_number(const char *text, uint64_t max, uint64_t *value);
+int parse_size(const char *text, uint64_t *size);
+
+// "on" or "off".
+int parse_switch(const char *text, bool *on);
+
+// The words of one option's argument: `text` is a copy that they point into.
+struct words {
+	char *text;
+	unsigned count;
+	char *words[SUBOPTIONS_MAX];
+};
+
+// Split at commas; a doubled comma stands for one within a word. words_free() after success.
+int words_split(
+	struct words *words, const char *option, const char *argument, struct veneer_error *error);
+void words_free(struct words *words);
+
+// A list's commas are the same as those between words: a word that begins with a digit goes on with
+// the list before it.
+void words_join_lists(struct words *words);
+
+// The value of `word` if it is NAME=VALUE, or NULL.
+const char *value_of(const char *word, const char *name);
+
+#endif
