@@ -90,12 +90,13 @@ bulk() { # tx|rx on|off [OPTION]: iperf3, and what the data packets were
 packets() {
 	tools ethtool -S eth0 | sed -n 's/^ *\([rt]x\)_queue_\([0-9]*\)_packets: /\1\2 /p'
 }
-spread() { # PAIRS: from each CPU at once, a file over as many pairs of queues
+spread() { # PAIRS: four files at once from all CPUs, over as many pairs of queues
+	cpus=$(grep -c ^processor /proc/cpuinfo)
 	must tools ethtool -L eth0 combined "$1"
 	must ping -c 3 -q 192.0.2.1
 	packets >/tmp/before
-	for cpu in 0 1 2 3; do
-		fetch 192.0.2.1 taskset "$(printf %x $((1 << cpu)))" >"/tmp/sum$cpu" &
+	for file in 0 1 2 3; do
+		fetch 192.0.2.1 taskset "$(printf %x $((1 << file % cpus)))" >"/tmp/sum$file" &
 		pids="${pids-} $!"
 	done
 	wait $pids
@@ -303,7 +304,7 @@ carried() {
 
 on_vhost() {
 	local way
-	run vhost -c 4 -m 384M --net tap=vn0,queues=2,vhost=on -d /dev/vdb,readonly --stats \
+	run vhost -c 2 -m 384M --net tap=vn0,queues=2,vhost=on -d /dev/vdb,readonly --stats \
 		-a "$cmdline guest.test=script,dmesg guest.level=4 guest.bulk=$bulk"
 	ended "vhost: the guest does all of it"
 	quiet "vhost: the guest's kernel has no complaint"
