@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Linux guests verify with fio what they wrote through one queue and through four,
+# give room back by discarding, and find their disk again after each of ten reboots;
+# and the built-in guest writes to a device whose queues are polled.
+
+set -u
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. /host/lab/inside/lib.sh
+
+# Each try starts from a disk as the host made it.
+before_try() {
+	rm -f "$work/disk"
+	mkfs.ext4 -q "$work/disk" 64M >/dev/null
+}
+
+# verified QUEUES
+verified() {
+	local name="fio verifies through $1 queue(s)" queues
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 4 -m 384M \
+		-d "$work/disk,queues=$1" -d /dev/vdb,readonly \
+		-a "$cmdline guest.test=fio guest.kib=24576 guest.jobs=$1"
+	queues=$(tr -d '\r' <"$work/console" | sed -n 's/^GUEST-QUEUES //p')
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ "$queues" != "$1" ]; then
+		not_ok "$name" "the guest's disk has ${queues:-no} queues"
+	elif ! e2fsck -fn "$work/disk" >"$work/fsck" 2>&1; then
+		not_ok "$name" "e2fsck is not content"
+		show "$work/fsck"
+	else
+		ok "$name"
+		grep -aE 'read:|write:' "$work/console" | quote
+	fi
+}
+
+allocated() {
+	echo $(($(stat -c '%b * %B' "$work/disk") / 1024))
+}
+
+discarded() {
+	local name="a discard frees blocks of a sparse file" before after
+	before=$(allocated)
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 1 -m 256M \
+		-d "$work/disk" -d /dev/vdb,readonly \
+		-a "$cmdline guest.test=discard guest.from=8192 guest.kib=32768"
+	after=$(allocated)
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ $((before - after)) -lt 32768 ]; then
+		not_ok "$name" "$before KiB before, $after KiB after"
+	elif ! cmp -n $((32768 * 1024)) -i $((8192 * 1024)):0 "$work/disk" /dev/zero ||
+		! cmp -n $((8192 * 1024)) "$work/disk" "$work/full" ||
+		! cmp -i $((40960 * 1024)) "$work/disk" "$work/full"; then
+		not_ok "$name" "not what was discarded, and that alone, reads as zero"
+	else
+		ok "$name"
+	fi
+}
+
+rebooted() {
+	local name="ten runs of a guest in one process, by ACPI's reset" runs
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" -c 2 -m 256M -d "$work/disk" \
+		--reboot -a "$cmdline reboot=acpi guest.test=reboot guest.runs=10"
+	runs=$(tr -d '\r' <"$work/console" | grep -c '^GUEST-RUN ')
+	if ! ended_well || [ "$runs" -ne 10 ]; then
+		not_ok "$name" "$(why), $runs runs"
+		show_guest
+	else
+		ok "$name"
+	fi
+}
+
+# polled SEED OPTIONS: the built-in guest's journal on a device whose queues can be polled; each with
+# a seed of its own, which leaves nothing of the one before.
+polled() {
+	local name="a device that is polled, $2"
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "only Veneer has the option"
+		return
+	fi
+	run_guest -m 128M -d "/dev/nullb0,$2" -a "blk-journal=$1,20"
+	if [ "$status" -ne 0 ] || ! has 'flushed 320'; then
+		not_ok "$name" "exit status $status"
+		show "$work/console"
+	elif ! /host/build/tests/guest/journal /dev/nullb0 "$1" 320 >"$work/journal" 2>&1; then
+		not_ok "$name" "the device does not hold what the guest wrote"
+		show "$work/journal"
+	else
+		ok "$name"
+	fi
+}
+
+plan 7
+verified 1
+verified 4
+head -c 64M /dev/urandom >"$work/full"
+cp "$work/full" "$work/disk"
+before_try() {
+	cp "$work/full" "$work/disk"
+}
+discarded
+before_try() {
+	rm -f "$work/disk"
+	truncate -s 1M "$work/disk"
+}
+guest_limit=150
+rebooted
+modprobe null_blk gb=1 memory_backed=1 bs=512 poll_queues=1 queue_mode=2 nr_devices=1
+before_try() {
+	:
+}
+polled 1 cache=none,iopoll=on,queues=2
+polled 2 cache=directsync,iopoll=on
+polled 3 cache=none,iopoll=on,sqpoll=on
+finish
