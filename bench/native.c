@@ -82,26 +82,11 @@ static char *huge_pages(size_t bytes)
 	return memory;
 }
 
-static double best_round(struct measure_job *job)
-{
-	uint64_t best = UINT64_MAX;
-
-	job->run(job);
-	for (unsigned i = 0; i < MEASURE_ROUNDS; i++) {
-		uint64_t start = now_ns();
-		job->run(job);
-		uint64_t ns = now_ns() - start;
-		if (ns < best)
-			best = ns;
-	}
-	return (double)best;
-}
-
 static int measure_cpu(void)
 {
 	struct measure_job job = {.run = measure_run_cpu, .steps = MEASURE_CPU_ITERATIONS};
 
-	row("cpu.loop", best_round(&job) / MEASURE_CPU_ITERATIONS, "ns/iteration");
+	row("cpu.loop", measure_best_ns(&job, now_ns) / MEASURE_CPU_ITERATIONS, "ns/iteration");
 	return 0;
 }
 
@@ -110,7 +95,8 @@ static void bandwidth(
 {
 	struct measure_job job = {.run = run, .buffer = buffer, .bytes = bytes};
 
-	row(key, MEASURE_BANDWIDTH_BYTES / 1048576.0 * 1e9 / best_round(&job), "MiB/s");
+	row(key, MEASURE_BANDWIDTH_BYTES / 1048576.0 * 1e9 / measure_best_ns(&job, now_ns),
+		"MiB/s");
 }
 
 static void latency(const char *key, char *buffer, size_t bytes, uint64_t steps)
@@ -118,7 +104,7 @@ static void latency(const char *key, char *buffer, size_t bytes, uint64_t steps)
 	struct measure_job job = {.run = measure_run_chase, .node = buffer, .steps = steps};
 
 	measure_chase_link(buffer, bytes);
-	row(key, best_round(&job) / (double)steps, "ns/load");
+	row(key, measure_best_ns(&job, now_ns) / (double)steps, "ns/load");
 }
 
 // `available` is what the guest finds: its buffer is made from that, and so must this one be.

@@ -85,27 +85,11 @@ static unsigned parts_of(const char *cmdline)
 	return parts;
 }
 
-// The shortest time of a round, in nanoseconds.
-static double best_round(struct measure_job *job)
-{
-	uint64_t best = UINT64_MAX;
-
-	job->run(job);
-	for (unsigned i = 0; i < MEASURE_ROUNDS; i++) {
-		uint64_t start = now_ns();
-		job->run(job);
-		uint64_t ns = now_ns() - start;
-		if (ns < best)
-			best = ns;
-	}
-	return (double)best;
-}
-
 static void measure_cpu(struct text *text)
 {
 	struct measure_job job = {.run = measure_run_cpu, .steps = MEASURE_CPU_ITERATIONS};
 
-	add(text, "cpu.loop", best_round(&job) / MEASURE_CPU_ITERATIONS);
+	add(text, "cpu.loop", measure_best_ns(&job, now_ns) / MEASURE_CPU_ITERATIONS);
 }
 
 // Pages like the guest's: from the same reserve, or transparent, which are aligned by hand; on the
@@ -144,7 +128,7 @@ static void measure_bandwidth(struct text *text, const char *key,
 {
 	struct measure_job job = {.run = run, .buffer = buffer, .bytes = bytes};
 
-	add(text, key, mib_per_second(MEASURE_BANDWIDTH_BYTES, best_round(&job)));
+	add(text, key, mib_per_second(MEASURE_BANDWIDTH_BYTES, measure_best_ns(&job, now_ns)));
 }
 
 static void measure_latency(
@@ -153,7 +137,7 @@ static void measure_latency(
 	struct measure_job job = {.run = measure_run_chase, .node = buffer, .steps = steps};
 
 	measure_chase_link(buffer, bytes);
-	add(text, key, best_round(&job) / (double)steps);
+	add(text, key, measure_best_ns(&job, now_ns) / (double)steps);
 }
 
 // The guest measures where it is loaded, which is in its first cell.
