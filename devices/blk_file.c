@@ -119,11 +119,24 @@ static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
 		transfer(file, io);
 }
 
+static void flushed(struct vn_ioloop_op *op, int result, uint32_t flags);
+
+static void flush(struct blk_file *file, struct vn_blk_io *io)
+{
+	io->op.complete = flushed;
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
+	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
+	vn_ioloop_use_registered(io->loop, sqe);
+}
+
 static void flushed(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
 	(void)flags;
 	struct vn_blk_io *io = (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
-	finish(io, result, NULL);
+	if (result == -EINTR || result == -EAGAIN)
+		flush(from_backend(io->backend), io);
+	else
+		finish(io, result, NULL);
 }
 
 static void submit_transfer(struct blk_file *file, struct vn_blk_io *io)
@@ -210,18 +223,6 @@ static void cleared(struct vn_ioloop_op *op, int result, uint32_t flags)
 		finish(io, 0, NULL);
 }
 
-static void submit_flush(struct blk_file *file, struct vn_blk_io *io)
-{
-	if (file->unsafe) {
-		finish(io, 0, NULL);
-		return;
-	}
-	io->op.complete = flushed;
-	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
-	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
-	vn_ioloop_use_registered(io->loop, sqe);
-}
-
 static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io)
 {
 	struct blk_file *file = from_backend(backend);
@@ -230,8 +231,10 @@ static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struc
 	io->bounce.iov_base = NULL;
 	if (file->unsafe)
 		io->stable = false;
-	if (io->kind == VN_BLK_FLUSH)
-		submit_flush(file, io);
+	if (io->kind == VN_BLK_FLUSH && file->unsafe)
+		finish(io, 0, NULL);
+	else if (io->kind == VN_BLK_FLUSH)
+		flush(file, io);
 	else if (io->kind == VN_BLK_DISCARD)
 		clear(file, io, STEP_PUNCH);
 	else if (io->kind == VN_BLK_ZERO)
