@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Opening KVM and making the empty machine: interrupt chips, the pages that Intel hosts need, and
-// the memory slots.
+// Opening KVM and making the empty machine: the memory slots, the pages that Intel hosts need, and
+// interrupt chips.
 #include "vmm/kvm.h"
 
 #include <errno.h>
@@ -77,7 +77,50 @@ static int check_capabilities(const struct vn_kvm *kvm, struct veneer_error *err
 	return 0;
 }
 
-static int create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error *error)
+int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error)
+{
+	*kvm = (struct vn_kvm){.system_fd = open_system(error), .vm_fd = -1};
+	return kvm->system_fd < 0 ? kvm->system_fd : 0;
+}
+
+int vn_kvm_create(struct vn_kvm *kvm, struct veneer_error *error)
+{
+	int code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
+	if (code < 0)
+		return vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
+	kvm->vm_fd = code;
+	code = vn_kvm_ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (code < (int)sizeof(struct kvm_run))
+		return vn_fail(error, -ENOSYS, "KVM_GET_VCPU_MMAP_SIZE gives %d", code);
+	kvm->run_size = (size_t)code;
+	return check_capabilities(kvm, error);
+}
+
+static int set_slot(const struct vn_kvm *kvm, unsigned slot, const struct vn_ram *ram)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = ram->start.addr,
+		.memory_size = ram->size,
+		.userspace_addr = (uintptr_t)ram->host,
+	};
+	return vn_kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+int vn_kvm_map_memory(
+	struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error)
+{
+	for (; kvm->slots < memory->ram_count; kvm->slots++) {
+		const struct vn_ram *ram = &memory->ram[kvm->slots];
+		int code = set_slot(kvm, kvm->slots, ram);
+		if (code < 0)
+			return vn_fail(error, code, "KVM refuses guest memory at 0x%llx: %s",
+				(unsigned long long)ram->start.addr, strerror(-code));
+	}
+	return 0;
+}
+
+int vn_kvm_create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error *error)
 {
 	// Three pages for Intel's real-mode emulation, and one for its identity map; both lie in
 	// the hole. Other hosts ignore them.
@@ -100,28 +143,11 @@ static int create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error 
 	return 0;
 }
 
-int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error)
-{
-	*kvm = (struct vn_kvm){.system_fd = open_system(error), .vm_fd = -1};
-	return kvm->system_fd < 0 ? kvm->system_fd : 0;
-}
-
-int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error)
-{
-	int code = vn_kvm_ioctl(kvm->system_fd, KVM_CREATE_VM, NULL);
-	if (code < 0)
-		return vn_fail(error, code, "KVM cannot create a VM: %s", strerror(-code));
-	kvm->vm_fd = code;
-	code = vn_kvm_ioctl(kvm->system_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
-	if (code < (int)sizeof(struct kvm_run))
-		return vn_fail(error, -ENOSYS, "KVM_GET_VCPU_MMAP_SIZE gives %d", code);
-	kvm->run_size = (size_t)code;
-	code = check_capabilities(kvm, error);
-	return code < 0 ? code : create_chips(kvm, pit, error);
-}
-
 void vn_kvm_destroy(struct vn_kvm *kvm)
 {
+	const struct vn_ram nothing = {.size = 0};
+	while (kvm->slots > 0)
+		set_slot(kvm, --kvm->slots, &nothing);
 	if (kvm->vm_fd >= 0)
 		close(kvm->vm_fd);
 	if (kvm->system_fd >= 0)
@@ -179,23 +205,4 @@ int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_err
 			"/sys/module/kvm/parameters/halt_poll_ns sets it for all guests");
 	int code = enable(kvm, KVM_CAP_HALT_POLL, (uint64_t)ns);
 	return code < 0 ? vn_fail(error, code, "KVM_CAP_HALT_POLL: %s", strerror(-code)) : 0;
-}
-
-int vn_kvm_map_memory(
-	const struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error)
-{
-	for (unsigned slot = 0; slot < memory->ram_count; slot++) {
-		const struct vn_ram *ram = &memory->ram[slot];
-		struct kvm_userspace_memory_region region = {
-			.slot = slot,
-			.guest_phys_addr = ram->start.addr,
-			.memory_size = ram->size,
-			.userspace_addr = (uintptr_t)ram->host,
-		};
-		int code = vn_kvm_ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &region);
-		if (code < 0)
-			return vn_fail(error, code, "KVM refuses guest memory at 0x%llx: %s",
-				(unsigned long long)ram->start.addr, strerror(-code));
-	}
-	return 0;
 }

@@ -17,14 +17,26 @@ struct vn_kvm {
 	int system_fd; // /dev/kvm
 	int vm_fd;
 	size_t run_size; // bytes to map of a vCPU descriptor
+	unsigned slots; // of memory, that KVM has
 };
 
 // Open /dev/kvm. -ENOENT, -EACCES, -ENOSYS with the remedy in words.
 int vn_kvm_open(struct vn_kvm *kvm, struct veneer_error *error);
 
-// Create a VM with in-kernel interrupt chips, and with an i8254 if `pit`. What a failure leaves is
+// Create a VM without memory and chips. What a failure of this or the next two leaves is
 // vn_kvm_destroy()'s too.
-int vn_kvm_create(struct vn_kvm *kvm, bool pit, struct veneer_error *error);
+int vn_kvm_create(struct vn_kvm *kvm, struct veneer_error *error);
+
+// Before vn_kvm_create_chips(): there KVM begins a grace period (SRCU, since Linux 6.18) without haste, for
+// whose end, one to two ticks of the host, it would wait here. Without it, it waits 0.2 ms.
+int vn_kvm_map_memory(
+	struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error);
+
+// The interrupt chips in the kernel, and an i8254 if `pit`; before there is a vCPU.
+int vn_kvm_create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error *error);
+
+// Memory goes first, with an expedited grace period that ends the chips' as well: the end of a guest that was
+// short would wait longer for that.
 void vn_kvm_destroy(struct vn_kvm *kvm);
 
 // Before there is a vCPU: which instructions of an idle guest KVM leaves to it. -ENOTSUP when this
@@ -36,9 +48,6 @@ int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_err
 
 // The value of a capability, 0 when KVM does not have it.
 int vn_kvm_capability(const struct vn_kvm *kvm, int capability);
-
-int vn_kvm_map_memory(
-	const struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error);
 
 // ioctl() on any KVM descriptor, restarted on EINTR; 0 or the result, or a negative errno.
 int vn_kvm_ioctl(int fd, unsigned long request, void *argument);

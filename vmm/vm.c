@@ -235,7 +235,11 @@ static int create_machine(
 		vm->machine.numa.cell_of, vm->caches_known ? vm->cache_of : NULL, error);
 	if (code < 0)
 		return code;
-	code = vn_kvm_create(&vm->kvm, config->pit, error);
+	code = vn_kvm_create(&vm->kvm, error);
+	if (code == 0)
+		code = vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
+	if (code == 0)
+		code = vn_kvm_create_chips(&vm->kvm, config->pit, error);
 	if (code < 0)
 		return code;
 	int most = vn_kvm_capability(&vm->kvm, KVM_CAP_MAX_VCPUS);
@@ -244,11 +248,7 @@ static int create_machine(
 			error, -EINVAL, "%u CPUs: this host's KVM allows %d", config->cpus, most);
 	vm->stats_fd = vn_kvm_stats_open(vm->kvm.vm_fd);
 	code = vn_kvm_set_idle(&vm->kvm, config->idle, error);
-	if (code == 0)
-		code = vn_kvm_set_halt_poll(&vm->kvm, config->halt_poll_ns, error);
-	if (code < 0)
-		return code;
-	return vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
+	return code == 0 ? vn_kvm_set_halt_poll(&vm->kvm, config->halt_poll_ns, error) : code;
 }
 
 static int create_vcpu(struct veneer *vm, unsigned i, unsigned tsc_khz, struct veneer_error *error)

@@ -176,8 +176,8 @@ static int make_machine(void **state)
 		machine->kvm.vm_fd = -1;
 		return 0;
 	}
-	if (vn_kvm_open(&machine->kvm, &error) < 0 ||
-		vn_kvm_create(&machine->kvm, false, &error) < 0)
+	if (vn_kvm_open(&machine->kvm, &error) < 0 || vn_kvm_create(&machine->kvm, &error) < 0 ||
+		vn_kvm_create_chips(&machine->kvm, false, &error) < 0)
 		return -1;
 	machine->vcpu = vn_kvm_ioctl(machine->kvm.vm_fd, KVM_CREATE_VCPU, NULL);
 	if (machine->vcpu < 0)
