@@ -286,14 +286,24 @@ bool vn_virtqueue_publish(struct vn_virtqueue *vq)
 	return (uint16_t)(after - event - 1) < (uint16_t)(after - before);
 }
 
+// Hints that nothing depends on, so relaxed; and not stored again and again, because the driver reads
+// the same cache line.
 void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 {
-	// With EVENT_IDX, leaving avail_event behind says the same for the next 2^16 buffers. A hint
-	// that nothing depends on, so relaxed; and not stored again and again, because the driver
-	// reads the same cache line.
-	if (!vq->event_idx &&
-		atomic_load_explicit(&vq->used->flags, memory_order_relaxed) != USED_F_NO_NOTIFY)
-		atomic_store_explicit(&vq->used->flags, USED_F_NO_NOTIFY, memory_order_relaxed);
+	if (!vq->event_idx) {
+		if (atomic_load_explicit(&vq->used->flags, memory_order_relaxed) !=
+			USED_F_NO_NOTIFY)
+			atomic_store_explicit(
+				&vq->used->flags, USED_F_NO_NOTIFY, memory_order_relaxed);
+		return;
+	}
+	// Taking the buffer at avail_event leaves that behind, which says the same for the 2^16 after it.
+	// Where that buffer has not come, avail_event goes as far from what comes as it can.
+	if (vq->avail_event == vq->avail_next &&
+		atomic_load_explicit(&vq->avail->idx, memory_order_relaxed) == vq->avail_next) {
+		vq->avail_event ^= 0x8000;
+		atomic_store_explicit(avail_event(vq), vq->avail_event, memory_order_relaxed);
+	}
 }
 
 bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq)
@@ -302,9 +312,11 @@ bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq)
 		return false;
 	// The driver stores avail->idx, has a full barrier, and looks here; so the load that follows
 	// must not pass this store. One of the two sees the other.
-	if (vq->event_idx)
-		atomic_store_explicit(avail_event(vq), vq->avail_next, memory_order_seq_cst);
-	else
+	if (vq->event_idx) {
+		vq->avail_event = vq->avail_next;
+		atomic_store_explicit(avail_event(vq), vq->avail_event, memory_order_seq_cst);
+	} else {
 		atomic_store_explicit(&vq->used->flags, 0, memory_order_seq_cst);
+	}
 	return atomic_load_explicit(&vq->avail->idx, memory_order_seq_cst) != vq->avail_next;
 }

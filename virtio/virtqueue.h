@@ -54,6 +54,7 @@ struct vn_virtqueue {
 
 	uint16_t avail_next; // the next available entry to take
 	uint16_t avail_index; // the driver's index when last read
+	uint16_t avail_event; // at which buffer the driver is to notify, as last stored
 	uint16_t used_next; // the next used entry to fill
 	uint16_t used_published; // the used index that the driver can see
 	uint64_t in_flight[VN_VIRTQUEUE_SIZE_MAX / 64]; // heads taken and not yet pushed

@@ -542,6 +542,30 @@ static void notifications_by_event_index(void **state)
 	assert_true(vn_virtqueue_enable_notify(&bench.vq));
 }
 
+// What a driver that has `old` buffers available makes of avail_event when it adds `count` (section
+// 2.7.10.1).
+static bool driver_would_notify(uint16_t old, uint16_t count)
+{
+	return (uint16_t)(old + count - ring_avail_event(&bench.ring) - 1) < count;
+}
+
+// Asked for and not yet come when something else wakes the device, which then looks by itself.
+static void notification_that_was_asked_for_is_taken_back(void **state)
+{
+	(void)state;
+	assert_false(vn_virtqueue_enable_notify(&bench.vq));
+	assert_true(driver_would_notify(0, 1));
+	vn_virtqueue_disable_notify(&bench.vq);
+	for (uint16_t old = 0; old < SIZE; old++)
+		for (uint16_t count = 1; count <= SIZE; count++)
+			assert_false(driver_would_notify(old, count));
+	ring_offer(&bench.ring, 0);
+	assert_true(vn_virtqueue_enable_notify(&bench.vq));
+	pop();
+	assert_false(vn_virtqueue_enable_notify(&bench.vq));
+	assert_true(driver_would_notify(1, 1));
+}
+
 // Each iteration: garbage, mostly of a plausible shape, in all that the guest can write, and the
 // device takes what it can. The sanitizers judge; and every buffer handed out lies in RAM.
 static uint64_t fuzz_state;
@@ -789,6 +813,7 @@ int main(void)
 		TEST(interrupts_by_flag),
 		TEST(notifications_by_flag),
 		TEST(notifications_by_event_index),
+		TEST(notification_that_was_asked_for_is_taken_back),
 		TEST(garbage_rings),
 		TEST(two_threads_with_event_index),
 		TEST(two_threads_with_flags),
