@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The vm: every part made in order, wired, started, and taken down in reverse. The only file that
-// knows all the others, and the implementation of include/veneer.h.
+// The vm: every part made in order, wired, started, and taken down in reverse; and the implementation
+// of include/veneer.h.
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -18,37 +18,17 @@
 #include "arch/x86/fdt.h"
 #include "arch/x86/map.h"
 #include "arch/x86/models.h"
-#include "devices/blk.h"
-#include "devices/net.h"
-#include "devices/pci.h"
-#include "devices/power.h"
-#include "devices/rng.h"
-#include "devices/serial.h"
-#include "virtio/mmio.h"
-#include "virtio/pci.h"
 #include "vmm/arena.h"
 #include "vmm/builtin.h"
 #include "vmm/bus.h"
 #include "vmm/config.h"
 #include "vmm/cpuset.h"
-#include "vmm/ioloop.h"
-#include "vmm/irq.h"
+#include "vmm/devices.h"
 #include "vmm/kvm.h"
 #include "vmm/kvm_stats.h"
 #include "vmm/memory.h"
 #include "vmm/placement.h"
 #include "vmm/vcpu.h"
-
-// A virtio device in its slot, with its transport, which is one of the two; owned by the vm.
-struct slot {
-	char name[24];
-	struct vn_virtio_device *device;
-	void (*destroy)(struct vn_virtio_device *device);
-	struct vn_virtio_mmio *mmio;
-	struct vn_virtio_pci *pci;
-};
-
-#define PCI_DEVICES_MAX (VN_PCI_SLOTS - 1)
 
 // A guest. Its parts are immutable once it runs; what follows a lock is shared under it.
 struct veneer {
@@ -58,20 +38,11 @@ struct veneer {
 	struct vn_memory memory;
 	struct vn_bus pio, mmio;
 	struct vn_end_hook end;
-	struct vn_irqs *irqs;
 	struct veneer_placement placement;
 	struct veneer_cpuset helpers; // where KVM's own threads go
-	struct vn_ioloop_cpus io_cpus; // of the devices' loops
-	struct vn_ioloop *loop; // the serial port's
-	struct vn_irq serial_irq;
-	struct vn_serial *serial;
-	struct vn_irq button_irq; // ACPI's event device: the power button
-	struct vn_pci *pci; // NULL where devices are on virtio-mmio
-	struct slot slots[PCI_DEVICES_MAX];
-	unsigned slot_count;
-	size_t disk_count; // they are in the first slots
 	struct vn_vcpu vcpus[VENEER_CPUS_MAX];
 	unsigned vcpu_count; // those created
+	struct vn_devices *devices; // NULL until they are made
 	struct vn_machine machine;
 	uint8_t cell_of[VENEER_CPUS_MAX]; // the machine's
 	uint8_t cache_of[VENEER_CPUS_MAX]; // of the host's, each vCPU's, if that is known
@@ -124,29 +95,11 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 	pthread_mutex_unlock(&vm->lock);
 }
 
-// The built-in guest starts fastest without PCI; the kernels that people have find devices there.
-static int choose_transport(struct veneer_config *config, struct veneer_error *error)
-{
-	if (config->transport == VENEER_TRANSPORT_DEFAULT)
-		config->transport = config->kernel ? VENEER_TRANSPORT_PCI : VENEER_TRANSPORT_MMIO;
-	bool pci = config->transport == VENEER_TRANSPORT_PCI;
-	if (!pci && config->transport != VENEER_TRANSPORT_MMIO)
-		return vn_fail(
-			error, -EINVAL, "transport %d is none of veneer.h", config->transport);
-	size_t others = config->net_count + config->rng;
-	size_t slots = pci ? PCI_DEVICES_MAX : VN_VIRTIO_SLOTS;
-	if (config->disk_count > slots || others > slots - config->disk_count)
-		return vn_fail(error, -EINVAL, "%zu disks and %zu other devices: there are %zu %s",
-			config->disk_count, others, slots,
-			pci ? "PCI slots" : "virtio-mmio slots; PCI has more of them");
-	return 0;
-}
-
 static int read_config(
 	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
 {
 	int code = vn_config_read(config, given, error);
-	return code == 0 ? choose_transport(config, error) : code;
+	return code == 0 ? vn_devices_choose_transport(config, error) : code;
 }
 
 // What is placed must be possible, and is judged, before anything is made.
@@ -156,7 +109,6 @@ static int judge_placement(
 	int code = vn_config_placement(&vm->placement, config, error);
 	if (code < 0 || !config->placement)
 		return code;
-	vm->io_cpus.cpus = vm->placement.iothreads;
 	struct vn_host *host;
 	code = vn_host_create(&host, error);
 	if (code < 0)
@@ -308,119 +260,20 @@ static int create_vcpus(
 	return code;
 }
 
-static int create_serial(
+static int create_devices(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
-	struct vn_ioloop_cpus cpus = {.cpus = vm->placement.vmm, .together = true};
-	int code = vn_ioloop_create(&vm->loop, "serial", 16, &cpus, error);
-	if (code < 0)
-		return code;
-	code = vn_irq_open(&vm->serial_irq, &vm->kvm, VN_GSI_SERIAL, error);
-	if (code < 0)
-		return code;
-	code = vn_serial_create(&vm->serial, vm->loop, &vm->serial_irq, config->serial_in,
-		config->serial_out, error);
-	if (code < 0)
-		return code;
-	return vn_bus_add(&vm->pio, VN_PORT_SERIAL, 8, &vn_serial_ops, vm->serial, error);
-}
-
-static int create_pci(struct veneer *vm, struct veneer_error *error)
-{
-	struct vn_machine_window *window = &vm->machine.pci;
-	int code = vn_machine_place_window(window, &vm->memory, vm->machine.address_bits, error);
-	if (code < 0)
-		return code;
-	return vn_pci_create(&vm->pci, &vm->mmio, &vm->pio, window->base, window->size, error);
-}
-
-static int create_platform(
-	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
-{
-	int code = vn_irqs_create(&vm->irqs, &vm->kvm, error);
-	if (code == 0)
-		code = vn_power_add(&vm->pio, &vm->end, error);
-	if (code == 0)
-		code = create_serial(vm, config, error);
-	if (code == 0)
-		code = vn_irq_open(&vm->button_irq, &vm->kvm, VN_GSI_EVENT, error);
-	if (code == 0 && config->transport == VENEER_TRANSPORT_PCI)
-		code = create_pci(vm, error);
-	return code;
-}
-
-// The next slot, with the name that its device has in messages: its kind and number.
-static struct slot *take_slot(struct veneer *vm, const char *kind, size_t number)
-{
-	struct slot *slot = &vm->slots[vm->slot_count++];
-	snprintf(slot->name, sizeof(slot->name), "%s%zu", kind, number);
-	return slot;
-}
-
-// Give the device of a slot its transport; slot 0 of the PCI bus is the host bridge's.
-static int attach(struct veneer *vm, struct slot *slot, struct veneer_error *error)
-{
-	unsigned i = (unsigned)(slot - vm->slots);
-	if (vm->pci)
-		return vn_virtio_pci_create(
-			&slot->pci, slot->device, &vm->kvm, vm->irqs, vm->pci, i + 1, error);
-	uint64_t base = VN_MAP_VIRTIO + i * VN_MAP_VIRTIO_STEP;
-	uint32_t gsi = VN_GSI_VIRTIO + i;
-	vm->machine.virtio[i] = (struct vn_machine_virtio){base, VN_VIRTIO_MMIO_SIZE, gsi};
-	return vn_virtio_mmio_create(
-		&slot->mmio, slot->device, &vm->kvm, &vm->mmio, base, gsi, error);
-}
-
-static int create_disk(struct veneer *vm, size_t number, const struct veneer_disk *disk,
-	struct veneer_error *error)
-{
-	struct slot *slot = take_slot(vm, "blk", number);
-	slot->destroy = vn_blk_destroy;
-	int code = vn_blk_create(
-		&slot->device, slot->name, disk, &vm->memory, &vm->log, &vm->io_cpus, error);
-	return code < 0 ? code : attach(vm, slot, error);
-}
-
-static int create_disks(
-	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct veneer_disk *disks;
-	int code = vn_config_disks(&disks, config, error);
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
-		code = create_disk(vm, i, &disks[i], error);
-	vm->disk_count = config->disk_count;
-	free(disks);
-	return code;
-}
-
-static int create_net(
-	struct veneer *vm, size_t number, const struct veneer_net *net, struct veneer_error *error)
-{
-	struct slot *slot = take_slot(vm, "net", number);
-	slot->destroy = vn_net_destroy;
-	int code = vn_net_create(&slot->device, slot->name, (unsigned)number, net, &vm->memory,
-		&vm->log, &vm->io_cpus, error);
-	return code < 0 ? code : attach(vm, slot, error);
-}
-
-static int create_nets(
-	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct veneer_net *nets;
-	int code = vn_config_nets(&nets, config, error);
-	for (size_t i = 0; code == 0 && i < config->net_count; i++)
-		code = create_net(vm, i, &nets[i], error);
-	free(nets);
-	return code;
-}
-
-static int create_rng(struct veneer *vm, struct veneer_error *error)
-{
-	struct slot *slot = take_slot(vm, "rng", 0);
-	slot->destroy = vn_rng_destroy;
-	int code = vn_rng_create(
-		&slot->device, slot->name, &vm->memory, &vm->log, &vm->io_cpus, error);
-	return code < 0 ? code : attach(vm, slot, error);
+	const struct vn_devices_site site = {
+		.kvm = &vm->kvm,
+		.memory = &vm->memory,
+		.pio = &vm->pio,
+		.mmio = &vm->mmio,
+		.end = &vm->end,
+		.log = &vm->log,
+		.placement = &vm->placement,
+		.machine = &vm->machine,
+	};
+	return vn_devices_create(&vm->devices, &site, config, error);
 }
 
 // The user's words, with one for each device that kernels without ACPI find it by: at their end, or
@@ -488,13 +341,7 @@ static int create_all(
 	if (code == 0)
 		code = create_vcpus(vm, config, error);
 	if (code == 0)
-		code = create_platform(vm, config, error);
-	if (code == 0)
-		code = create_disks(vm, config, error);
-	if (code == 0)
-		code = create_nets(vm, config, error);
-	if (code == 0 && config->rng)
-		code = create_rng(vm, error);
+		code = create_devices(vm, config, error);
 	return code == 0 ? load(vm, config, error) : code;
 }
 
@@ -511,7 +358,6 @@ int veneer_create(
 	vm->log = (struct vn_log){config.message, config.message_opaque};
 	vm->end = (struct vn_end_hook){ended, vm};
 	vm->kvm.system_fd = vm->kvm.vm_fd = vm->stats_fd = -1;
-	vm->serial_irq.fd = vm->button_irq.fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);
 	vm->ended_fd = eventfd(0, EFD_CLOEXEC);
@@ -555,17 +401,14 @@ int veneer_press_power_button(struct veneer *vm)
 	pthread_mutex_lock(&vm->lock);
 	bool runs = vm->started && !vm->ended;
 	if (runs)
-		vn_irq_raise(&vm->button_irq);
+		vn_devices_press_power_button(vm->devices);
 	pthread_mutex_unlock(&vm->lock);
 	return runs ? 0 : -ENOTCONN;
 }
 
 int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error)
 {
-	if (index >= vm->disk_count)
-		return vn_fail(error, -EINVAL, "there is no disk %zu: this guest has %zu", index,
-			vm->disk_count);
-	return vn_blk_refresh(vm->slots[index].device, error);
+	return vn_devices_refresh_disk(vm->devices, index, error);
 }
 
 // Once only, by the first that waits: the vCPUs have been kicked and are about to leave.
@@ -574,8 +417,7 @@ static void finish(struct veneer *vm)
 	for (unsigned i = 0; i < vm->vcpu_count; i++)
 		if (vm->vcpus[i].started)
 			vn_vcpu_join(&vm->vcpus[i]);
-	if (vm->serial)
-		vn_serial_drain(vm->serial);
+	vn_devices_drain(vm->devices);
 }
 
 void veneer_wait(struct veneer *vm, struct veneer_result *result)
@@ -673,17 +515,14 @@ static int read_stats(struct veneer *vm, struct snapshot *snapshot)
 	struct vn_arena *arena = &snapshot->arena;
 	const struct veneer_vcpu_stats **vcpus =
 		vn_arena_alloc(arena, (vm->vcpu_count + 1) * sizeof(*vcpus));
-	const struct veneer_device_stats **devices =
-		vn_arena_alloc(arena, (vm->slot_count + 1) * sizeof(*devices));
-	if (!vcpus || !devices)
+	if (!vcpus)
 		return -ENOMEM;
 	snapshot->stats.vcpus = vcpus;
-	snapshot->stats.devices = devices;
 	int code = vn_kvm_stats_read(vm->stats_fd, arena, &snapshot->stats.kvm);
 	for (unsigned i = 0; code == 0 && i < vm->vcpu_count; i++)
 		code = vn_vcpu_stats(&vm->vcpus[i], arena, &vcpus[i]);
-	for (unsigned i = 0; code == 0 && i < vm->slot_count; i++)
-		code = vn_virtio_stats(vm->slots[i].device, arena, &devices[i]);
+	if (code == 0)
+		code = vn_devices_stats(vm->devices, arena, &snapshot->stats.devices);
 	pthread_mutex_lock(&vm->lock);
 	snapshot->stats.time_ns = clock_ns();
 	uint64_t until = vm->ended ? vm->end_ns : snapshot->stats.time_ns;
@@ -725,25 +564,8 @@ void veneer_destroy(struct veneer *vm)
 		veneer_wait(vm, &result);
 	}
 	free(vm->dtb);
-	for (unsigned i = vm->slot_count; i-- > 0;) {
-		struct slot *slot = &vm->slots[i];
-		if (slot->mmio)
-			vn_virtio_mmio_destroy(slot->mmio);
-		if (slot->pci)
-			vn_virtio_pci_destroy(slot->pci);
-		if (slot->device)
-			slot->destroy(slot->device);
-	}
-	if (vm->pci)
-		vn_pci_destroy(vm->pci);
-	vn_irq_close(&vm->button_irq);
-	if (vm->serial)
-		vn_serial_destroy(vm->serial);
-	vn_irq_close(&vm->serial_irq);
-	if (vm->loop)
-		vn_ioloop_destroy(vm->loop);
-	if (vm->irqs)
-		vn_irqs_destroy(vm->irqs);
+	if (vm->devices)
+		vn_devices_destroy(vm->devices);
 	for (unsigned i = vm->vcpu_count; i-- > 0;)
 		vn_vcpu_destroy(&vm->vcpus[i]);
 	if (vm->stats_fd >= 0)
