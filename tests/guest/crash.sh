@@ -34,10 +34,7 @@ start() {
 	"$veneer" run --timeout 60 --memory 64M -d "$1" -a "blk-journal=$2" </dev/null \
 		>"$work/out" 2>"$work/err" &
 	pid=$!
-	for _ in $(seq 500); do
-		[ $(($2 % 4)) -ne 0 ] && ! grep -qa flushed "$work/out" || break
-		sleep 0.01
-	done
+	[ $(($2 % 4)) -eq 0 ] || awaited says flushed
 	sleep "0.$(printf %03d $((RANDOM % 100)))"
 }
 
@@ -79,16 +76,6 @@ for cache in writeback none writethrough directsync; do
 	expect_kept "cache=$cache, killed $((round - 1)) times"
 done
 
-# within SECONDS COMMAND...: until the command succeeds.
-within() {
-	local tries=$(($1 * 10))
-	shift
-	until "$@"; do
-		[ $((tries -= 1)) -gt 0 ] || return 1
-		sleep 0.1
-	done
-}
-
 is_detached() {
 	[ -z "$(losetup -j "$work/image")" ]
 }
@@ -96,7 +83,7 @@ is_detached() {
 # The kernel takes a killed process's io_uring apart in its own time, and with it its hold on the disk; and
 # the file system that was shut down lives, and would be mounted again, as long as its loop device.
 unmount() {
-	within 10 umount -q "$mounted" && within 10 is_detached
+	eventually umount -q "$mounted" && eventually is_detached
 }
 
 # lose_power CACHE SEED: what is left of the journal once the file system is mounted again.

@@ -79,10 +79,7 @@ timeout --signal=KILL 120 "$veneer" run -d "$disk" -a "echo blk-read=8192,8" <"$
 	>"$work/out" 2>"$work/err" &
 pid=$!
 exec 9>"$work/in"
-for _ in $(seq 100); do
-	grep -q ready "$work/out" && break
-	sleep 0.1
-done
+awaited says ready
 truncate -s 1M "$disk"
 echo quit >&9
 exec 9>&-
@@ -98,16 +95,10 @@ resized() {
 	"$veneer" run --timeout 60 -d "$disk" -a "echo $2" <"$work/in" >"$work/out" 2>"$work/err" &
 	pid=$!
 	exec 9>"$work/in"
-	for _ in $(seq 100); do
-		grep -q ready "$work/out" && break
-		sleep 0.1
-	done
+	awaited says ready
 	truncate -s "$1" "$disk"
 	kill -USR1 "$pid"
-	for _ in $(seq 100); do
-		[ ! -s "$work/err" ] || break # it has said what it found
-		sleep 0.1
-	done
+	awaited test -s "$work/err" # it has said what it found
 	echo quit >&9
 	exec 9>&-
 	wait "$pid"
@@ -159,9 +150,9 @@ printf x >"$work/odd"
 run -d "$work/odd" -a exit=0
 expect "a file of one byte is no disk" 125 "$work/odd"
 truncate -s 8M "$disk"
-"$veneer" run -d "$disk" -a spin --serial none </dev/null >/dev/null 2>&1 &
+"$veneer" run -d "$disk" -a spin </dev/null >"$work/out" 2>&1 &
 pid=$!
-sleep 0.5
+awaited says spin
 run -d "$disk" -a exit=0
 expect "a disk in use by another guest is refused" 125 "$disk"
 kill "$pid"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
 # What the guest tests share: TAP lines, and a run of Veneer whose status and output are kept.
@@ -9,6 +10,7 @@ work=$(mktemp -d)
 trap cleanup EXIT
 number=0
 failures=0
+pid= # of what runs in the background
 
 cleanup() {
 	rm -rf "$work"
@@ -59,6 +61,29 @@ expect() {
 		fi
 	done
 	pass "$name"
+}
+
+# eventually COMMAND...: until the command succeeds. The limit, a minute and more, is a safety net as well.
+eventually() {
+	local tries=3000
+	until "$@"; do
+		[ $((tries -= 1)) -gt 0 ] || return 1
+		sleep 0.02
+	done
+}
+
+# awaited COMMAND...: the same, and not longer than the process $pid is there.
+awaited() {
+	eventually ended_or "$@" && "$@"
+}
+
+ended_or() {
+	"$@" || ! kill -0 "$pid" 2>/dev/null
+}
+
+# says PATTERN [FILE]: the file has a line with it, $work/out when none is named.
+says() {
+	grep -qa -- "$1" "${2-$work/out}"
 }
 
 need_kvm() {

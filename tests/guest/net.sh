@@ -33,7 +33,6 @@ ip link set vn0 txqueuelen 10000 up # none is lost when the guest has to wait fo
 
 netpeer=$build/tests/guest/netpeer
 guest=192.0.2.2
-pid=
 
 cleanup() {
 	[ -z "$pid" ] || kill "$pid" 2>/dev/null
@@ -47,11 +46,7 @@ start() {
 	"$veneer" run --net tap=vn0 --timeout 100 "$@" -a "$words" >"$work/out" 2>"$work/err" \
 		</dev/null &
 	pid=$!
-	for _ in $(seq 300); do
-		grep -qa -- "$ready" "$work/out" && return
-		kill -0 "$pid" 2>/dev/null || return
-		sleep 0.1
-	done
+	awaited says "$ready"
 }
 
 # The guest's end by itself: its status counts for the next expect.
@@ -86,25 +81,22 @@ for transport in pci mmio; do
 
 	start net-recv=3000 "net-recv: ready" --transport "$transport"
 	peer "$transport: the host sends" send "$guest" 9 3000 1472
-	sleep 1
 	"$netpeer" quit "$guest" 9
 	finish_guest
 	expect "$transport: the guest receives 3000 numbered datagrams" 0 \
 		'net-recv: 3000 of 3000 datagrams, 4416000 bytes, 0 misplaced, 0 wrong'
 
 	"$netpeer" recv vn0 9 3000 1024 >"$work/peer" 2>&1 &
-	receiver=$!
-	for _ in $(seq 100); do
-		grep -q ready "$work/peer" && break
-		sleep 0.1
-	done
+	pid=$!
+	awaited says ready "$work/peer"
 	run --net tap=vn0 --transport "$transport" -a net-send=3000,1024
 	expect "$transport: the guest sends 3000 numbered datagrams" 0 'net-send: 3000 of 3000'
-	if wait "$receiver"; then
+	if wait "$pid"; then
 		pass "$transport: the host receives them all, in order"
 	else
 		fail "$transport: the host receives them all, in order: $(cat "$work/peer")"
 	fi
+	pid=
 done
 
 # A hostile guest, while frames come that nobody waits for.

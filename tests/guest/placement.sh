@@ -25,14 +25,11 @@ truncate -s 1M "$work/disk"
 # threads ARGUMENT...: a guest that spins, and a line for each of its threads in $work/threads: name,
 # CPUs, policy (0: ordinary, 1: SCHED_FIFO) and real-time priority.
 threads() {
-	local task tries=0
+	local task
 	: >"$work/out"
 	"$veneer" run -a spin -d "$work/disk,queues=2" "$@" </dev/null >"$work/out" 2>"$work/err" &
 	local pid=$!
-	while ! grep -q spin "$work/out" && [ "$tries" -lt 100 ] && kill -0 "$pid" 2>/dev/null; do
-		sleep 0.1
-		tries=$((tries + 1))
-	done
+	awaited says spin
 	for task in "/proc/$pid/task"/*; do
 		echo "$(cat "$task/comm")" \
 			"$(sed -nE 's/^Cpus_allowed_list:\s*//p' "$task/status")" \
@@ -97,13 +94,13 @@ else
 fi
 
 # What is not there.
-run -c 1,pin=1023
+run -c 1,pin=1023 -a exit=0
 expect "a CPU that is not online is refused" 125 "vCPU 0: the host's CPU 1023 is not online: [0-9]"
-run -c 1,iothreads=1022-1023
+run -c 1,iothreads=1022-1023 -a exit=0
 expect "for I/O threads too" 125 "I/O threads: the host's CPU 1022 is not online"
-run -c 1,vmm=0-1023
+run -c 1,vmm=0-1023 -a exit=0
 expect "also when only some are missing" 125 "other threads: the host's CPU [0-9]+ is not online"
-run -c 64,pin=auto
+run -c 64,pin=auto -a exit=0
 if [ "$(nproc --all)" -gt 64 ]; then
 	skip "more vCPUs than cores are refused" "this host has many"
 else

@@ -78,10 +78,7 @@ begin() {
 	"$veneer" run --name "$name" --serial none --timeout 60 "$@" -a spin </dev/null \
 		>"$work/$name.out" 2>"$work/$name.err" &
 	pid=$!
-	for _ in $(seq 100); do
-		"$veneer" stats "$name" >/dev/null 2>&1 && break
-		sleep 0.1
-	done
+	awaited "$veneer" stats "$name" >/dev/null 2>&1
 }
 
 # ask ARGUMENT...: any command of the program, judged as a run is.
@@ -136,10 +133,8 @@ wait "${quiet[@]}" 2>/dev/null
 
 "$veneer" stats web --watch=0.1 >"$work/watched" 2>"$work/watched.err" &
 watcher=$!
-for _ in $(seq 100); do
-	grep -q 'a second, over' "$work/watched" && break
-	sleep 0.1
-done
+pid=$watcher
+awaited says 'a second, over' "$work/watched"
 kill "$web"
 wait "$web"
 wait "$watcher"

@@ -1,0 +1,137 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The guest's memory, with the built-in guest on /dev/kvm: its map, where its pages are, huge pages that are
+# reserved here and given back, and NUMA cells.
+set -uo pipefail
+# shellcheck source=tests/guest/lib.sh
+. "$(dirname "$0")/lib.sh"
+need_kvm
+
+# Bytes of usable memory in the guest's map, as `dump` prints it.
+usable() {
+	local first last total=0
+	while IFS=- read -r first last; do
+		total=$((total + 0x$last - 0x$first + 1))
+	done < <(sed -nE 's/^memory ([0-9a-f]+-[0-9a-f]+) type 1.*/\1/p' "$work/out")
+	echo "$total"
+}
+for size in 64M 1G 3G 3073M 5G; do
+	mib=${size%[MG]}
+	[ "$size" = "${size%G}" ] || mib=$((mib * 1024))
+	run -m "$size" -a dump
+	# The legacy area below 1 MiB, from the EBDA on, is no RAM.
+	[ "$(usable)" -eq $((mib * 1048576 - 0x100000 + 0x9fc00)) ] || status="$(usable) bytes"
+	expect "$size of memory is in the map" 0
+done
+run -m 64M,prealloc -a exit=3
+expect "preallocated memory" 3
+run -m 64M,lock -a exit=3
+limit=$(ulimit -l)
+if [ "$(id -u)" -eq 0 ] || [ "$limit" = unlimited ] || [ "$limit" -ge 65536 ]; then
+	expect "locked memory" 3
+else
+	expect "locked memory beyond the limit is refused with the remedy" 125 "$limit KiB; raise it"
+fi
+run -m 64M,node=0 -a exit=3
+expect "memory bound to node 0" 3
+run -m 64M,node=77 -a exit=3
+expect "a node that is not there is refused" 125 "node=77"
+
+# Huge pages: reserved here beside those that there are, and given back, also by a test that is ended.
+before=
+reserve() {
+	before=$(cat "$file/nr_hugepages")
+	echo $((before + $1)) >"$file/nr_hugepages"
+}
+give_back() {
+	[ -z "$before" ] || echo "$before" >"$file/nr_hugepages"
+	before=
+}
+cleanup() {
+	give_back
+	rm -rf "$work"
+}
+hugepages() {
+	local size=$1 kib=$2 mib=$3 free count
+	file=/sys/kernel/mm/hugepages/hugepages-${kib}kB
+	if [ ! -d "$file" ]; then
+		skip "$size pages" "this kernel has none"
+		return
+	fi
+	free=$(cat "$file/free_hugepages")
+	count=$((mib * 1024 / kib))
+	run -m "$((mib * (free + 1)))M,hugepages=$size" -a exit=3
+	if [ "$count" -eq 1 ]; then
+		expect "$size pages: one too many is refused with the remedy" 125 \
+			"1 missing" "echo [0-9]+ > $file/nr_hugepages"
+	else
+		run -m "$((free * kib / 1024 + mib))M,hugepages=$size" -a exit=3
+		expect "$size pages: too many are refused with the remedy" 125 \
+			"$count missing" "echo [0-9]+ > $file/nr_hugepages"
+	fi
+	if [ "$(id -u)" -ne 0 ]; then
+		skip "$size pages back the guest" "only root can reserve pages"
+		return
+	fi
+	reserve "$count"
+	if [ "$(cat "$file/free_hugepages")" -lt "$count" ]; then
+		skip "$size pages back the guest" "this host could not free $mib MiB in one piece"
+	else
+		"$veneer" run -m "${mib}M,hugepages=$size,prealloc" -a spin --serial none \
+			>"$work/out" 2>"$work/err" </dev/null &
+		local pid=$!
+		if awaited says "veneer-ram.*kernelpagesize_kB=$kib" "/proc/$pid/numa_maps"; then
+			pass "$size pages back the guest"
+		else
+			fail "$size pages back the guest"
+		fi
+		kill "$pid" 2>/dev/null
+		wait "$pid"
+	fi
+	give_back
+}
+hugepages 2M 2048 64
+hugepages 1G 1048576 1024
+
+# Of two cells one has huge pages.
+file=/sys/kernel/mm/hugepages/hugepages-2048kB
+if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
+	skip "a cell has huge pages of its own" "this needs root, and pages of 2 MiB"
+else
+	reserve 16
+	run -c 2 --numa cell=0,cpus=0,memory=64M --numa cell=1,cpus=1,memory=32M,hugepages=2M,node=0 \
+		-a exit=3
+	expect "a cell has huge pages of its own" 3
+	run -c 2 --numa cell=0,cpus=0,memory=1G,hugepages=2M --numa cell=1,cpus=1,memory=64M,hugepages=2M \
+		-a exit=3
+	expect "what two cells take from one reserve is counted together" 125 "544 pages needed"
+	give_back
+fi
+
+# NUMA cells. This host may have one node only, so both are on node 0.
+run -c 3 --numa cell=0,cpus=0,2,memory=64M,node=0 --numa cell=1,cpus=1,memory=3G -a "smp dump"
+[ "$(usable)" -eq $((64 * 1048576 + 3 * 1073741824 - 0x100000 + 0x9fc00)) ] || status="$(usable) bytes"
+expect "two cells have memory around the hole and CPUs that start" 0 "smp: 3 of 3 CPUs up"
+run -c 2 -m 65M,prealloc,lock,merge=on --numa cell=0,cpus=0,memory=33M --numa cell=1,cpus=1,memory=32M \
+	-a dump
+if [ ! -e /sys/kernel/mm/ksm/run ]; then
+	expect "merge=on is refused without KSM" 125 "no KSM"
+elif [ "$status" -eq 125 ] && grep -q "ulimit -l" "$work/err"; then
+	skip "two cells with a gap between them, locked and merged" "$(cat "$work/err")"
+else
+	expect "two cells with a gap between them, locked and merged" 0 "type 1 RAM" \
+		"0000000002200000-00000000041fffff type 1"
+fi
+run -m 64M,hugepages=2M,merge=on -a exit=0
+expect "huge pages are not merged" 125 "hugepages="
+run -c 3 --numa cell=0,cpus=0-1,memory=64M -a exit=0
+expect "a CPU in no cell is named" 125 "CPU 2 is in none of the 1 cells"
+run -c 2 --numa cell=0,cpus=0-1,memory=64M --numa cell=1,cpus=1,memory=64M -a exit=0
+expect "a CPU in two cells is named" 125 "CPU 1 is in cell 1"
+run -c 2 --numa cell=0,cpus=0-1,memory=64M,node=77 -a exit=0
+expect "a cell on a node that is not there is refused" 125 "node=77"
+run -c 2 -m 128M --numa cell=0,cpus=0-1,memory=64M -a exit=0
+expect "cells that are not all memory are refused" 125 "131072K.* 65536K"
+
+finish
