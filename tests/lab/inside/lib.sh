@@ -152,14 +152,17 @@ why() {
 	echo "exit status $status${line:+, $line}"
 }
 
-# initrd_with FILE KERNEL: the initrd of the kernel with this ending of its name ('',
-# -generic, -backports), to which FILE is added as /script.
+# initrd_with FILE KERNEL [PROGRAM...]: the initrd of the kernel with this ending of its name ('',
+# -generic, -backports), to which FILE is added as /script, and each program by its own name.
 initrd_with() {
+	local kernel=$2
 	mkdir -p "$work/added"
 	cp "$1" "$work/added/script"
+	shift 2
+	[ $# -eq 0 ] || cp "$@" "$work/added"
 	{
-		cat "$guest/initrd$2"
-		(cd "$work/added" && echo script | busybox cpio -o -H newc 2>/dev/null | gzip -1)
+		cat "$guest/initrd$kernel"
+		(cd "$work/added" && find . -type f | busybox cpio -o -H newc 2>/dev/null | gzip -1)
 	} >"$work/initrd"
 }
 
