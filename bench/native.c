@@ -43,19 +43,24 @@ struct load {
 	struct io_uring ring;
 	char *buffers;
 	uint64_t places, next;
-	uint64_t submitted, done;
+	uint64_t submitted, done, calls;
 	unsigned free[DEPTH_MAX], free_count; // buffers without a request
 	uint64_t started[DEPTH_MAX];
 	uint32_t samples[SAMPLES];
 	uint64_t random;
 };
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void row(const char *key, double value, const char *unit)
@@ -165,6 +170,7 @@ static int reap(struct load *load)
 		return fail("io_uring_enter", -code);
 	unsigned count = io_uring_peek_batch_cqe(&load->ring, cqes, REAPED_MAX);
 	uint64_t now = now_ns();
+	load->calls++;
 	for (unsigned i = 0; i < count; i++) {
 		unsigned buffer = (unsigned)cqes[i]->user_data;
 
@@ -184,7 +190,7 @@ static int compare_samples(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void report_load(struct load *load, uint64_t count, double seconds)
+static void report_load(struct load *load, uint64_t count, double seconds, double busy)
 {
 	unsigned kept = count < SAMPLES ? (unsigned)count : SAMPLES;
 	char key[48];
@@ -199,11 +205,17 @@ static void report_load(struct load *load, uint64_t count, double seconds)
 	row(key, (double)count / seconds, "IOPS");
 	strcpy(key + head, "rate");
 	row(key, (double)count / seconds * load->kind->bytes / 1048576, "MiB/s");
+	strcpy(key + head, "cpu");
+	row(key, busy * 1e6 / (double)count, "us/IO");
+	strcpy(key + head, "busy");
+	row(key, busy / seconds, "CPUs");
+	strcpy(key + head, "interrupted");
+	row(key, (double)load->calls / (double)count, "/IO");
 }
 
 static int run_load(struct load *load)
 {
-	uint64_t start = now_ns();
+	uint64_t start = now_ns(), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
 	for (unsigned i = 0; i < load->depth; i++)
 		load->free[load->free_count++] = i;
@@ -212,7 +224,8 @@ static int run_load(struct load *load)
 		if (reap(load))
 			return 1;
 	}
-	report_load(load, load->done, (double)(now_ns() - start) / 1e9);
+	report_load(load, load->done, (double)(now_ns() - start) / 1e9,
+		(double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) / 1e9);
 	while (load->done < load->submitted) {
 		if (reap(load))
 			return 1;

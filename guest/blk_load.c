@@ -141,7 +141,7 @@ int blk_load_run(
 	struct run run = {.blk = blk, .load = load, .buffers = buffers};
 	int failures;
 
-	run.places = blk->sectors / (load->bytes / BLK_SECTOR);
+	run.places = load->bytes < BLK_SECTOR ? 1 : blk->sectors / (load->bytes / BLK_SECTOR);
 	run.samples = machine_alloc(SAMPLES * sizeof(*run.samples), 4096);
 	if (!run.places || !run.samples)
 		return fail("room for a load", "a request and 32 KiB", "less");
@@ -158,10 +158,9 @@ struct kind {
 };
 
 static const struct kind kinds[] = {
-	{"read4k,", BLK_READ, 4096, true},
-	{"write4k,", BLK_WRITE, 4096, true},
-	{"read1m,", BLK_READ, 1u << 20, false},
-	{"write1m,", BLK_WRITE, 1u << 20, false},
+	{"read4k,", BLK_READ, 4096, true}, {"write4k,", BLK_WRITE, 4096, true},
+	{"read1m,", BLK_READ, 1u << 20, false}, {"write1m,", BLK_WRITE, 1u << 20, false},
+	{"id,", BLK_GET_ID, BLK_ID_BYTES, true}, /* the device's serial number: no disk is read */
 };
 
 /* What follows `prefix` in `text`, or NULL. */
@@ -222,6 +221,7 @@ static void report_load(
 	if (!load->random)
 		row(s, "rate", r->count * 1000000000000 / r->ns * load->bytes >> 20, 0, "MiB/s",
 			HIGHER_IS_BETTER);
+	row(s, "took", r->ns, 0, "us", LOWER_IS_BETTER);
 	row(s, "notified", r->notifications * 1000 / r->count, 3, "/IO", LOWER_IS_BETTER);
 	row(s, "interrupted", r->interrupts * 1000 / r->count, 3, "/IO", LOWER_IS_BETTER);
 }
@@ -256,8 +256,8 @@ int blk_command_load(const char *value)
 
 	kind = parse_load(value, &load, &interrupts);
 	if (!kind)
-		return fail(
-			"blk-load=", "read4k|write4k|read1m|write1m,DEPTH,poll|irq[,COUNT]", value);
+		return fail("blk-load=", "read4k|write4k|read1m|write1m|id,DEPTH,poll|irq[,COUNT]",
+			value);
 	if (!blk_find(&blk))
 		return fail("disk", "one", "none");
 	if (blk_start(&blk))

@@ -25,11 +25,16 @@ DEBUG_EXIT = "0xf4"
 
 
 class Metric:
-    """A row: its name, unit, which way is better, its group, and whether the host has it too."""
+    """A row: its name, unit, which way is better, its group, and whether the host has it too. What
+    is `counted` is in the JSON, and on the page beside the rows that it helps to explain. All
+    figures of one load have its name but for the last part."""
 
-    def __init__(self, name, unit, better, group):
+    def __init__(self, name, unit, better, group, counted=False):
         self.name, self.unit, self.better, self.group = name, unit, better, group
-        self.native = group in ("cpu", "block", "network") or name == "start.exit"
+        self.counted = counted
+        self.native = (group in ("cpu", "block", "network") or name == "start.exit") and not (
+            name.startswith("blk.id.") or name.endswith(".notified"))
+        self.load, self.figure = name.rsplit(".", 1)
 
 
 class Bench:
@@ -149,27 +154,38 @@ def guest_cpu(bench, side):
 # Block ----------------------------------------------------------------------------------------
 
 def disk_step(kind, depth):
-    large = kind.endswith("1m")
-    figures = ("rate",) if large else ("iops", "p50", "p99")
+    head = f"blk.{kind}.qd{depth}"
 
     def count(bench):
         if not bench.quick:
             return ""
-        return ",100" if large else ",1500"
+        return ",100" if kind.endswith("1m") else ",1500"
 
     def native(bench):
         rows = bench.native("blk", "blk", bench.file, kind, str(depth))
-        return {f"blk.{kind}.qd{depth}.{mode}.{figure}": rows[f"blk.{kind}.qd{depth}.{figure}"]
-                for mode in MODES for figure in figures}
+        return {name.replace(head, f"{head}.{mode}"): value
+                for mode in MODES for name, value in rows.items()}
 
     def guest(bench, side):
-        loads = [f"blk-load={kind},{depth},{mode}{count(bench)}" for mode in MODES]
+        loads = [f"blk-load={kind},{depth},{mode}{count(bench)} echo" for mode in MODES]
+        used = {}
         with bench.guest(side, "blk", " ".join(["echo", *loads]), disk=bench.file) as running:
-            running.start()
+            running.pause()
+            running.pin()
+            for mode in MODES:
+                before = running.io_seconds()
+                running.go_on()
+                running.pause()
+                used[f"{head}.{mode}"] = running.io_seconds() - before
+            running.go_on()
             rows = running.end()
-        return {name: value for name, value in rows.items() if name.rsplit(".", 1)[1] in figures}
+        for load, seconds in used.items():
+            took = rows[f"{load}.took"] / 1e6
+            rows[f"{load}.busy"] = seconds / took
+            rows[f"{load}.cpu"] = seconds * 1e6 / (rows[f"{load}.iops"] * took)
+        return rows
 
-    return Step("block", native, guest)
+    return Step("block", None if kind == "id" else native, guest)
 
 
 # Network --------------------------------------------------------------------------------------
@@ -302,8 +318,14 @@ EXIT_NAMES = [f"read4k.qd{d}.{m}" for d in (1, 32) for m in MODES] + ["send.64",
 def metrics():
     rows = []
 
-    def add(name, unit, better, group):
-        rows.append(Metric(name, unit, better, group))
+    def add(name, unit, better, group, counted=False):
+        rows.append(Metric(name, unit, better, group, counted))
+
+    def add_counted(head):
+        add(f"{head}.cpu", "us/IO", LOWER, "block")
+        add(f"{head}.busy", "CPUs", LOWER, "block", counted=True)
+        add(f"{head}.notified", "/IO", LOWER, "block", counted=True)
+        add(f"{head}.interrupted", "/IO", LOWER, "block", counted=True)
 
     for suffix in ("", ".q35"):
         add(f"start.first{suffix}", "ms", LOWER, "start")
@@ -323,9 +345,15 @@ def metrics():
                 add(f"{head}.iops", "IOPS", HIGHER, "block")
                 add(f"{head}.p50", "us", LOWER, "block")
                 add(f"{head}.p99", "us", LOWER, "block")
+                add_counted(head)
     for kind in ("read1m", "write1m"):
         for mode in MODES:
-            add(f"blk.{kind}.qd{LARGE_DEPTH}.{mode}.rate", "MiB/s", HIGHER, "block")
+            head = f"blk.{kind}.qd{LARGE_DEPTH}.{mode}"
+            add(f"{head}.rate", "MiB/s", HIGHER, "block")
+            add_counted(head)
+    for mode in MODES:
+        add(f"blk.id.qd1.{mode}.p50", "us", LOWER, "block")
+        add_counted(f"blk.id.qd1.{mode}")
     add(f"net.send.{SMALL}.poll.pps", "packets/s", HIGHER, "network")
     add(f"net.send.{BULK}.poll.rate", "MiB/s", HIGHER, "network")
     for mode in MODES:
@@ -350,6 +378,7 @@ def steps():
         *(disk_step(kind, depth) for kind in ("read4k", "write4k") for depth in DEPTHS),
         disk_step("read1m", LARGE_DEPTH),
         disk_step("write1m", LARGE_DEPTH),
+        disk_step("id", 1),
         net_step("send", SMALL, 300000, ("poll",)),
         net_step("send", BULK, 50000, ("poll",)),
         net_step("receive", SMALL, 200000, MODES),

@@ -145,6 +145,11 @@ def read(path, otherwise="unknown"):
         return otherwise
 
 
+def cpu_seconds(pid, task):
+    """Processor time of a thread so far; none of one that has gone."""
+    return int(read(f"/proc/{pid}/task/{task}/schedstat", "0").split()[0]) / 1e9
+
+
 def cpu_model():
     match = re.search(r"^model name\s*: (.*)$", read("/proc/cpuinfo"), re.M)
     return match[1] if match else platform.processor()

@@ -181,11 +181,20 @@ class Guest:
     def go_on(self):
         self.process.stdin.write(b"quit\n")
 
+    def threads(self):
+        """Each thread's number, and whether it is a vCPU's."""
+        for task in map(int, os.listdir(f"/proc/{self.pid}/task")):
+            yield task, bool(VCPU.match(host.read(f"/proc/{self.pid}/task/{task}/comm")))
+
+    def io_seconds(self):
+        """Processor time so far of all threads but the vCPUs'."""
+        return sum(host.cpu_seconds(self.pid, task)
+                   for task, is_vcpu in self.threads() if not is_vcpu)
+
     def pin(self):
         """vCPUs to the one CPU, all other threads to the other. The vCPUs' threads."""
         vcpus = []
-        for task in map(int, os.listdir(f"/proc/{self.pid}/task")):
-            is_vcpu = bool(VCPU.match(host.read(f"/proc/{self.pid}/task/{task}/comm")))
+        for task, is_vcpu in self.threads():
             if is_vcpu:
                 vcpus.append(task)
             try:

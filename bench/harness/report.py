@@ -8,6 +8,7 @@ import statistics
 import time
 
 from . import svg
+from .bounds import bound_of
 from .groups import DEPTHS, HIGHER
 
 SIDES = ("native", "veneer", "qemu")
@@ -29,7 +30,9 @@ EXPLAINED = {
     "cpu": "The same machine code on the host and in the guest, on the same CPU.",
     "block": "Random 4 KiB and sequential 1 MiB requests on one file with O_DIRECT, one queue. poll: "
              "the guest looks at the ring; irq: it sleeps until the interrupt. The native program has "
-             "one way to wait, and stands beside both.",
+             "one way to wait, and stands beside both. cpu: what all threads but the vCPU's take of "
+             "their processor, polling among it. id: the disk's serial number, for which no disk is "
+             "read.",
     "network": "Frames of 64 bytes, and TCP segments of 64294 for the device to cut up (TSO), between "
                "guest and host through a TAP; the time of a frame to the guest and back. The native "
                "program reads and writes the TAP itself.",
@@ -48,9 +51,14 @@ td:first-child, th:first-child, .facts td { text-align: left; } .facts { width: 
 .facts td:first-child { color: #616e7c; } .spread { color: #7b8794; font-size: 11px; }
 .plots { display: flex; flex-wrap: wrap; gap: 18px 14px; } .worse { color: #b42318; font-weight: 600; }
 pre { background: #f5f7fa; padding: .7em 1em; font-size: 12px; white-space: pre-wrap; word-break: break-all; }
+.behind td { vertical-align: top; white-space: normal; text-align: left; }
+.behind .bound { background: #fff; padding-top: 1em; color: #52606d; }
 .key span { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1.2em; }
 .key span:first-child { margin-left: 0; } .note { background: #fffbea; padding: .5em 1em; }
 """
+
+
+BEHIND = 0.95  # of the other's performance: less is said, and explained
 
 
 def figure(value):
@@ -76,11 +84,26 @@ def spread(values):
     return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
 
 
+def tail(load):
+    """Its name without the group: exits have the names of the loads that they belong to."""
+    return load.partition(".")[2]
+
+
+def overlap(row, other):
+    """Whether some run of Veneer's was better than some of the other's, and some worse."""
+    mine, theirs = row["values"]["veneer"], row["values"][other]
+    return min(mine) <= max(theirs) and min(theirs) <= max(mine)
+
+
 class Document:
     def __init__(self, metrics, rows, notes, facts, commands, runs):
         self.metrics, self.rows, self.notes, self.facts = metrics, rows, notes, facts
         self.commands, self.runs = commands, runs
         self.pairs = list(zip(metrics, rows))
+
+    def shown(self, group=None):
+        return [(metric, row) for metric, row in self.pairs
+                if not metric.counted and group in (None, metric.group)]
 
     # The terminal ---------------------------------------------------------------------------
 
@@ -88,7 +111,7 @@ class Document:
         line = "{:34} {:>12} {:>10} {:>10} {:>10} {:>8} {:>9}  {}"
         print(line.format("metric", "unit", "native", "veneer", "qemu", "vs qemu", "vs native",
                           "veneer's spread"))
-        for metric, row in self.pairs:
+        for metric, row in self.shown():
             print(line.format(metric.name, metric.unit, *(figure(row[side]) for side in SIDES),
                               *(self.ratio(metric, row, other) for other in ("qemu", "native")),
                               spread(row["values"]["veneer"])))
@@ -135,12 +158,12 @@ class Document:
                 f"<p class=key>{key}{notes}<table class=facts>{facts}</table>")
 
     def section(self, group):
-        pairs = [(metric, row) for metric, row in self.pairs if metric.group == group]
+        pairs = self.shown(group)
         plots = self.depth_plots(pairs) if group == "block" else ""
-        bars = [pair for pair in pairs if not (group == "block" and ".qd4." not in pair[0].name)]
+        bars = [pair for pair in pairs if not (group == "block" and "4k." in pair[0].name)]
         return (f"<h2>{TITLES[group]}</h2><p>{html.escape(EXPLAINED[group])}</p>{plots}"
                 f"<div class=plots>{''.join(svg.bars(metric, row) for metric, row in bars)}</div>"
-                f"<h3>Figures</h3>{self.table(pairs)}")
+                f"<h3>Figures</h3>{self.table(pairs)}{self.behind(pairs)}")
 
     @staticmethod
     def depth_plots(pairs):
@@ -167,9 +190,45 @@ class Document:
                              + (f"<br><span class=spread>{between}</span>" if between else ""))
             for other in ("qemu", "native"):
                 value = performance(metric, row, other)
-                worse = " class=worse" if value and value < 0.95 and other == "qemu" else ""
+                worse = " class=worse" if value and value < BEHIND and other == "qemu" else ""
                 cells.append(f"<td{worse}>{self.ratio(metric, row, other)}")
         return "".join(cells) + "</table>"
+
+    def behind(self, pairs):
+        """The loads in which Veneer is behind, below what bounds them and beside what was counted."""
+        found = {}  # by bound, then by load: {other: [figures]}
+        for metric, row in pairs:
+            for other in ("qemu", "native"):
+                value = performance(metric, row, other)
+                if value is None or value >= BEHIND:
+                    continue
+                loads = found.setdefault(bound_of(metric.name), {})
+                figures = loads.setdefault(metric.load, {"qemu": [], "native": []})[other]
+                figures.append(f"{metric.figure} {value:.2f}{'~' if overlap(row, other) else ''}")
+        if not found:
+            return ""
+        cells = ["<h3>Where Veneer is behind</h3><p>Figures below 0.95 of the other's, and what was "
+                 "counted in the same runs: Veneer's (QEMU's, native). ~: runs of the two overlap.</p>"
+                 "<table class=behind><tr><th>load<th>vs QEMU<th>vs native<th>counted"]
+        for (_, words), loads in found.items():
+            cells.append(f"<tr><td colspan=4 class=bound>{html.escape(words)}")
+            for load, others in loads.items():
+                cells.append(f"<tr><td>{load}<td>{'<br>'.join(others['qemu'])}"
+                             f"<td>{'<br>'.join(others['native'])}<td>{self.counted(load)}")
+        return "".join(cells) + "</table>"
+
+    def counted(self, load):
+        """What was counted under a load, in its own rows or in those of `exits`."""
+        lines = {}
+        for metric, row in self.pairs:
+            counts = metric.counted or metric.figure == "cpu" or metric.group == "exits"
+            if not counts or not f"{tail(load)}.".startswith(f"{tail(metric.load)}."):
+                continue
+            others = [figure(row["qemu"])] + (["native " + figure(row["native"])]
+                                              if metric.native else [])
+            lines.setdefault(metric.figure, f"{metric.figure} {figure(row['veneer'])} {metric.unit} "
+                                            f"({', '.join(others)})")
+        return "<br>".join(lines.values())
 
     def command_list(self):
         parts = ["<h2>The exact commands</h2><p>As they ran first; the words for the guest change from "
