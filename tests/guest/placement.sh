@@ -22,7 +22,13 @@ both=$a-$b
 [ "$((a + 1))" -eq "$b" ] || both=$a,$b
 truncate -s 1M "$work/disk"
 
-# threads ARGUMENT...: a guest that spins, and a line for each of its threads in $work/threads: name,
+# named COUNT: so many vCPUs, the disk's two loops and the serial port's have taken their names, each when
+# it first runs.
+named() {
+	[ "$(cat "/proc/$pid/task"/*/comm | grep -cE '^(vcpu|blk|serial)')" -eq $(($1 + 3)) ]
+}
+
+# threads -c COUNT,... [ARGUMENT]...: a guest that spins, and a line for each of its threads in $work/threads: name,
 # CPUs, policy (0: ordinary, 1: SCHED_FIFO) and real-time priority.
 threads() {
 	local task
@@ -30,6 +36,7 @@ threads() {
 	"$veneer" run -a spin -d "$work/disk,queues=2" "$@" </dev/null >"$work/out" 2>"$work/err" &
 	local pid=$!
 	awaited says spin
+	awaited named "${2%%,*}"
 	for task in "/proc/$pid/task"/*; do
 		echo "$(cat "$task/comm")" \
 			"$(sed -nE 's/^Cpus_allowed_list:\s*//p' "$task/status")" \

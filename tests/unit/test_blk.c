@@ -214,12 +214,13 @@ static void notify(void)
 	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 }
 
-// The device's loop needs a moment; a device that needs ten seconds is stuck.
+// The device's loop needs a moment, and what it writes through a busy disk perhaps many seconds; a device
+// that needs a minute is stuck.
 static uint32_t wait_used(uint32_t *id)
 {
 	uint32_t len;
 	*id = UINT32_MAX;
-	for (unsigned i = 0; i < 100000; i++) {
+	for (unsigned i = 0; i < 600000; i++) {
 		if (ring_take(&bench.ring, id, &len))
 			return len;
 		usleep(100);

@@ -23,7 +23,7 @@
 
 #include "devices/serial.h"
 
-#define LIMIT_MS 5000 // for things that must happen; generous, since they end a wait early
+#define LIMIT_MS 60000 // for things that must happen; generous, since they end a wait early
 
 struct fixture {
 	struct vn_ioloop *loop;
