@@ -22,9 +22,8 @@
 #define SECTOR_SHIFT 9
 #define QUEUE_SIZE   256
 // A chain also holds a header and a status.
-#define SEGMENTS_MAX    (QUEUE_SIZE - 2)
-#define RING_ENTRIES    256
-#define POLL_US_DEFAULT 50 // measured: docs/datapath.md
+#define SEGMENTS_MAX (QUEUE_SIZE - 2)
+#define RING_ENTRIES 256
 // Of a discard or a write of zeroes: a reset waits for it, so it must not be the whole disk.
 #define RANGES_MAX        16
 #define RANGE_SECTORS_MAX (1u << (30 - SECTOR_SHIFT))
@@ -418,20 +417,6 @@ static unsigned take_all(struct blk_queue *queue, unsigned budget)
 	return budget;
 }
 
-// Whether to look for more at once, rather than to be told of it: `taken` says that the driver has
-// just given us something, `ended` that it is about to be given something back.
-static bool look_again(struct blk_queue *queue, bool taken, bool ended)
-{
-	if (queue->poll.max == 0 || vn_virtqueue_is_broken(queue->ring))
-		return false;
-	uint64_t now = vn_ioloop_now(queue->loop);
-	if (taken)
-		vn_poll_found(&queue->poll, now);
-	else if (ended)
-		vn_poll_stirred(&queue->poll, now);
-	return vn_poll_again(&queue->poll, now);
-}
-
 // Take what there is, and see to it that we come back for more: at once, or when the driver notifies.
 // At most a queue full in a turn: a driver that refills as fast as requests end must not keep the
 // loop from its other work.
@@ -440,7 +425,9 @@ static void serve(struct blk_queue *queue)
 	bool ended = vn_virtqueue_has_unpublished(queue->ring);
 	vn_virtqueue_disable_notify(queue->ring);
 	unsigned budget = take_all(queue, QUEUE_SIZE);
-	bool again = look_again(queue, budget < QUEUE_SIZE, ended);
+	bool again =
+		!vn_virtqueue_is_broken(queue->ring) &&
+		vn_poll_look(&queue->poll, budget < QUEUE_SIZE, ended, vn_ioloop_now(queue->loop));
 	while (!again && !queue->held && budget > 0 && vn_virtqueue_enable_notify(queue->ring))
 		budget = take_all(queue, budget);
 	if (budget < QUEUE_SIZE)
@@ -714,13 +701,6 @@ static int judge_disk(const struct veneer_disk *disk, struct veneer_error *error
 	return 0;
 }
 
-static uint64_t poll_max(const struct veneer_disk *disk)
-{
-	if (disk->poll_us == VENEER_POLL_OFF)
-		return 0;
-	return 1000ull * (disk->poll_us ? disk->poll_us : POLL_US_DEFAULT);
-}
-
 int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
 	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
@@ -736,7 +716,7 @@ int vn_blk_create(struct vn_virtio_device **device, const char *name,
 	if (disk->serial)
 		memcpy(blk->serial, disk->serial, strnlen(disk->serial, sizeof(blk->serial)));
 	blk->queue_count = disk->queues ? disk->queues : 1;
-	blk->poll_max = poll_max(disk);
+	blk->poll_max = vn_poll_max(disk->poll_us);
 	blk->limited = disk->iops > 0 || disk->bps > 0;
 	vn_limit_init(&blk->operations, disk->iops, disk->iops_burst);
 	vn_limit_init(&blk->bytes, disk->bps, disk->bps_burst);

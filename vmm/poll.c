@@ -3,6 +3,10 @@
 // The bound and what moves it.
 #include "vmm/poll.h"
 
+#include "veneer.h"
+
+#define US_DEFAULT 50 // measured: docs/datapath.md
+
 // Less than this is over before a driver on another CPU can have seen anything.
 #define BOUND_MIN   4000
 #define PENALTY_MAX 1024
@@ -49,4 +53,20 @@ bool vn_poll_again(struct vn_poll *poll, uint64_t now)
 		return true;
 	poll->asleep = true;
 	return false;
+}
+
+bool vn_poll_look(struct vn_poll *poll, bool found, bool stirred, uint64_t now)
+{
+	if (poll->max == 0)
+		return false;
+	if (found)
+		vn_poll_found(poll, now);
+	else if (stirred)
+		vn_poll_stirred(poll, now);
+	return vn_poll_again(poll, now);
+}
+
+uint64_t vn_poll_max(unsigned poll_us)
+{
+	return poll_us == VENEER_POLL_OFF ? 0 : 1000ull * (poll_us ? poll_us : US_DEFAULT);
 }

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "veneer.h"
 #include "vmm/poll.h"
 
 #define US  1000ull
@@ -120,6 +121,32 @@ static void none_is_none(void **state)
 	assert_int_equal(poll.bound, 0);
 }
 
+// What a device asks after each look, with what it has found or set off.
+static void a_look_is_all_of_it(void **state)
+{
+	(void)state;
+	struct vn_poll poll = {.max = vn_poll_max(0)};
+	assert_int_equal(poll.max, 50 * US);
+	uint64_t now = 1000000;
+	for (unsigned i = 0; i < 10; i++) {
+		bool again = vn_poll_look(&poll, true, false, now);
+		assert_int_equal(again, poll.bound > 0);
+		now += 20 * US;
+		vn_poll_look(&poll, false, false, now);
+	}
+	assert_true(poll.bound > 20 * US);
+	now += MAX;
+	assert_false(vn_poll_look(&poll, false, false, now));
+	assert_true(vn_poll_look(&poll, false, true, now));
+	assert_true(vn_poll_look(&poll, false, false, now + poll.bound - 1));
+	assert_false(vn_poll_look(&poll, false, false, now + poll.bound));
+
+	assert_int_equal(vn_poll_max(7), 7 * US);
+	poll = (struct vn_poll){.max = vn_poll_max(VENEER_POLL_OFF)};
+	for (unsigned i = 0; i < 100; i++)
+		assert_false(vn_poll_look(&poll, i % 3 == 0, i % 3 == 1, now += US));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +156,7 @@ int main(void)
 		cmocka_unit_test(a_shared_processor_is_left_alone),
 		cmocka_unit_test(other_events_start_the_time_anew),
 		cmocka_unit_test(none_is_none),
+		cmocka_unit_test(a_look_is_all_of_it),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
