@@ -4,7 +4,10 @@
 // first pair's. All work is done in the loop's flush hook, at the end of a turn: send what the
 // driver has made available, let the backend have its turn, receive while there are packets and
 // buffers, then publish each queue once. Nothing is allocated or locked on that way, and no buffer
-// of the driver's is in use between turns.
+// of the driver's is in use while the loop sleeps.
+//
+// Packets are sent in batches, one of which is on its way at a time: the system call with which the
+// next turn begins writes them, in order, and that turn gives their buffers back.
 //
 // The next packet's size is not known before it is read, so it is read into as many of the driver's
 // buffers as the largest could need. They are taken from the queue in advance and kept: the window.
@@ -26,11 +29,16 @@
 #include "virtio/vhost.h"
 #include "vmm/ioloop.h"
 #include "vmm/limit.h"
+#include "vmm/poll.h"
 
 #define QUEUE_SIZE   256
 #define CONTROL_SIZE 64
-#define RING_ENTRIES 64
+#define RING_ENTRIES 128
 #define QUEUES_MAX   (2 * VENEER_QUEUES_MAX + 1)
+
+// Packets sent in one turn, and the pieces that they have.
+#define SEND_MAX 32
+#define SEND_IOV (2 * QUEUE_SIZE)
 
 // Packets received in one turn, before the loop looks at its other work.
 #define RECEIVE_MAX 64
@@ -66,6 +74,8 @@ struct net_queue {
 	bool waiting;
 	struct vn_ioloop_timer turn;
 
+	struct vn_poll poll; // TX
+
 	// While vhost serves it: `call` for an interrupt that has to go through here, `fault` when it
 	// cannot make sense of the ring. Changed with the device's lock held.
 	bool in_kernel;
@@ -94,6 +104,21 @@ struct window {
 	uint8_t spill[VN_NET_PACKET_MAX];
 };
 
+// A packet of the batch that is being sent.
+struct outgoing_packet {
+	struct vn_net_packet packet;
+	struct net_queue *queue;
+	uint16_t head;
+};
+
+// The batch. There is a new one when none of it is on its way.
+struct outgoing {
+	unsigned in_flight;
+	unsigned count, iov_count; // used of:
+	struct outgoing_packet packets[SEND_MAX];
+	struct iovec iov[SEND_IOV];
+};
+
 // A pair of queues. On its loop only, once the device is made.
 struct net_pair {
 	struct vn_net *net;
@@ -107,7 +132,8 @@ struct net_pair {
 	bool wanted; // by the driver's last command, also while the receive queue is being reset
 	bool readable; // the backend may have packets
 	struct window window;
-	struct iovec iov[QUEUE_SIZE]; // of the chain at hand in the other queues
+	struct outgoing outgoing;
+	struct iovec iov[QUEUE_SIZE]; // of the chain at hand in the control queue
 };
 
 // Owned by the vm. Immutable once created, but for what says otherwise.
@@ -122,6 +148,7 @@ struct vn_net {
 	struct net_queue queues[QUEUES_MAX];
 	struct vn_limit packets[CONTROL], bytes[CONTROL]; // each way, shared by the pairs
 	bool limited;
+	uint64_t poll_max; // ns
 };
 
 static struct vn_net *from_device(struct vn_virtio_device *device)
@@ -191,50 +218,94 @@ static void turn_has_come(struct vn_ioloop_timer *timer)
 	((struct net_queue *)((char *)timer - offsetof(struct net_queue, turn)))->waiting = false;
 }
 
-// Take one packet from the driver and send it: 1, 0 when there is none, or -EPROTO.
-static int send_one(struct net_queue *queue)
+// Give the packet's buffers back.
+static void sent(struct vn_net_packet *packet)
+{
+	struct outgoing_packet *outgoing =
+		(struct outgoing_packet *)((char *)packet -
+					   offsetof(struct outgoing_packet, packet));
+	vn_virtqueue_push(outgoing->queue->ring, outgoing->head, 0);
+	outgoing->queue->pair->outgoing.in_flight--;
+}
+
+static void send_packet(struct net_queue *queue, uint16_t head, const struct vn_chain *chain)
 {
 	struct net_pair *pair = queue->pair;
+	struct vn_net_backend *backend = pair->net->backend;
+	struct outgoing *outgoing = &pair->outgoing;
+	struct outgoing_packet *next = &outgoing->packets[outgoing->count++];
+	*next = (struct outgoing_packet){.packet = {.iov = chain->iov,
+						 .count = chain->readable,
+						 .size = (size_t)chain->readable_size,
+						 .sent = sent},
+		.queue = queue,
+		.head = head};
+	outgoing->iov_count += chain->readable;
+	outgoing->in_flight++;
+	account(queue, chain->readable_size - VN_NET_HEADER);
+	vn_counter_add(&queue->stats->written_bytes, chain->readable_size - VN_NET_HEADER);
+	backend->ops->send(backend, pair->index, pair->loop, &next->packet);
+}
+
+// Take the driver's next packet and send it: 1, 0 when there is none, or -EPROTO.
+static int send_one(struct net_queue *queue)
+{
+	struct outgoing *outgoing = &queue->pair->outgoing;
 	struct vn_virtqueue *ring = queue->ring;
 	uint16_t head;
 	int code = vn_virtqueue_pop(ring, &head);
 	if (code <= 0)
 		return code;
-	struct vn_chain chain = {.iov = pair->iov, .iov_max = QUEUE_SIZE};
+	struct vn_chain chain = {.iov = outgoing->iov + outgoing->iov_count, .iov_max = QUEUE_SIZE};
 	code = vn_virtqueue_chain(ring, head, &chain);
 	if (code < 0)
 		return code;
 	if (chain.writable > 0 || chain.readable_size < VN_NET_HEADER)
 		return vn_virtqueue_break(
 			ring, "chain %u is no packet: a header and data to be read", head);
-	struct vn_net_backend *backend = pair->net->backend;
+	vn_counter_add(&queue->stats->requests, 1);
 	if (chain.readable_size <= VN_NET_PACKET_MAX) {
-		backend->ops->send(backend, pair->index, chain.iov, chain.readable,
-			(size_t)chain.readable_size);
-		account(queue, chain.readable_size - VN_NET_HEADER);
-		vn_counter_add(&queue->stats->written_bytes, chain.readable_size - VN_NET_HEADER);
+		send_packet(queue, head, &chain);
 	} else {
 		vn_counter_add(&queue->stats->errors, 1);
+		vn_virtqueue_push(ring, head, 0);
 	}
-	vn_counter_add(&queue->stats->requests, 1);
-	vn_virtqueue_push(ring, head, 0);
 	return 1;
 }
 
-// Carry out what a queue has, until the driver is told to notify again; a queue full in a turn, and
-// the rest by a kick of our own. While it waits for its turn, no notification can change anything.
-static void drain(struct net_queue *queue, int (*one)(struct net_queue *queue))
+// Send what the driver has made available, as much as a batch holds: how many packets were taken.
+static unsigned transmit(struct net_queue *queue)
 {
-	unsigned budget = QUEUE_SIZE;
+	struct outgoing *outgoing = &queue->pair->outgoing;
+	unsigned taken = 0;
+	if (outgoing->in_flight > 0)
+		return 0;
+	outgoing->count = outgoing->iov_count = 0;
 	vn_virtqueue_disable_notify(queue->ring);
-	do {
-		while (budget > 0 && may_pass(queue) && one(queue) == 1)
-			budget--;
-	} while (budget > 0 && !queue->waiting && vn_virtqueue_enable_notify(queue->ring));
-	if (budget < QUEUE_SIZE)
+	while (taken < SEND_MAX && outgoing->iov_count + QUEUE_SIZE <= SEND_IOV &&
+		may_pass(queue) && send_one(queue) == 1)
+		taken++;
+	if (taken > 0)
 		vn_counter_add(&queue->stats->batches, 1);
-	if (budget == 0)
-		vn_virtio_kick_again(&queue->pair->net->device, queue->index);
+	return taken;
+}
+
+// See to it that we come back for more: look again at once, if that is worth it, or have the driver
+// notify. What is on its way brings us back anyway, and so does a timer.
+static void await_more(struct net_queue *queue, bool taken)
+{
+	struct net_pair *pair = queue->pair;
+	const struct net_queue *rx = pair->queues[RX];
+	if (vn_virtqueue_is_broken(queue->ring))
+		return;
+	// The driver may send more once it has buffers back, or answer to what it receives.
+	bool stirred = vn_virtqueue_has_unpublished(queue->ring) ||
+		       (rx && vn_virtqueue_has_unpublished(rx->ring));
+	bool again = vn_poll_look(&queue->poll, taken, stirred, vn_ioloop_now(pair->loop));
+	if (pair->outgoing.in_flight > 0 || queue->waiting)
+		return;
+	if (again || vn_virtqueue_enable_notify(queue->ring))
+		vn_ioloop_stay_awake(pair->loop);
 }
 
 // Add the driver's next buffer to the window: 1, 0 when there is none, or -EPROTO.
@@ -369,7 +440,7 @@ static void receive(struct net_queue *queue)
 	if (count > 0)
 		vn_counter_add(&queue->stats->batches, 1);
 	if (count == RECEIVE_MAX)
-		vn_virtio_kick_again(&pair->net->device, queue->index);
+		vn_ioloop_stay_awake(pair->loop);
 }
 
 static enum vn_vhost_queue vhost_queue(const struct net_queue *queue)
@@ -505,16 +576,16 @@ static int control_one(struct net_queue *queue)
 	return 1;
 }
 
-static void serve(struct net_queue *queue)
+static void obey(struct net_queue *queue)
 {
-	if (vn_virtqueue_is_broken(queue->ring))
-		return;
-	if (queue->role == RX)
-		receive(queue);
-	else
-		drain(queue, queue->role == TX ? send_one : control_one);
-	if (vn_virtqueue_is_broken(queue->ring))
-		vn_virtio_broken(&queue->pair->net->device, queue->index, queue->ring->broken);
+	unsigned budget = CONTROL_SIZE;
+	vn_virtqueue_disable_notify(queue->ring);
+	while (budget > 0 && control_one(queue) == 1)
+		budget--;
+	if (budget < CONTROL_SIZE)
+		vn_counter_add(&queue->stats->batches, 1);
+	if (vn_virtqueue_enable_notify(queue->ring))
+		vn_ioloop_stay_awake(queue->pair->loop);
 }
 
 static bool is_ours(const struct net_queue *queue)
@@ -522,16 +593,33 @@ static bool is_ours(const struct net_queue *queue)
 	return queue && !queue->in_kernel;
 }
 
+static void serve(struct net_pair *pair, struct net_queue *const queues[ROLES])
+{
+	struct vn_net_backend *backend = pair->net->backend;
+	unsigned taken = queues[TX] ? transmit(queues[TX]) : 0;
+	if (pair->queues[RX] && backend->ops->turn)
+		backend->ops->turn(backend, pair->index);
+	if (queues[RX])
+		receive(queues[RX]);
+	if (queues[CONTROL])
+		obey(queues[CONTROL]);
+	if (queues[TX])
+		await_more(queues[TX], taken > 0);
+	for (unsigned role = 0; role < ROLES; role++)
+		if (queues[role] && vn_virtqueue_is_broken(queues[role]->ring))
+			vn_virtio_broken(&pair->net->device, queues[role]->index,
+				queues[role]->ring->broken);
+}
+
 static void flush(struct vn_ioloop_hook *hook)
 {
 	struct net_pair *pair = (struct net_pair *)((char *)hook - offsetof(struct net_pair, hook));
-	struct vn_net_backend *backend = pair->net->backend;
-	for (unsigned role = 0; role < ROLES; role++) {
-		if (role == RX && pair->queues[RX] && backend->ops->turn)
-			backend->ops->turn(backend, pair->index);
-		if (is_ours(pair->queues[role]))
-			serve(pair->queues[role]);
-	}
+	struct net_queue *whole[ROLES] = {NULL};
+	for (unsigned role = 0; role < ROLES; role++)
+		if (is_ours(pair->queues[role]) &&
+			!vn_virtqueue_is_broken(pair->queues[role]->ring))
+			whole[role] = pair->queues[role];
+	serve(pair, whole);
 	for (unsigned role = 0; role < ROLES; role++) {
 		struct net_queue *queue = pair->queues[role];
 		if (is_ours(queue) && vn_virtqueue_publish(queue->ring))
@@ -665,6 +753,7 @@ static void start_on_loop(void *arg)
 	struct net_pair *pair = queue->pair;
 	if (queue->role == RX)
 		start_receiving(pair);
+	queue->poll = (struct vn_poll){.max = pair->net->poll_max};
 	pair->queues[queue->role] = queue;
 	if (!start_in_kernel(queue))
 		vn_ioloop_watch(pair->loop, &queue->kick);
@@ -690,11 +779,19 @@ static void start(struct vn_virtio_device *device, unsigned index)
 	vn_ioloop_call(queue->pair->loop, start_on_loop, queue);
 }
 
+static bool is_sent(void *arg)
+{
+	const struct net_pair *pair = arg;
+	return pair->outgoing.in_flight == 0;
+}
+
 static void stop_on_loop(void *arg)
 {
 	struct net_queue *queue = arg;
 	struct net_pair *pair = queue->pair;
 	pair->queues[queue->role] = NULL;
+	if (queue->role == TX)
+		vn_ioloop_run_until(pair->loop, is_sent, pair);
 	if (queue->in_kernel)
 		stop_in_kernel(queue);
 	else
@@ -776,10 +873,40 @@ static void describe(struct vn_net *net, const struct vn_memory *memory, const s
 	}
 }
 
-static void add_hook(void *arg)
+struct preparation {
+	struct net_pair *pair;
+	int code;
+};
+
+static void prepare_on_loop(void *arg)
 {
-	struct net_pair *pair = arg;
-	vn_ioloop_add_hook(pair->loop, &pair->hook);
+	struct preparation *preparation = arg;
+	struct net_pair *pair = preparation->pair;
+	struct vn_net_backend *backend = pair->net->backend;
+	if (backend->ops->descriptor)
+		preparation->code = vn_ioloop_register_file(
+			pair->loop, backend->ops->descriptor(backend, pair->index));
+	if (preparation->code == 0)
+		vn_ioloop_add_hook(pair->loop, &pair->hook);
+}
+
+static int create_loop(
+	struct net_pair *pair, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+{
+	const struct vn_net *net = pair->net;
+	char name[24];
+	snprintf(name, sizeof(name), net->backend->pairs > 1 ? "%s.%u" : "%s", net->name,
+		pair->index);
+	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, cpus, error);
+	if (code < 0)
+		return code;
+	struct preparation preparation = {.pair = pair};
+	vn_ioloop_call(pair->loop, prepare_on_loop, &preparation);
+	if (preparation.code == 0)
+		return 0;
+	vn_ioloop_destroy(pair->loop);
+	return vn_fail(error, preparation.code, "%s: io_uring does not take its interface: %s",
+		net->name, strerror(-preparation.code));
 }
 
 static int create_pair(
@@ -788,20 +915,17 @@ static int create_pair(
 	struct net_pair *pair = calloc(1, sizeof(*pair));
 	if (!pair)
 		return vn_fail(error, -ENOMEM, "%s: no memory for its queues", net->name);
-	char name[24];
-	snprintf(name, sizeof(name), net->backend->pairs > 1 ? "%s.%u" : "%s", net->name, index);
 	pair->net = net;
 	pair->index = index;
 	pair->hook.flush = flush;
 	pair->vhost.fd = -1;
 	pair->port = (struct vn_net_port){ready, link_changed};
 	pair->attached = index == 0;
-	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, cpus, error);
+	int code = create_loop(pair, cpus, error);
 	if (code < 0) {
 		free(pair);
 		return code;
 	}
-	vn_ioloop_call(pair->loop, add_hook, pair);
 	net->pairs[net->pair_count++] = pair;
 	return 0;
 }
@@ -926,6 +1050,7 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 		goto free_net;
 	describe(net, memory, log);
 	set_limits(net, options);
+	net->poll_max = vn_poll_max(options->poll_us);
 	code = vn_virtio_device_init(&net->device, error);
 	if (code < 0)
 		goto close_backend;

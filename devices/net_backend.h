@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where a network device's packets come from and go to. A packet is an Ethernet frame behind the 12
-// bytes of a virtio-net header (virtio 1.2 section 5.1.6), in the driver's own buffers. Both ways
-// are calls that never wait: the backend carries a packet out at once or does not have it, so no
-// buffer of the guest is ever left with the kernel, and a reset has nothing to wait for but polls.
+// bytes of a virtio-net header (virtio 1.2 section 5.1.6), in the driver's own buffers. Nothing ever
+// waits in either way: a packet is received at once or there is none, and sent or dropped by the loop's
+// next turn at the latest. So no buffer of the guest is left with the kernel while the loop sleeps.
 #ifndef VN_NET_BACKEND_H
 #define VN_NET_BACKEND_H
 
@@ -30,6 +30,15 @@ struct vn_net_port {
 	void (*link_changed)(struct vn_net_port *port);
 };
 
+// A packet to send, embedded in whoever sends it, unmoved with its buffers until `sent` has run.
+struct vn_net_packet {
+	const struct iovec *iov;
+	unsigned count;
+	size_t size; // bytes in all: VN_NET_HEADER or more, whatever they hold
+	void (*sent)(struct vn_net_packet *packet);
+	struct vn_ioloop_op op; // the backend's
+};
+
 // All of a pair's calls are made on its loop, but `attach` for a pair other than 0 and outside
 // `open` and `close` when the device is made. Different pairs may be called at once.
 struct vn_net_backend_ops {
@@ -43,10 +52,10 @@ struct vn_net_backend_ops {
 	int (*receive)(struct vn_net_backend *backend, unsigned pair, const struct iovec *iov,
 		unsigned count);
 
-	// Send a packet of `size` bytes, VN_NET_HEADER or more, whatever they hold. A packet that
-	// cannot be sent is dropped.
-	void (*send)(struct vn_net_backend *backend, unsigned pair, const struct iovec *iov,
-		unsigned count, size_t size);
+	// Send a packet, on `loop`, after those of the calls before. Whether it is sent or, since it
+	// cannot be, dropped, its `sent` runs within the call or in the loop's next turn.
+	void (*send)(struct vn_net_backend *backend, unsigned pair, struct vn_ioloop *loop,
+		struct vn_net_packet *packet);
 
 	// After sending and before receiving in each turn between `open` and `close`; or NULL.
 	void (*turn)(struct vn_net_backend *backend, unsigned pair);
@@ -59,8 +68,8 @@ struct vn_net_backend_ops {
 	// NULL where `features` has no VIRTIO_NET_F_GUEST_*.
 	int (*set_offloads)(struct vn_net_backend *backend, uint64_t features);
 
-	// A TAP descriptor from which vhost can serve the pair; `receive` and `send` are not called
-	// then. NULL where there is none.
+	// The TAP descriptor that the pair's packets pass, of use to vhost: `receive` and `send` are not
+	// called while it serves the pair. NULL where there is none.
 	int (*descriptor)(struct vn_net_backend *backend, unsigned pair);
 
 	void (*destroy)(struct vn_net_backend *backend);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The TAP backend. Packets are read and written by readv and writev, which the kernel carries out at
-// once or not at all; what the loop's ring waits for is that an empty queue has packets again, by a
-// poll. Changes of the interface come over a netlink socket, which the first pair's loop polls.
+// The TAP backend. The packets of a turn are written by the system call in which the loop waits next, or
+// each by its own before Linux 6.4; each is read by a readv of its own. The kernel does either at once or
+// not at all. What the loop's ring waits for is that an empty queue has packets again, by a poll. Changes of
+// the interface come over a netlink socket, which the first pair's loop polls.
 #include "devices/net_tap.h"
 
 #include <errno.h>
@@ -50,6 +51,7 @@ struct tap {
 	const struct vn_log *log;
 	char name[IFNAMSIZ];
 	atomic_flag told; // that the interface was deleted
+	bool nowait; // the kernel takes RWF_NOWAIT for it: Linux 6.4
 	struct watch netlink; // on the first pair's loop
 	struct tap_queue queues[VENEER_QUEUES_MAX];
 };
@@ -206,13 +208,37 @@ static int receive(
 
 // The kernel drops what it cannot send: EIO from an interface that is down, EINVAL for a header
 // that does not fit the packet, EAGAIN when the socket's buffer is full.
-static void send_packet(struct vn_net_backend *backend, unsigned pair, const struct iovec *iov,
-	unsigned count, size_t size)
+static void written(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
-	(void)size;
+	(void)result;
+	(void)flags;
+	struct vn_net_packet *packet =
+		(struct vn_net_packet *)((char *)op - offsetof(struct vn_net_packet, op));
+	packet->sent(packet);
+}
+
+// Submissions are carried out one after the other, by the system call that makes them: with RWF_NOWAIT
+// none is put off, neither to wait for room nor to another thread. Without that, packets go one by one.
+static void send_packet(struct vn_net_backend *backend, unsigned pair, struct vn_ioloop *loop,
+	struct vn_net_packet *packet)
+{
 	const struct tap *tap = from_backend(backend);
-	while (writev(tap->queues[pair].watch.fd, iov, (int)count) < 0 && errno == EINTR)
-		;
+	int fd = tap->queues[pair].watch.fd;
+	if (!tap->nowait) {
+		while (writev(fd, packet->iov, (int)packet->count) < 0 && errno == EINTR)
+			;
+		packet->sent(packet);
+		return;
+	}
+	packet->op.complete = written;
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(loop, &packet->op);
+	if (packet->count == 1)
+		io_uring_prep_write(
+			sqe, fd, packet->iov->iov_base, (unsigned)packet->iov->iov_len, 0);
+	else
+		io_uring_prep_writev(sqe, fd, packet->iov, packet->count, 0);
+	sqe->rw_flags = RWF_NOWAIT;
+	vn_ioloop_use_registered(loop, sqe);
 }
 
 static int attach(struct vn_net_backend *backend, unsigned pair, bool attached)
@@ -392,6 +418,15 @@ static int measure(struct tap *tap, unsigned mtu, struct veneer_error *error)
 	return 0;
 }
 
+// Find out what the kernel can do.
+static void probe(struct tap *tap)
+{
+	// What is too short for a header is no packet, but the flag is judged before that.
+	const struct iovec none = {&(char){0}, 1};
+	tap->nowait = pwritev2(tap->queues[0].watch.fd, &none, 1, -1, RWF_NOWAIT) >= 0 ||
+		      errno != EOPNOTSUPP;
+}
+
 int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *options,
 	const struct vn_log *log, struct veneer_error *error)
 {
@@ -416,6 +451,8 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *op
 		code = open_further(tap, queues, error);
 	if (code == 0)
 		code = measure(tap, options->mtu, error);
+	if (code == 0)
+		probe(tap);
 	if (code < 0) {
 		destroy(&tap->backend);
 		return code;

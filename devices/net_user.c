@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/iovec.h"
+
 #define LIBRARY "libslirp.so.0"
 
 #define MTU_DEFAULT 1500
@@ -320,21 +322,24 @@ static int receive(
 }
 
 // Only whole frames: no offload was offered, so the header says nothing that counts.
-static void send_packet(struct vn_net_backend *backend, unsigned pair, const struct iovec *iov,
-	unsigned count, size_t size)
+static void input(struct user *user, const struct vn_net_packet *packet)
+{
+	if (packet->size < VN_NET_HEADER + ETH_HLEN ||
+		packet->size > VN_NET_HEADER + user->slot_size)
+		return;
+	vn_iovec_gather(user->sent, packet->iov, packet->size);
+	user->library.slirp_input(
+		user->slirp, user->sent + VN_NET_HEADER, (int)(packet->size - VN_NET_HEADER));
+	user->due = true;
+}
+
+static void send_packet(struct vn_net_backend *backend, unsigned pair, struct vn_ioloop *loop,
+	struct vn_net_packet *packet)
 {
 	(void)pair;
-	struct user *user = from_backend(backend);
-	size_t done = 0;
-	if (size < VN_NET_HEADER + ETH_HLEN || size > VN_NET_HEADER + user->slot_size)
-		return;
-	for (unsigned i = 0; i < count; i++) {
-		memcpy(user->sent + done, iov[i].iov_base, iov[i].iov_len);
-		done += iov[i].iov_len;
-	}
-	user->library.slirp_input(
-		user->slirp, user->sent + VN_NET_HEADER, (int)(size - VN_NET_HEADER));
-	user->due = true;
+	(void)loop;
+	input(from_backend(backend), packet);
+	packet->sent(packet);
 }
 
 static void destroy(struct vn_net_backend *backend)

@@ -110,6 +110,7 @@ struct veneer_net {
 	// tenth of a second's worth.
 	uint64_t pps, pps_burst;
 	uint64_t bps, bps_burst;
+	unsigned poll_us; // as a disk's, of the queues from which the guest sends; not with vhost
 };
 
 enum veneer_transport {

@@ -51,12 +51,13 @@ static int parse_queues(
 	return 0;
 }
 
-static int parse_poll(unsigned *poll_us, const char *value, struct veneer_error *error)
+static int parse_poll(
+	unsigned *poll_us, const char *option, const char *value, struct veneer_error *error)
 {
 	uint64_t count;
 
 	if (parse_number(value, VENEER_POLL_MAX, &count) < 0)
-		return refuse(error, "--disk: poll-us='%s' is not a number from 0 to %d", value,
+		return refuse(error, "%s: poll-us='%s' is not a number from 0 to %d", option, value,
 			VENEER_POLL_MAX);
 	*poll_us = count ? (unsigned)count : VENEER_POLL_OFF;
 	return 0;
@@ -123,7 +124,7 @@ static int parse_disk_word(
 	} else if ((value = value_of(word, "queues"))) {
 		return parse_queues(&disk->queues, "--disk", value, error);
 	} else if ((value = value_of(word, "poll-us"))) {
-		return parse_poll(&disk->poll_us, value, error);
+		return parse_poll(&disk->poll_us, "--disk", value, error);
 	} else if ((value = value_of(word, "sqpoll"))) {
 		return parse_disk_switch(&disk->sqpoll, "sqpoll", value, error);
 	} else if ((value = value_of(word, "iopoll"))) {
@@ -290,6 +291,8 @@ static int parse_net_word(struct veneer_net *net, const char *word, struct venee
 		return parse_limit("--net: pps", value, false, &net->pps, &net->pps_burst, error);
 	if ((value = value_of(word, "bps")))
 		return parse_limit("--net: bps", value, true, &net->bps, &net->bps_burst, error);
+	if ((value = value_of(word, "poll-us")))
+		return parse_poll(&net->poll_us, "--net", value, error);
 	return NOT_COMMON;
 }
 
@@ -315,7 +318,7 @@ static int parse_tap_word(struct veneer_net *net, const char *word, struct venee
 		return parse_vhost(&net->vhost, value, error);
 	if (!(value = value_of(word, "mtu")))
 		return unknown_word(error, "--net tap", word,
-			"mac=M, queues=N, mtu=N, vhost=on|off|auto, pps=N[:BURST] or "
+			"mac=M, queues=N, mtu=N, vhost=on|off|auto, poll-us=N, pps=N[:BURST] or "
 			"bps=SIZE[:BURST]");
 	if (parse_number(value, UINT16_MAX, &mtu) < 0 || mtu < MTU_MIN)
 		return refuse(error, "--net: mtu='%s' is not a number from %d to %d", value,
@@ -331,7 +334,7 @@ static int parse_user_word(struct veneer_net *net, const char *word, struct vene
 	if ((value = value_of(word, "hostfwd")))
 		return add_forward(net, value, error);
 	return unknown_word(error, "--net user", word,
-		"mac=M, pps=N[:BURST], bps=SIZE[:BURST] or "
+		"mac=M, poll-us=N, pps=N[:BURST], bps=SIZE[:BURST] or "
 		"hostfwd=tcp:ADDR:HOSTPORT:GUESTPORT");
 }
 

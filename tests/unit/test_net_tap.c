@@ -292,6 +292,29 @@ static int attach(unsigned pair, bool attached)
 	return to.code;
 }
 
+struct sending {
+	struct vn_net_packet packet;
+	unsigned pair;
+	bool sent;
+};
+
+static void packet_sent(struct vn_net_packet *packet)
+{
+	((struct sending *)packet)->sent = true;
+}
+
+static bool is_sent(void *arg)
+{
+	return ((struct sending *)arg)->sent;
+}
+
+static void send_on_loop(void *arg)
+{
+	struct sending *sending = arg;
+	bench.backend->ops->send(bench.backend, sending->pair, bench.loop, &sending->packet);
+	vn_ioloop_run_until(bench.loop, is_sent, sending);
+}
+
 static void send_from(unsigned index, unsigned number)
 {
 	uint8_t packet[PACKET] = {0};
@@ -301,7 +324,9 @@ static void send_from(unsigned index, unsigned number)
 	packet[12 + 13] = NETNS_ETHERTYPE & 0xff;
 	packet[12 + 14] = (uint8_t)number;
 	struct iovec iov[2] = {{packet, 5}, {packet + 5, sizeof(packet) - 5}};
-	bench.backend->ops->send(bench.backend, index, iov, 2, sizeof(packet));
+	struct sending sending = {
+		.packet = {iov, 2, sizeof(packet), packet_sent, {NULL}}, .pair = index};
+	vn_ioloop_call(bench.loop, send_on_loop, &sending);
 }
 
 // The second pair has packets only while it is attached; both together have all of them.

@@ -67,11 +67,18 @@ static void close_on_loop(void *arg)
 	bench.backend->ops->close(bench.backend, 0);
 }
 
+static void packet_sent(struct vn_net_packet *packet)
+{
+	packet->count = 0;
+}
+
 static void send_on_loop(void *arg)
 {
 	struct frame *frame = arg;
 	struct iovec iov[2] = {{frame->data, 20}, {frame->data + 20, (size_t)frame->size - 20}};
-	bench.backend->ops->send(bench.backend, 0, iov, 2, (size_t)frame->size);
+	struct vn_net_packet packet = {iov, 2, (size_t)frame->size, packet_sent, {NULL}};
+	bench.backend->ops->send(bench.backend, 0, bench.loop, &packet);
+	assert_int_equal(packet.count, 0);
 	take_turn(&bench.hook);
 }
 

@@ -256,13 +256,15 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap=sixteen-bytes-16"}, "'sixteen-bytes-16'", "interface"},
 	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
 	{{"run", "--net", "tap=t,user"}, "'user'",
-		"mac=M, queues=N, mtu=N, vhost=on|off|auto, pps="},
+		"mac=M, queues=N, mtu=N, vhost=on|off|auto, poll-us=N, pps="},
 	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "mtu=N"},
 	{{"run", "--net", "tap=t,vhost="}, "''", "on, off or auto"},
 	{{"run", "--net", "tap=t,pps=0"}, "--net: pps='0'", "1 a second"},
 	{{"run", "--net", "tap=t,pps=1:0"}, "'1:0'", "N:BURST"},
 	{{"run", "--net", "tap=t,bps=1023"}, "--net: bps='1023'", "1K a second"},
 	{{"run", "--net", "user,bps="}, "''", "SIZE:BURST"},
+	{{"run", "--net", "tap=t,poll-us=10001"}, "--net: poll-us='10001'", "0 to 10000"},
+	{{"run", "--net", "user,poll-us="}, "--net: poll-us=''", "0 to 10000"},
 	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "on, off or auto"},
 	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "or hostfwd="},
 	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
@@ -647,8 +649,8 @@ static void test_nets(void **state)
 {
 	static const uint8_t mac[] = {0x02, 0xab, 0xCD, 0x00, 0xff, 0x10};
 	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
-		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on,pps=5:6,bps=1M", "--net",
-		"user", "--net",
+		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on,pps=5:6,bps=1M,poll-us=9",
+		"--net", "user,poll-us=0", "--net",
 		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
 		"hostfwd=udp:0.0.0.0:65535:53");
 	const struct veneer_net *nets = options.nets;
@@ -669,6 +671,9 @@ static void test_nets(void **state)
 	assert_int_equal(nets[1].pps_burst, 6);
 	assert_int_equal(nets[1].bps, 1 << 20);
 	assert_int_equal(nets[1].bps_burst, 0);
+	assert_int_equal(nets[0].poll_us, 0);
+	assert_int_equal(nets[1].poll_us, 9);
+	assert_int_equal(nets[2].poll_us, VENEER_POLL_OFF);
 	assert_int_equal(nets[2].backend, VENEER_NET_USER);
 	assert_null(nets[2].tap);
 	assert_int_equal(nets[2].forward_count, 0);
