@@ -55,8 +55,12 @@
 // What CTRL_GUEST_OFFLOADS can switch (section 5.1.6.5.6.1).
 #define GUEST_OFFLOADS                                                                             \
 	(BIT64(VIRTIO_NET_F_GUEST_CSUM) | BIT64(VIRTIO_NET_F_GUEST_TSO4) |                         \
-		BIT64(VIRTIO_NET_F_GUEST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_ECN))
-#define GUEST_TSO (BIT64(VIRTIO_NET_F_GUEST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO6))
+		BIT64(VIRTIO_NET_F_GUEST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_ECN) |                   \
+		BIT64(VIRTIO_NET_F_GUEST_USO4) | BIT64(VIRTIO_NET_F_GUEST_USO6))
+// With any of these a packet may be as large as VN_NET_PACKET_MAX.
+#define GUEST_SEGMENTS                                                                             \
+	(BIT64(VIRTIO_NET_F_GUEST_TSO4) | BIT64(VIRTIO_NET_F_GUEST_TSO6) |                         \
+		BIT64(VIRTIO_NET_F_GUEST_USO4) | BIT64(VIRTIO_NET_F_GUEST_USO6))
 
 enum role { TX, RX, CONTROL, ROLES };
 
@@ -659,8 +663,8 @@ static void start_receiving(struct net_pair *pair)
 	window->merge = features & BIT64(VIRTIO_NET_F_MRG_RXBUF);
 	window->clear_flags = !(features & BIT64(VIRTIO_NET_F_GUEST_CSUM));
 	window->chains_max = window->merge ? WINDOW_CHAINS : 1;
-	window->want = (features & GUEST_TSO) ? VN_NET_PACKET_MAX
-					      : VN_NET_HEADER + 18u + net->backend->mtu;
+	window->want = (features & GUEST_SEGMENTS) ? VN_NET_PACKET_MAX
+						   : VN_NET_HEADER + 18u + net->backend->mtu;
 	pair->readable = false;
 	if (pair->index == 0 && net->backend->ops->set_offloads)
 		net->backend->ops->set_offloads(net->backend, features & GUEST_OFFLOADS);

@@ -7,6 +7,7 @@
 #ifndef VN_NET_BACKEND_H
 #define VN_NET_BACKEND_H
 
+#include <linux/virtio_net.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,14 @@
 #define VN_NET_HEADER 12u // bytes
 // The largest packet: header, Ethernet with a VLAN tag, and what one TCP segmentation may carry.
 #define VN_NET_PACKET_MAX (VN_NET_HEADER + 18u + 65536u)
+
+// UDP segmentation: virtio 1.3's, which older headers of the kernel have not.
+#ifndef VIRTIO_NET_F_HOST_USO
+#define VIRTIO_NET_F_GUEST_USO4   54
+#define VIRTIO_NET_F_GUEST_USO6   55
+#define VIRTIO_NET_F_HOST_USO     56
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
 
 struct vn_net_backend;
 

@@ -22,11 +22,18 @@
 
 #define BIT64(bit) (1ull << (bit))
 
+// UDP segmentation: Linux 6.2, and as those of net_backend.h.
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+
 #define FEATURES                                                                                   \
 	(BIT64(VIRTIO_NET_F_CSUM) | BIT64(VIRTIO_NET_F_HOST_TSO4) |                                \
 		BIT64(VIRTIO_NET_F_HOST_TSO6) | BIT64(VIRTIO_NET_F_HOST_ECN) |                     \
 		BIT64(VIRTIO_NET_F_GUEST_CSUM) | BIT64(VIRTIO_NET_F_GUEST_TSO4) |                  \
 		BIT64(VIRTIO_NET_F_GUEST_TSO6) | BIT64(VIRTIO_NET_F_GUEST_ECN))
+#define GUEST_USO (BIT64(VIRTIO_NET_F_GUEST_USO4) | BIT64(VIRTIO_NET_F_GUEST_USO6))
 
 // A poll that may be in flight, and the request to cancel it.
 struct watch {
@@ -253,7 +260,8 @@ static int attach(struct vn_net_backend *backend, unsigned pair, bool attached)
 	return 0;
 }
 
-// Segmentation needs checksums, in the kernel as in section 5.1.3.1.
+// Segmentation needs checksums, in the kernel as in section 5.1.3.1. The kernel leaves datagrams whole
+// for both versions of IP or for none.
 static int set_offloads(struct vn_net_backend *backend, uint64_t features)
 {
 	unsigned long flags = 0;
@@ -264,8 +272,10 @@ static int set_offloads(struct vn_net_backend *backend, uint64_t features)
 		if (features & BIT64(VIRTIO_NET_F_GUEST_TSO6))
 			flags |= TUN_F_TSO6;
 		if ((features & BIT64(VIRTIO_NET_F_GUEST_ECN)) &&
-			(flags & ~(unsigned long)TUN_F_CSUM))
+			(flags & (TUN_F_TSO4 | TUN_F_TSO6)))
 			flags |= TUN_F_TSO_ECN;
+		if ((features & GUEST_USO) == GUEST_USO)
+			flags |= TUN_F_USO4 | TUN_F_USO6;
 	}
 	int fd = from_backend(backend)->queues[0].watch.fd;
 	return ioctl(fd, TUNSETOFFLOAD, flags) < 0 ? -errno : 0;
@@ -418,13 +428,19 @@ static int measure(struct tap *tap, unsigned mtu, struct veneer_error *error)
 	return 0;
 }
 
-// Find out what the kernel can do.
-static void probe(struct tap *tap)
+// Find out what the kernel can do. One that leaves datagrams whole on their way in takes whole ones on
+// their way out.
+static int probe(struct tap *tap, struct veneer_error *error)
 {
+	tap->backend.features = FEATURES;
+	if (set_offloads(&tap->backend, BIT64(VIRTIO_NET_F_GUEST_CSUM) | GUEST_USO) == 0)
+		tap->backend.features |= GUEST_USO | BIT64(VIRTIO_NET_F_HOST_USO);
 	// What is too short for a header is no packet, but the flag is judged before that.
 	const struct iovec none = {&(char){0}, 1};
 	tap->nowait = pwritev2(tap->queues[0].watch.fd, &none, 1, -1, RWF_NOWAIT) >= 0 ||
 		      errno != EOPNOTSUPP;
+	int code = set_offloads(&tap->backend, 0);
+	return code < 0 ? refusal(tap, code, false, error) : 0;
 }
 
 int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *options,
@@ -442,7 +458,6 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *op
 	tap->log = log;
 	atomic_flag_clear(&tap->told);
 	tap->backend.ops = &tap_ops;
-	tap->backend.features = FEATURES;
 	tap->queues[0].attached = true;
 	int code = open_netlink(tap, error);
 	if (code == 0)
@@ -452,7 +467,7 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *op
 	if (code == 0)
 		code = measure(tap, options->mtu, error);
 	if (code == 0)
-		probe(tap);
+		code = probe(tap, error);
 	if (code < 0) {
 		destroy(&tap->backend);
 		return code;

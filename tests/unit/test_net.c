@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "devices/net.h"
+#include "devices/net_backend.h"
 #include "mmio_driver.h"
 #include "netns.h"
 #include "virtio/mmio.h"
@@ -27,6 +28,9 @@
 #define SIZE    256
 #define QUEUES  5
 #define HEADER  12u
+
+#define UDP_HEADERS 42u // Ethernet, IPv4, UDP
+#define GUEST_USO   (FEATURE(VIRTIO_NET_F_GUEST_USO4) | FEATURE(VIRTIO_NET_F_GUEST_USO6))
 
 #define RX      0
 #define TX      1
@@ -236,6 +240,32 @@ static struct virtio_net_hdr_v1 make_segment(uint8_t *frame, uint32_t size)
 		.csum_offset = 16};
 }
 
+// The same of UDP: a datagram for each 1448 bytes.
+static struct virtio_net_hdr_v1 make_datagrams(uint8_t *frame, uint32_t size)
+{
+	struct virtio_net_hdr_v1 header = make_segment(frame, size);
+	make_frame(frame + 34, size - 34, 0);
+	frame[23] = IPPROTO_UDP;
+	frame[38] = (uint8_t)((size - 34) >> 8);
+	frame[39] = (uint8_t)(size - 34);
+	header.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4;
+	header.hdr_len = UDP_HEADERS;
+	header.csum_offset = 6;
+	return header;
+}
+
+// Whether this kernel's TAP has UDP segmentation, which is Linux 6.2's: by asking it, not the device.
+static bool has_uso(void)
+{
+	struct ifreq request = netns_named("probe");
+	request.ifr_flags = IFF_TAP | IFF_NO_PI;
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0);
+	bool has = ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | 0x20 | 0x40) == 0;
+	close(fd);
+	return has;
+}
+
 static void put_on_wire(const struct virtio_net_hdr_v1 *header, const uint8_t *frame, uint32_t size)
 {
 	static uint8_t packet[70000];
@@ -330,6 +360,8 @@ static void describes_itself(void **state)
 	uint64_t expected = 0;
 	for (unsigned i = 0; i < sizeof(offered) / sizeof(offered[0]); i++)
 		expected |= FEATURE(offered[i]);
+	if (has_uso())
+		expected |= GUEST_USO | FEATURE(VIRTIO_NET_F_HOST_USO);
 	assert_int_equal(features, expected);
 }
 
@@ -575,6 +607,26 @@ static void sends_segments_whole(void **state)
 	close(wire);
 }
 
+// So do datagrams in one piece; a kernel that does not know of that drops them.
+static void sends_datagrams_whole(void **state)
+{
+	(void)state;
+	static uint8_t frame[UDP_HEADERS + 27 * 1448], packet[70000];
+	struct virtio_net_hdr_v1 header = make_datagrams(frame, sizeof(frame));
+	int wire = netns_packets("tap0", ETH_P_IP);
+	memcpy(at(SENT, HEADER), &header, HEADER);
+	memcpy(at(SENT + HEADER, sizeof(frame)), frame, sizeof(frame));
+	send_packet(SENT, HEADER + sizeof(frame), uncut);
+	if (has_uso()) {
+		assert_int_equal(take_from_wire(wire, packet, sizeof(packet)), 10 + sizeof(frame));
+		assert_memory_equal(packet, &header, 10);
+		assert_memory_equal(packet + 10, frame, sizeof(frame));
+	} else {
+		assert_int_equal(recv(wire, packet, sizeof(packet), MSG_DONTWAIT), -1);
+	}
+	close(wire);
+}
+
 // Packets that are none come back to the driver as if sent, and what follows is sent.
 static void drops_malformed_packets(void **state)
 {
@@ -586,6 +638,13 @@ static void drops_malformed_packets(void **state)
 		{.gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .hdr_len = 54, .gso_size = 0},
 		{.gso_type = VIRTIO_NET_HDR_GSO_UDP, .gso_size = 0xffff},
 		{.gso_type = 0x7f, .gso_size = 8},
+		{.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4, .gso_size = 0},
+		{.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4, .hdr_len = 0xffff, .gso_size = 8},
+		{.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+			.gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
+			.csum_start = 34,
+			.csum_offset = 16,
+			.gso_size = 8},
 	};
 	uint8_t packet[2048];
 	for (unsigned i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
@@ -820,6 +879,44 @@ static void switches_offloads(void **state)
 		VIRTIO_NET_OK);
 	put_on_wire(&header, frame, sizeof(frame));
 	assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
+}
+
+static void take_datagrams(unsigned count)
+{
+	uint8_t packet[SLOT];
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(take_packet(RX, packet), HEADER + UDP_HEADERS + 1448);
+}
+
+// Datagrams in one piece, for a driver that takes such of both versions of IP; and one by one for
+// any other, and where the host's kernel has no such thing.
+static void receives_datagrams_whole(void **state)
+{
+	(void)state;
+	static uint8_t frame[UDP_HEADERS + 40 * 1448], packet[80000];
+	struct virtio_net_hdr_v1 header = make_datagrams(frame, sizeof(frame));
+	if (!has_uso()) {
+		print_message("# this kernel's TAP has no UDP segmentation\n");
+		skip();
+	}
+	for (unsigned round = 0; round < 3; round++) {
+		offer_buffers(RX, 0, 60, 1526);
+		put_on_wire(&header, frame, sizeof(frame));
+		if (round == 2) {
+			take_datagrams(40);
+			break;
+		}
+		assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
+		assert_memory_equal(packet, &header, 10);
+		assert_memory_equal(packet + HEADER, frame, sizeof(frame));
+		struct ring *ring = &bench.rings[RX];
+		receive_frames(RX, (unsigned)(uint16_t)(ring->avail_next - ring->used_next));
+		uint64_t offloads = FEATURE(VIRTIO_NET_F_GUEST_CSUM) |
+				    (round == 0 ? GUEST_USO : FEATURE(VIRTIO_NET_F_GUEST_USO4));
+		assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
+					 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
+			VIRTIO_NET_OK);
+	}
 }
 
 static uint8_t set_pairs(uint16_t pairs)
@@ -1072,11 +1169,13 @@ int main(void)
 		WITH(sends, attach_all),
 		WITH(sends_full_queues, attach_all),
 		WITH(sends_segments_whole, attach_all),
+		WITH(sends_datagrams_whole, attach_all),
 		WITH(drops_malformed_packets, attach_all),
 		WITH(receives, attach_all),
 		WITH(receives_plainly, attach_plain),
 		WITH(receives_into_cut_buffers, attach_all),
 		WITH(receives_segments_whole, attach_all),
+		WITH(receives_datagrams_whole, attach_all),
 		WITH(receives_when_buffers_are_late, attach_all),
 		WITH(segments_for_the_plain, attach_plain),
 		WITH(drops_what_does_not_fit, attach_plain),
