@@ -95,6 +95,7 @@ polled() {
 }
 
 plan 7
+guest_limit=120
 verified 1
 verified 4
 head -c 64M /dev/urandom >"$work/full"

@@ -208,7 +208,10 @@ server=
 before_try() {
 	rm -f "$work/from-guest" "$work/echo"
 	[ "$part" != user ] || return 0
-	[ -z "$server" ] || kill "$server"
+	if [ -n "$server" ]; then
+		kill "$server"
+		wait "$server" 2>/dev/null # its port is free again
+	fi
 	ip link delete vn0 2>/dev/null
 	ip tuntap add vn0 mode tap multi_queue
 	ip link set vn0 mtu "$mtu" up

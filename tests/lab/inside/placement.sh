@@ -15,9 +15,22 @@ if [ "${MONITOR##*/}" = monitor-qemu ]; then
 	exit 0
 fi
 
+looking=
+before_try() {
+	rm -rf "$work/seen"
+	mkdir "$work/seen"
+}
+
+# Each try is looked at anew; then the guest, which waits for a line, goes on.
+attend() {
+	[ -n "$looking" ] || return 0
+	look 2>/dev/null
+	echo
+}
+
 # look: once the guest is in user space, keep in $work/seen what the kernel says of its monitor:
 # numa_maps, and in `threads` for each: name, CPUs it may run on, CPU it ran on last. By the shell alone:
-# a program for each would take longer than the guest on a bad day.
+# a program for each would take long on a bad day.
 look() {
 	local pid task name word cpus rest stat
 	until has GUEST-UP; do
@@ -39,17 +52,9 @@ look() {
 # run_and_look NAME ARGUMENT...: a guest with these arguments, seen; false, with NAME failed, when it
 # did not end well.
 run_and_look() {
-	local name=$1 watcher
+	local name=$1 looking=yes
 	shift
-	rm -rf "$work/seen"
-	mkdir "$work/seen"
-	: >"$work/console"
-	look 2>/dev/null &
-	watcher=$!
-	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" "$@" \
-		-a "$cmdline guest.test=linger guest.seconds=5"
-	kill "$watcher" 2>/dev/null
-	wait "$watcher" 2>/dev/null
+	run_guest -k "$guest/vmlinuz" -i "$guest/initrd" "$@" -a "$cmdline guest.test=linger"
 	if ended_well; then
 		ok "$name"
 		return
