@@ -86,15 +86,25 @@ static inline void host_tree_expand(const char *root, char *path, const char *co
 	}
 }
 
+// A new directory, whose name fills `root`: in memory where it can be, for it gets a thousand files.
+static inline void host_tree_root(char root[64])
+{
+	bool shm = access("/dev/shm", W_OK) == 0;
+
+	snprintf(root, 64, "%s/veneer-host-XXXXXX", shm ? "/dev/shm" : "/tmp");
+	if (!mkdtemp(root))
+		host_tree_fail(root);
+}
+
 // Lay out the file `name` below a new directory, whose name fills `root`.
 static inline void host_tree_make(char root[64], const char *name)
 {
 	char line[4096];
 
-	strcpy(root, "/tmp/veneer-host-XXXXXX");
 	FILE *file = fopen(name, "r");
-	if (!file || !mkdtemp(root))
+	if (!file)
 		host_tree_fail(name);
+	host_tree_root(root);
 	while (fgets(line, sizeof(line), file)) {
 		line[strcspn(line, "\n")] = '\0';
 		char *tab = strchr(line, '\t');

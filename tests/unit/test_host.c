@@ -19,6 +19,7 @@
 #include "vmm/host.h"
 #include "vmm/thread.h"
 
+#include "host_tree.h"
 #include "machine.h"
 
 __attribute__((format(printf, 3, 4))) static void put_file(
@@ -102,19 +103,18 @@ static void remove_tree(const char *root)
 	nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-static char root[] = "/tmp/veneer-host-XXXXXX";
+static char root[64];
 static struct vn_host host;
 
 static void set_up_machine(const struct machine *machine)
 {
-	assert_non_null(mkdtemp(root));
+	host_tree_root(root);
 	lay_out(machine, root);
 }
 
 static void tear_down_machine(void)
 {
 	remove_tree(root);
-	memcpy(root + sizeof(root) - 7, "XXXXXX", 6);
 }
 
 static void read_machine(void)
@@ -213,7 +213,7 @@ static void kinds_by_capacity(void **state)
 static void older_kernels(void **state)
 {
 	(void)state;
-	assert_non_null(mkdtemp(root));
+	host_tree_root(root);
 	put_file(root, "0-3", "/sys/devices/system/cpu/online");
 	put_file(root, "2-3", "/sys/devices/system/cpu/cpu2/topology/thread_siblings_list");
 	put_file(root, "0-3", "/sys/devices/system/cpu/cpu2/topology/core_siblings_list");
