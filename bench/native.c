@@ -215,7 +215,7 @@ static void report_load(struct load *load, uint64_t count, double seconds, doubl
 
 static int run_load(struct load *load)
 {
-	uint64_t start = now_ns(), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t start = now_ns(), cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 
 	for (unsigned i = 0; i < load->depth; i++)
 		load->free[load->free_count++] = i;
@@ -225,7 +225,7 @@ static int run_load(struct load *load)
 			return 1;
 	}
 	report_load(load, load->done, (double)(now_ns() - start) / 1e9,
-		(double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu) / 1e9);
+		(double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1e9);
 	while (load->done < load->submitted) {
 		if (reap(load))
 			return 1;
