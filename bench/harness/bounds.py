@@ -6,9 +6,9 @@ behind. The first pattern that fits a metric's name is its own.
 import fnmatch
 
 BOUNDS = (
-    ("start.first*", "The kernel: making a virtual machine, its interrupt controllers and routes waits "
-                     "for grace periods, and the guest's first pages are cleared. Then the dynamic "
-                     "linker."),
+    ("start.first*", "The kernel: execve(), making a virtual machine and its vCPU, which on some "
+                     "kernels waits for grace periods, and clearing the guest's first pages. Then the "
+                     "dynamic linker."),
     ("start.exit*", "The same, and taking the virtual machine down, which is the kernel's too. The "
                     "native figure is a process alone."),
     ("memory.*", "The program, its libraries, and the stacks and rings of its threads."),

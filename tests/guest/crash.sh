@@ -83,7 +83,7 @@ is_detached() {
 # The kernel takes a killed process's io_uring apart in its own time, and with it its hold on the disk; and
 # the file system that was shut down lives, and would be mounted again, as long as its loop device.
 unmount() {
-	eventually umount -q "$mounted" && eventually is_detached
+	eventually umount -q "$mounted" 2>/dev/null && eventually is_detached
 }
 
 # lose_power CACHE SEED: what is left of the journal once the file system is mounted again.
