@@ -31,28 +31,13 @@ static void adapt(struct vn_poll *poll, uint64_t slept)
 	}
 }
 
-void vn_poll_found(struct vn_poll *poll, uint64_t now)
+static void learn(struct vn_poll *poll, uint64_t now)
 {
 	uint64_t elapsed = now - poll->since;
 	if (!poll->asleep)
 		poll->penalty = 0;
 	else
 		adapt(poll, elapsed > poll->bound ? elapsed - poll->bound : 0);
-	vn_poll_stirred(poll, now);
-}
-
-void vn_poll_stirred(struct vn_poll *poll, uint64_t now)
-{
-	poll->since = now;
-	poll->asleep = false;
-}
-
-bool vn_poll_again(struct vn_poll *poll, uint64_t now)
-{
-	if (!poll->asleep && now - poll->since < poll->bound)
-		return true;
-	poll->asleep = true;
-	return false;
 }
 
 bool vn_poll_look(struct vn_poll *poll, bool found, bool stirred, uint64_t now)
@@ -60,10 +45,14 @@ bool vn_poll_look(struct vn_poll *poll, bool found, bool stirred, uint64_t now)
 	if (poll->max == 0)
 		return false;
 	if (found)
-		vn_poll_found(poll, now);
-	else if (stirred)
-		vn_poll_stirred(poll, now);
-	return vn_poll_again(poll, now);
+		learn(poll, now);
+	if (found || stirred) {
+		poll->since = now;
+		poll->asleep = false;
+	}
+	if (now - poll->since >= poll->bound)
+		poll->asleep = true;
+	return !poll->asleep;
 }
 
 uint64_t vn_poll_max(unsigned poll_us)

@@ -25,17 +25,8 @@ struct vn_poll {
 	unsigned rest; // how many of these are left
 };
 
-// Work has come.
-void vn_poll_found(struct vn_poll *poll, uint64_t now);
-
-// Something else was done that may lead to work soon.
-void vn_poll_stirred(struct vn_poll *poll, uint64_t now);
-
-// There is no work: whether to look again at once. If not, ask to be told.
-bool vn_poll_again(struct vn_poll *poll, uint64_t now);
-
-// All of it, for a device after a look at a queue: whether to look again at once, when it has just
-// `found` something there, or given the driver something to which it may answer (`stirred`).
+// After a look at a queue: whether to look again at once, when it has just `found` work there, or given
+// the driver something to which it may answer (`stirred`). If not, ask to be told.
 bool vn_poll_look(struct vn_poll *poll, bool found, bool stirred, uint64_t now);
 
 // `max` for a device's option of so many microseconds: 0 is the default, VENEER_POLL_OFF none.

@@ -302,10 +302,10 @@ static void test_serial_file(void **state)
 		unlink(path);
 	need_kvm();
 	snprintf(argument, sizeof(argument), "file:%s", path);
-	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=16", "--serial", argument);
+	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", argument);
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->out, "");
-	assert_int_equal(lseek(fd, 0, SEEK_END), 16 << 10);
+	assert_int_equal(lseek(fd, 0, SEEK_END), 64 << 10);
 	assert_true(pread(fd, text, 20, 0) == 20);
 	assert_memory_equal(text, "flood 0000000000 of ", 20);
 	close(fd);
@@ -808,12 +808,12 @@ static void test_serial_pty(void **state)
 }
 
 // Nobody at the pty: the guest's output goes nowhere, and does not hold the guest up. It is more than
-// all buffers on its way hold, 64 KiB of a pipe and 24 of others.
+// all buffers on its way hold.
 static void test_serial_pty_alone(void **state)
 {
 	(void)state;
 	need_kvm();
-	expect_exit(RUN(NULL, "run", "-a", "flood=100", "--serial", "pty", "--timeout", "100"), 0);
+	expect_exit(RUN(NULL, "run", "-a", "flood=256", "--serial", "pty", "--timeout", "100"), 0);
 }
 
 int main(int argc, char *argv[])

@@ -60,12 +60,14 @@ expect "resets and wrong features on virtio-mmio" 0 'driver-reset: 200 resets.*:
 	'features-wrong: 1 devices: ok'
 on_pci features-wrong
 expect "features that are not offered are refused" 0 'features-wrong: 1 devices: ok'
-on_pci config-scan=1
-expect "registers read, written and moved in every way" 0 \
-	'config-scan: 2 functions, memory and ports, .* moves: ok'
-run --transport pci "${disks[@]:0:8}" -a "config-scan=2 blk-id"
-expect "the same with four disks, over each other as well" 0 'config-scan: 5 functions.*: ok' 'number-0'
-on_pci "pci=ports config-scan=3"
+for seed in 1 2 3; do
+	on_pci config-scan=$seed
+	expect "registers read, written and moved in every way, seed $seed" 0 \
+		'config-scan: 2 functions, memory and ports, .* moves: ok'
+done
+run --transport pci "${disks[@]}" -a "config-scan blk-id"
+expect "the same with eight disks" 0 'config-scan: 9 functions.*: ok' 'number-0'
+on_pci "pci=ports config-scan"
 expect "the same through the ports alone" 0 'config-scan: 2 functions.*: ok'
 truncate -s 8M "$disk"
 on_pci hostile=all

@@ -189,12 +189,12 @@ printf 'hello\nquit\n' | timeout --signal=KILL 120 "$veneer" run -a echo >"$work
 	status=$?
 expect "what is typed reaches the guest" 0 HELLO
 status=0
-"$veneer" run -a flood=24 2>"$work/err" | cat >"$work/flood" || status=$?
-seq -f "flood %010.0f of 0000000384: abcdefghijklmnopqrstuvwxyz 0123" 0 383 |
+"$veneer" run -a flood=64 2>"$work/err" | cat >"$work/flood" || status=$?
+seq -f "flood %010.0f of 0000001024: abcdefghijklmnopqrstuvwxyz 0123" 0 1023 |
 	cmp - "$work/flood" >"$work/out" 2>&1 || status="$status, and: $(cat "$work/out")"
 expect "a flood of output arrives whole" 0
 status=0
-"$veneer" run -a flood=8 2>"$work/err" | head -c 100 >/dev/null || status=$?
+"$veneer" run -a flood=64 2>"$work/err" | head -c 100 >/dev/null || status=$?
 expect "a reader that goes away does not stop the guest" 0
 
 finish

@@ -262,12 +262,12 @@ static void serial_output_is_whole_when_wait_returns(void **state)
 	need_kvm();
 	FILE *file = tmpfile();
 	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "flood=24";
+	config.cmdline = "flood=64";
 	config.serial_out = fileno(file);
 	struct veneer_result result = run(&config);
 	assert_int_equal(result.end, VENEER_END_EXIT);
 	assert_int_equal(result.value, 0);
-	assert_int_equal(lseek(fileno(file), 0, SEEK_END), 24 << 10);
+	assert_int_equal(lseek(fileno(file), 0, SEEK_END), 64 << 10);
 	fclose(file);
 }
 
@@ -448,7 +448,6 @@ static void *read_often(void *arg)
 	return NULL;
 }
 
-// Before, while and after it runs; also by two threads at once; and a snapshot outlives its guest.
 // The guest's first words are on their way out; what takes far too long fails by what is not there.
 static void await_output(struct veneer *vm)
 {
@@ -461,6 +460,7 @@ static void await_output(struct veneer *vm)
 	}
 }
 
+// Before, while and after it runs; also by two threads at once; and a snapshot outlives its guest.
 static void statistics_at_any_time(void **state)
 {
 	(void)state;
