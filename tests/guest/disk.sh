@@ -75,6 +75,7 @@ chmod 600 "$disk"
 
 # A file that shrinks under the guest: `echo` waits while it is cut.
 mkfifo "$work/in"
+: >"$work/out" >"$work/err"
 timeout --signal=KILL 120 "$veneer" run -d "$disk" -a "echo blk-read=8192,8" <"$work/in" \
 	>"$work/out" 2>"$work/err" &
 pid=$!
@@ -92,6 +93,7 @@ expect "a file cut short under the guest is an I/O error, said with device and o
 # told while the guest waited.
 resized() {
 	truncate -s 8M "$disk"
+	: >"$work/out" >"$work/err"
 	"$veneer" run --timeout 60 -d "$disk" -a "echo $2" <"$work/in" >"$work/out" 2>"$work/err" &
 	pid=$!
 	exec 9>"$work/in"
@@ -150,6 +152,7 @@ printf x >"$work/odd"
 run -d "$work/odd" -a exit=0
 expect "a file of one byte is no disk" 125 "$work/odd"
 truncate -s 8M "$disk"
+: >"$work/out"
 "$veneer" run -d "$disk" -a spin </dev/null >"$work/out" 2>&1 &
 pid=$!
 awaited says spin

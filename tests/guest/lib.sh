@@ -81,7 +81,8 @@ ended_or() {
 	"$@" || ! kill -0 "$pid" 2>/dev/null
 }
 
-# says PATTERN [FILE]: the file has a line with it, $work/out when none is named.
+# says PATTERN [FILE]: the file has a line with it, $work/out when none is named. What runs in the background
+# empties that in its own time: whoever waits for it empties it before, of what the one before said.
 says() {
 	grep -qa -- "$1" "${2-$work/out}"
 }

@@ -43,6 +43,7 @@ cleanup() {
 start() {
 	local words=$1 ready=$2
 	shift 2
+	: >"$work/out"
 	"$veneer" run --net tap=vn0 --timeout 100 "$@" -a "$words" >"$work/out" 2>"$work/err" \
 		</dev/null &
 	pid=$!
@@ -86,6 +87,7 @@ for transport in pci mmio; do
 	expect "$transport: the guest receives 3000 numbered datagrams" 0 \
 		'net-recv: 3000 of 3000 datagrams, 4416000 bytes, 0 misplaced, 0 wrong'
 
+	: >"$work/peer"
 	"$netpeer" recv vn0 9 3000 1024 >"$work/peer" 2>&1 &
 	pid=$!
 	awaited says ready "$work/peer"

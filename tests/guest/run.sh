@@ -91,6 +91,7 @@ fi
 
 # KVM runs an i8254 in a kernel thread that is named after the process.
 timers() {
+	: >"$work/out"
 	"$veneer" run -c "1,pit=$1" -a spin </dev/null >"$work/out" 2>"$work/err" &
 	local pid=$!
 	awaited says spin
