@@ -133,7 +133,7 @@ struct net_pair {
 	struct net_queue *queues[ROLES]; // those that are started
 	struct vn_vhost vhost;
 	bool attached;
-	bool wanted; // by the driver's last command, also while the receive queue is being reset
+	bool wanted; // by the driver's last command, until the device is reset
 	bool readable; // the backend may have packets
 	struct window window;
 	struct outgoing outgoing;
@@ -152,6 +152,9 @@ struct vn_net {
 	struct net_queue queues[QUEUES_MAX];
 	struct vn_limit packets[CONTROL], bytes[CONTROL]; // each way, shared by the pairs
 	bool limited;
+	// Offloads that the driver's last command left out, until the device is reset. On the first pair's
+	// loop.
+	uint64_t offloads_off;
 	uint64_t poll_max; // ns
 };
 
@@ -519,11 +522,19 @@ static int set_pairs(struct vn_net *net, unsigned count)
 	return 0;
 }
 
+// VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET: just these are used, of those that were negotiated (section
+// 5.1.6.5.6.1). While the first receive queue is stopped, its start brings them to the backend.
 static int set_offloads(struct vn_net *net, uint64_t offloads)
 {
 	if ((offloads & ~(net->device.driver_features & GUEST_OFFLOADS)) != 0)
 		return -EINVAL;
-	return net->backend->ops->set_offloads(net->backend, offloads);
+	if (net->pairs[0]->queues[RX]) {
+		int code = net->backend->ops->set_offloads(net->backend, offloads);
+		if (code < 0)
+			return code;
+	}
+	net->offloads_off = ~offloads;
+	return 0;
 }
 
 // A command that was not negotiated is no command, whatever it says.
@@ -651,8 +662,8 @@ static void link_changed(struct vn_net_port *port)
 	vn_virtio_config_changed(&pair->net->device);
 }
 
-// Begin to receive, with what the driver negotiated. Offloads that the host refuses are none to
-// wait for: it sends whole packets then.
+// Begin to receive, with what the driver negotiated and has not switched off since. Offloads that the
+// host refuses are none to wait for: it sends whole packets then.
 static void start_receiving(struct net_pair *pair)
 {
 	struct vn_net *net = pair->net;
@@ -667,7 +678,8 @@ static void start_receiving(struct net_pair *pair)
 						   : VN_NET_HEADER + 18u + net->backend->mtu;
 	pair->readable = false;
 	if (pair->index == 0 && net->backend->ops->set_offloads)
-		net->backend->ops->set_offloads(net->backend, features & GUEST_OFFLOADS);
+		net->backend->ops->set_offloads(
+			net->backend, features & GUEST_OFFLOADS & ~net->offloads_off);
 	net->backend->ops->open(net->backend, pair->index, pair->loop, &pair->port);
 	if (pair->wanted && attach(pair, true) < 0)
 		vn_warn(net->device.log, "%s: pair %u cannot go on after its queue's reset",
@@ -806,22 +818,20 @@ static void stop_on_loop(void *arg)
 		stop_receiving(pair);
 }
 
-static void forget_on_loop(void *arg)
-{
-	struct net_pair *pair = arg;
-	pair->wanted = false;
-}
-
-// What was said through the control queue ends with it, at the latest when the device is reset.
 static void stop(struct vn_virtio_device *device, unsigned index)
 {
+	struct net_queue *queue = &from_device(device)->queues[index];
+	if (queue->pair)
+		vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
+}
+
+// What the driver set through the control queue. The loops have no queue left that uses it.
+static void reset(struct vn_virtio_device *device)
+{
 	struct vn_net *net = from_device(device);
-	struct net_queue *queue = &net->queues[index];
-	if (!queue->pair)
-		return;
-	vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
-	for (unsigned i = 1; queue->role == CONTROL && i < net->pair_count; i++)
-		vn_ioloop_call(net->pairs[i]->loop, forget_on_loop, net->pairs[i]);
+	net->offloads_off = 0;
+	for (unsigned i = 0; i < net->pair_count; i++)
+		net->pairs[i]->wanted = false;
 }
 
 static void config_read(struct vn_virtio_device *device, uint32_t offset, void *data, uint32_t size)
@@ -839,6 +849,7 @@ static void config_read(struct vn_virtio_device *device, uint32_t offset, void *
 
 static const struct vn_virtio_ops net_ops = {.start = start,
 	.stop = stop,
+	.reset = reset,
 	.config_read = config_read,
 	.interrupt_moved = interrupt_moved};
 

@@ -140,6 +140,13 @@ static bool is_deleted(const struct tap *tap)
 	return ioctl(tap->queues[0].watch.fd, TUNGETIFF, &request) < 0 && errno == EBADFD;
 }
 
+static void look_at_link(struct tap *tap, struct vn_net_port *port)
+{
+	bool link = is_up(tap);
+	if (atomic_exchange_explicit(&tap->backend.link, link, memory_order_relaxed) != link)
+		port->link_changed(port);
+}
+
 // What the messages say does not matter, only that there were some: then look.
 static void netlink_ready(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
@@ -155,9 +162,7 @@ static void netlink_ready(struct vn_ioloop_op *op, int result, uint32_t flags)
 	do
 		size = recv(watch->fd, message, sizeof(message), MSG_DONTWAIT);
 	while (size > 0 || (size < 0 && errno == ENOBUFS));
-	bool link = is_up(tap);
-	if (atomic_exchange_explicit(&tap->backend.link, link, memory_order_relaxed) != link)
-		port->link_changed(port);
+	look_at_link(tap, port);
 	if (is_deleted(tap))
 		tell_deleted(tap);
 	arm(watch);
@@ -177,7 +182,7 @@ static void open_queue(struct vn_net_backend *backend, unsigned pair, struct vn_
 		return;
 	tap->netlink.loop = loop;
 	tap->netlink.op.complete = netlink_ready;
-	atomic_store_explicit(&backend->link, is_up(tap), memory_order_relaxed);
+	look_at_link(tap, port);
 	arm(&tap->netlink);
 }
 

@@ -147,6 +147,8 @@ static void reset_device(struct vn_virtio_device *device)
 {
 	for (unsigned i = 0; i < device->queue_count; i++)
 		stop_queue(device, i);
+	if (device->ops->reset)
+		device->ops->reset(device);
 	for (unsigned i = 0; i < device->queue_count; i++) {
 		struct vn_virtio_queue *queue = &device->queues[i];
 		queue->ready = false;

@@ -37,6 +37,11 @@ struct vn_virtio_ops {
 	// no longer touches its ring or its kick.
 	void (*stop)(struct vn_virtio_device *device, unsigned index);
 
+	// The device is reset and its queues have stopped: go back to the state that the driver found. A
+	// queue that is reset alone takes with it nothing that the driver set through another. NULL where
+	// there is no such state.
+	void (*reset)(struct vn_virtio_device *device);
+
 	// Access the configuration space; [offset, offset + size) is within `config_size`.
 	// `config_write` may be NULL where nothing can be written.
 	void (*config_read)(

@@ -840,6 +840,12 @@ static uint8_t command(unsigned queue, uint8_t class, uint8_t cmd, const void *d
 	return *at(HEADERS + 64, 1);
 }
 
+static uint8_t set_offloads(unsigned queue, uint64_t offloads)
+{
+	return command(queue, VIRTIO_NET_CTRL_GUEST_OFFLOADS, VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET,
+		&offloads, 8);
+}
+
 static void refuses_commands(void **state)
 {
 	(void)state;
@@ -851,9 +857,7 @@ static void refuses_commands(void **state)
 					command(CONTROL, (uint8_t) class, (uint8_t)cmd, data, size),
 					VIRTIO_NET_ERR);
 	uint64_t offloads = FEATURE(VIRTIO_NET_F_MAC);
-	assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
-		VIRTIO_NET_ERR);
+	assert_int_equal(set_offloads(CONTROL, offloads), VIRTIO_NET_ERR);
 	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
 }
 
@@ -867,18 +871,63 @@ static void switches_offloads(void **state)
 	offer_buffers(RX, 0, 100, 1526);
 	put_on_wire(&header, frame, sizeof(frame));
 	assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
-	assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
-		VIRTIO_NET_OK);
+	assert_int_equal(set_offloads(CONTROL, offloads), VIRTIO_NET_OK);
 	put_on_wire(&header, frame, sizeof(frame));
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(take_packet(RX, packet), HEADER + 54 + 1448);
 	offloads = FEATURE(VIRTIO_NET_F_GUEST_CSUM) | FEATURE(VIRTIO_NET_F_GUEST_TSO4);
-	assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
-		VIRTIO_NET_OK);
+	assert_int_equal(set_offloads(CONTROL, offloads), VIRTIO_NET_OK);
 	put_on_wire(&header, frame, sizeof(frame));
 	assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
+}
+
+// Reset a queue alone and set it up again; `between` runs while the device does without.
+static void reset_queue(unsigned queue, void (*between)(void))
+{
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, queue);
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
+	if (between)
+		between();
+	uint16_t size = bench.rings[queue].size;
+	ring_init(&bench.rings[queue], &bench.memory, RINGS + queue * 0x10000, size);
+	mmio_queue(&bench.bus, queue, &bench.rings[queue]);
+}
+
+// A segment comes whole, or in as many packets as it takes.
+static void assert_segment_in(unsigned pieces)
+{
+	static uint8_t frame[54 + 4 * 1448], packet[80000];
+	struct virtio_net_hdr_v1 header = make_segment(frame, sizeof(frame));
+	offer_buffers(RX, 0, 16, 1526);
+	put_on_wire(&header, frame, sizeof(frame));
+	for (unsigned i = 0; i < pieces; i++)
+		assert_int_equal(take_packet(RX, packet), HEADER + 54 + 4 * 1448 / pieces);
+	reset_queue(RX, NULL); // with the buffers that are left
+}
+
+static void switch_on(void)
+{
+	uint64_t all = bench.device->driver_features &
+		       (FEATURE(VIRTIO_NET_F_GUEST_CSUM) | FEATURE(VIRTIO_NET_F_GUEST_TSO4));
+	assert_int_equal(set_offloads(CONTROL, all), VIRTIO_NET_OK);
+}
+
+// What a command said holds until the next or a reset of the device, whatever queue is reset meanwhile.
+static void offloads_outlast_queues(void **state)
+{
+	(void)state;
+	assert_segment_in(1);
+	assert_int_equal(set_offloads(CONTROL, 0), VIRTIO_NET_OK);
+	assert_segment_in(4);
+	assert_segment_in(4);
+	reset_queue(CONTROL, NULL);
+	reset_queue(TX, NULL);
+	assert_segment_in(4);
+	reset_queue(RX, switch_on);
+	assert_segment_in(1);
+	assert_int_equal(set_offloads(CONTROL, 0), VIRTIO_NET_OK);
+	drive(mmio_features(&bench.bus), 3);
+	assert_segment_in(1);
 }
 
 static void take_datagrams(unsigned count)
@@ -913,9 +962,7 @@ static void receives_datagrams_whole(void **state)
 		receive_frames(RX, (unsigned)(uint16_t)(ring->avail_next - ring->used_next));
 		uint64_t offloads = FEATURE(VIRTIO_NET_F_GUEST_CSUM) |
 				    (round == 0 ? GUEST_USO : FEATURE(VIRTIO_NET_F_GUEST_USO4));
-		assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-					 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
-			VIRTIO_NET_OK);
+		assert_int_equal(set_offloads(CONTROL, offloads), VIRTIO_NET_OK);
 	}
 }
 
@@ -960,11 +1007,10 @@ static void uses_several_pairs(void **state)
 	assert_int_equal(set_pairs(2), VIRTIO_NET_OK);
 	assert_flows_spread();
 
-	// That holds for a receive queue that was reset meanwhile.
-	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 2);
-	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
-	ring_init(&bench.rings[2], &bench.memory, RINGS + 2 * 0x10000, SIZE);
-	mmio_queue(&bench.bus, 2, &bench.rings[2]);
+	// That holds for a receive queue that was reset meanwhile, and whatever becomes of the queue that
+	// the command came by.
+	reset_queue(4, NULL);
+	reset_queue(2, NULL);
 	offer_buffers(2, 100, 100, 1526);
 	assert_flows_spread();
 
@@ -987,9 +1033,7 @@ static void finds_the_control_queue(void **state)
 	(void)state;
 	uint64_t offloads = 0;
 	drive(mmio_features(&bench.bus) & ~FEATURE(VIRTIO_NET_F_MQ), 5);
-	assert_int_equal(command(CONTROL, VIRTIO_NET_CTRL_GUEST_OFFLOADS,
-				 VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, &offloads, 8),
-		VIRTIO_NET_OK);
+	assert_int_equal(set_offloads(CONTROL, offloads), VIRTIO_NET_OK);
 	uint16_t pairs = 1;
 	assert_int_equal(
 		command(CONTROL, VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, &pairs, 2),
@@ -1126,6 +1170,11 @@ static void resets_under_load(void **state)
 	pthread_join(thread, NULL);
 }
 
+static void take_link_down(void)
+{
+	assert_true(netns_set_up("tap0", false));
+}
+
 // The driver is told of a link that goes down and comes back.
 static void tells_of_the_link(void **state)
 {
@@ -1146,6 +1195,12 @@ static void tells_of_the_link(void **state)
 		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + 4) >> 16,
 			up ? VIRTIO_NET_S_LINK_UP : 0);
 	}
+	// Also of one that has changed while the first receive queue was being reset.
+	uint32_t before = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG_GENERATION);
+	reset_queue(RX, take_link_down);
+	assert_int_not_equal(mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG_GENERATION), before);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + 4) >> 16, 0);
+	assert_true(netns_set_up("tap0", true));
 	close_wire(); // its sockets remember that the interface was down
 	open_wire();
 	offer_buffers(RX, 0, 20, 1526);
@@ -1182,6 +1237,7 @@ int main(void)
 		WITH(drops_what_no_queue_holds, attach_all),
 		WITH(refuses_commands, attach_all),
 		WITH(switches_offloads, attach_all),
+		WITH(offloads_outlast_queues, attach_all),
 		WITH(uses_several_pairs, attach_two),
 		WITH(finds_the_control_queue, attach_two),
 		WITH(breaks_on_bad_chains, attach_all),
