@@ -47,21 +47,34 @@ static void nap(void)
 	nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 }
 
-static void exec_program(const char *const *arguments)
+// What this program inherits, its children would: signals that nohup, a script's background job or a
+// service manager ignores, and a mask.
+static void use_default_signals(void)
+{
+	sigset_t empty;
+
+	for (int signal_number = 1; signal_number <= SIGRTMAX; signal_number++)
+		signal(signal_number, SIG_DFL); // fails for a few, which cannot be ignored
+	sigemptyset(&empty);
+	sigprocmask(SIG_SETMASK, &empty, NULL);
+}
+
+static void exec_as_is(const char *const *arguments)
 {
 	const char *argv[ARGS_MAX + 2] = {program};
 	struct rlimit none = {0, 0};
-	sigset_t empty;
 
 	for (int i = 0; i < ARGS_MAX && arguments[i]; i++)
 		argv[i + 1] = arguments[i];
 	setrlimit(RLIMIT_CORE, &none);
-	signal(SIGQUIT, SIG_DFL); // that a script's background job ignores
-	signal(SIGINT, SIG_DFL);
-	sigemptyset(&empty);
-	sigprocmask(SIG_SETMASK, &empty, NULL);
 	execv(program, (char *const *)(uintptr_t)argv);
 	_exit(99);
+}
+
+static void exec_program(const char *const *arguments)
+{
+	use_default_signals();
+	exec_as_is(arguments);
 }
 
 // Part one: without a terminal.
@@ -387,10 +400,11 @@ static void test_ignored_signal(void **state)
 	assert_int_equal(pipe(out), 0);
 	pid_t pid = fork();
 	if (pid == 0) {
+		use_default_signals();
 		signal(SIGHUP, SIG_IGN);
 		dup2(out[1], 1);
 		dup2(open("/dev/null", O_RDWR), 2);
-		exec_program((const char *const[]){"run", "-a", "spin", NULL});
+		exec_as_is((const char *const[]){"run", "-a", "spin", NULL});
 	}
 	assert_int_equal(read(out[0], &byte, 1), 1); // it runs
 	kill(pid, SIGHUP); // which would be taken first
@@ -849,6 +863,8 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "usage: %s VENEER GUEST\n", argv[0]);
 		return 2;
 	}
+	use_default_signals();
+	signal(SIGHUP, SIG_IGN); // as under nohup: no child may depend on what it inherits
 	program = argv[1];
 	guest = argv[2];
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,13 @@
 # What the guest tests share: TAP lines, and a run of Veneer whose status and output are kept.
 # Sourced by bash scripts that are given the build directory as $1.
 
+# A shell cannot undo that its caller ignores a signal (nohup, a service manager), and what it starts
+# inherits that: begin again with every signal's default action.
+if [ -z "${default_signals-}" ]; then
+	default_signals=yes exec env --default-signal "$BASH" "$0" "$@"
+fi
+unset default_signals
+
 build=${1:?usage: $0 BUILD-DIRECTORY}
 veneer=$build/veneer
 work=$(mktemp -d)
