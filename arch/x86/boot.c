@@ -38,6 +38,19 @@ static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
 	return code;
 }
 
+// After vn_elf_finish().
+static int enter_elf(struct vn_boot *boot, const struct vn_elf *elf, uint64_t entry)
+{
+	if (!vn_elf_contains(elf, entry))
+		return vn_fail(elf->error, -ENOEXEC,
+			"%s: the entry point 0x%" PRIx64 " lies outside all segments", elf->name,
+			entry);
+	boot->entry = VN_GPA(entry);
+	boot->kernel_start = elf->kernel_start;
+	boot->kernel_end = elf->kernel_end;
+	return 0;
+}
+
 static int load_elf(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
 {
 	// What is in memory already needs no pieces.
@@ -48,39 +61,35 @@ static int load_elf(struct vn_boot *boot, const struct vn_image *image, struct v
 	if (code < 0)
 		return code;
 	vn_linux_default_header(&boot->setup_header);
-	if (elf->pvh_entry) {
-		boot->protocol = VN_BOOT_PVH;
-		boot->entry = VN_GPA(elf->pvh_entry);
-	} else {
-		boot->protocol = VN_BOOT_LINUX64;
-		boot->entry = VN_GPA(elf->entry);
-	}
+	boot->protocol = elf->pvh_entry ? VN_BOOT_PVH : VN_BOOT_LINUX64;
+	return enter_elf(boot, elf, elf->pvh_entry ? elf->pvh_entry : elf->entry);
+}
+
+// The kernel's own decompressor works within its init_size bytes.
+static int load_protected_mode(struct vn_boot *boot, const struct vn_bzimage *bzimage,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	int code = vn_bzimage_load(bzimage, memory, &boot->kernel_start, error);
+	if (code < 0)
+		return code;
+	boot->kernel_end = boot->kernel_start + boot->setup_header.init_size;
+	boot->setup_header.code32_start = (uint32_t)boot->kernel_start;
+	boot->entry = VN_GPA(boot->kernel_start + VN_BZIMAGE_ENTRY64);
 	return 0;
 }
 
 static int load_bzimage(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
 {
-	int code = vn_bzimage_load(image, &boot->setup_header, elf);
+	struct vn_bzimage bzimage;
+	int code = vn_bzimage_open(&bzimage, image, elf->error);
 	if (code < 0)
 		return code;
 	boot->protocol = VN_BOOT_LINUX64;
-	boot->entry = VN_GPA(elf->entry);
-	return 0;
-}
-
-static int load_image(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
-{
-	if (vn_bzimage_recognise(image))
-		return load_bzimage(boot, image, elf);
-	char magic[SELFMAG] = "";
-	size_t size = image->size < SELFMAG ? (size_t)image->size : SELFMAG;
-	int code = vn_image_read(image, 0, magic, size, elf->error);
-	if (code < 0)
-		return code;
-	if (memcmp(magic, ELFMAG, SELFMAG) != 0)
-		return vn_fail(elf->error, -ENOEXEC,
-			"%s: neither an ELF kernel nor a Linux bzImage", image->name);
-	return load_elf(boot, image, elf);
+	boot->setup_header = bzimage.header;
+	if (!bzimage.on_host)
+		return load_protected_mode(boot, &bzimage, elf->memory, elf->error);
+	code = vn_bzimage_decompress(&bzimage, elf);
+	return code < 0 ? code : enter_elf(boot, elf, elf->entry);
 }
 
 static int load_kernel(struct vn_boot *boot, const struct vn_image *image,
@@ -88,16 +97,17 @@ static int load_kernel(struct vn_boot *boot, const struct vn_image *image,
 {
 	struct vn_elf elf;
 	vn_elf_begin(&elf, image->name, memory, error);
-	int code = load_image(boot, image, &elf);
+	if (vn_bzimage_recognise(image))
+		return load_bzimage(boot, image, &elf);
+	char magic[SELFMAG] = "";
+	size_t size = image->size < SELFMAG ? (size_t)image->size : SELFMAG;
+	int code = vn_image_read(image, 0, magic, size, error);
 	if (code < 0)
 		return code;
-	if (!vn_elf_contains(&elf, boot->entry.addr))
-		return vn_fail(error, -ENOEXEC,
-			"%s: the entry point 0x%" PRIx64 " lies outside all segments", image->name,
-			boot->entry.addr);
-	boot->kernel_start = elf.kernel_start;
-	boot->kernel_end = elf.kernel_end;
-	return 0;
+	if (memcmp(magic, ELFMAG, SELFMAG) != 0)
+		return vn_fail(error, -ENOEXEC, "%s: neither an ELF kernel nor a Linux bzImage",
+			image->name);
+	return load_elf(boot, image, &elf);
 }
 
 // The first address that an initrd may have: past all that the kernel uses before it looks where

@@ -3,7 +3,7 @@
 // Loading a kernel: what file it is, where its pieces go in guest memory, and the state in which
 // the boot CPU enters it. Two protocols: PVH (an ELF with the Xen PHYS32_ENTRY note; the CPU starts
 // in 32-bit protected mode) and the 64-bit Linux boot protocol (other ELF kernels, and bzImage,
-// whose payload is decompressed here).
+// whose payload is decompressed here if it can be, else by the kernel itself).
 #ifndef VN_X86_BOOT_H
 #define VN_X86_BOOT_H
 
@@ -21,7 +21,7 @@ struct vn_boot {
 	enum vn_boot_protocol protocol;
 	vn_gpa entry;
 	struct setup_header setup_header; // the bzImage's own, or one made for an ELF
-	uint64_t kernel_start, kernel_end; // guest-physical extent of all segments
+	uint64_t kernel_start, kernel_end; // guest-physical; all that is loaded or unpacked
 	uint64_t initrd_start, initrd_end; // both 0 without an initrd
 };
 

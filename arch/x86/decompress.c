@@ -45,7 +45,7 @@ struct window {
 
 enum { STEP_MORE, STEP_END }; // or a negative errno: -ENOEXEC damaged, -ENOMEM
 
-// What gives the stream its name, and how to go about it; no `run`: not supported.
+// What gives the stream its name, and how to go about it.
 struct codec {
 	const char *name;
 	const char *magic;
@@ -276,43 +276,44 @@ static const struct codec codecs[] = {
 	{.name = "xz", MAGIC("\xfd\x37zXZ\0"), .run = run_xz},
 	{.name = "zstd", MAGIC("\x28\xb5\x2f\xfd"), .run = run_zstd},
 	{.name = "lz4", MAGIC("\x02\x21\x4c\x18"), .run = run_lz4},
-	{.name = "bzip2", MAGIC("BZh")},
-	{.name = "lzma", MAGIC("\x5d\0\0")},
-	{.name = "lzo", MAGIC("\x89\x4cZO")},
-	{.name = "lz4 frame", MAGIC("\x04\x22\x4d\x18")},
 };
 
 #define MAGIC_MAX 6
 
-static const struct codec *find_codec(const uint8_t *magic, size_t size)
+// *codec: NULL where the stream's first bytes are none of these.
+static int find_codec(const struct vn_image *image, uint64_t offset, uint64_t size,
+	const struct codec **codec, struct veneer_error *error)
 {
+	uint8_t magic[MAGIC_MAX] = {0};
+	size_t magic_size = size < MAGIC_MAX ? (size_t)size : MAGIC_MAX;
+	int code = vn_image_read(image, offset, magic, magic_size, error);
+	*codec = NULL;
 	for (size_t i = 0; i < sizeof(codecs) / sizeof(codecs[0]); i++)
-		if (codecs[i].magic_size <= size &&
+		if (codecs[i].magic_size <= magic_size &&
 			memcmp(magic, codecs[i].magic, codecs[i].magic_size) == 0)
-			return &codecs[i];
-	return NULL;
+			*codec = &codecs[i];
+	return code;
+}
+
+int vn_decompress_supports(const struct vn_image *image, uint64_t offset, uint64_t size,
+	bool *supported, struct veneer_error *error)
+{
+	const struct codec *codec;
+	int code = find_codec(image, offset, size, &codec, error);
+	*supported = codec != NULL;
+	return code;
 }
 
 int vn_decompress(const struct vn_image *image, uint64_t offset, uint64_t size,
 	const struct vn_sink *sink, struct veneer_error *error)
 {
-	uint8_t magic[MAGIC_MAX] = {0};
-	size_t magic_size = size < MAGIC_MAX ? (size_t)size : MAGIC_MAX;
-	int code = vn_image_read(image, offset, magic, magic_size, error);
+	struct stream stream = {
+		.image = image, .sink = sink, .error = error, .offset = offset, .left = size};
+	int code = find_codec(image, offset, size, &stream.codec, error);
 	if (code < 0)
 		return code;
-	struct stream stream = {.image = image,
-		.sink = sink,
-		.error = error,
-		.codec = find_codec(magic, magic_size),
-		.offset = offset,
-		.left = size};
 	if (!stream.codec)
-		return vn_fail(error, -ENOEXEC,
-			"%s: its payload is in no known compression format; gzip, xz, zstd and lz4 "
-			"are supported",
+		return vn_fail(error, -ENOEXEC, "%s: its payload is not gzip, xz, zstd or lz4",
 			image->name);
-	if (!stream.codec->run)
-		return fail(&stream, -ENOEXEC, "is not supported; gzip, xz, zstd and lz4 are");
 	return stream.codec->run(&stream);
 }

@@ -5,6 +5,8 @@
 #ifndef VN_X86_DECOMPRESS_H
 #define VN_X86_DECOMPRESS_H
 
+#include <stdbool.h>
+
 #include "arch/x86/image.h"
 
 // Takes the next bytes; its negative errno ends the decompression.
@@ -13,9 +15,13 @@ struct vn_sink {
 	void *opaque;
 };
 
-// Bytes [offset, offset + size) of `image` are one stream in the form that Linux's build makes:
-// gzip, xz, zstd, or legacy lz4; all but gzip have the decompressed size appended. -ENOEXEC for
-// damaged data and formats that are not supported.
+// Whether bytes [offset, offset + size) of `image` begin like a stream that vn_decompress() knows:
+// gzip, xz, zstd, or legacy lz4.
+int vn_decompress_supports(const struct vn_image *image, uint64_t offset, uint64_t size,
+	bool *supported, struct veneer_error *error);
+
+// The bytes are one such stream, in the form that Linux's build makes: all but gzip have the
+// decompressed size appended. -ENOEXEC for damaged data and formats that are not supported.
 int vn_decompress(const struct vn_image *image, uint64_t offset, uint64_t size,
 	const struct vn_sink *sink, struct veneer_error *error);
 

@@ -152,11 +152,13 @@ static inline struct bytes make_bzimage(const struct bytes *payload)
 	memcpy(file.data + start, payload->data, payload->size);
 	memset(file.data + start + payload->size, 0xa5, BZIMAGE_TAIL);
 	*bzimage_header(&file) = (struct setup_header){.setup_sects = BZIMAGE_SETUP_SECTS,
+		.syssize = (uint32_t)(BZIMAGE_PAYLOAD_OFFSET + payload->size + 15) / 16,
 		.boot_flag = 0xaa55,
 		.jump = 0x6aeb, // the header ends at 0x202 + 0x6a
 		.header = 0x53726448,
 		.version = 0x020f,
 		.loadflags = LOADED_HIGH,
+		.code32_start = 0x100000,
 		.initrd_addr_max = 0x7fffffff,
 		.kernel_alignment = 2 << 20,
 		.relocatable_kernel = 1,

@@ -95,6 +95,37 @@ static void test_kinds(void **state)
 	}
 }
 
+// A kernel that decompresses itself, and the initrd clear of all that it unpacks into.
+static void test_own_decompressor(void **state)
+{
+	(void)state;
+	struct bytes kernel = make_linux_bzimage();
+	bzimage_header(&kernel)->payload_length = 0;
+	bzimage_header(&kernel)->init_size = (uint32_t)(ELF_MEMORY - 8192 - ELF_LOW_START);
+	struct bytes initrd = make_bytes(8192);
+	char path[PATH_SIZE];
+	int fd = make_file(&initrd, path, sizeof(path));
+	struct guest guest;
+	assert_int_equal(load_bytes(&guest, ELF_MEMORY, &kernel, path), 0);
+	assert_int_equal(guest.boot.protocol, VN_BOOT_LINUX64);
+	assert_int_equal(guest.boot.entry.addr, ELF_LOW_START + 0x200);
+	assert_int_equal(guest.boot.kernel_start, ELF_LOW_START);
+	assert_int_equal(guest.boot.kernel_end, ELF_MEMORY - 8192);
+	assert_int_equal(guest.boot.initrd_start, ELF_MEMORY - 8192);
+	assert_int_equal(finish(&guest), 0);
+	const struct boot_params *params = at(&guest, VN_MAP_BOOT_PARAMS, sizeof(*params));
+	assert_int_equal(params->hdr.code32_start, ELF_LOW_START);
+	vn_memory_destroy(&guest.memory);
+
+	bzimage_header(&kernel)->init_size++;
+	int code = load_bytes(&guest, ELF_MEMORY, &kernel, path);
+	assert_refused("init_size", code, -E2BIG, &guest.error, "an initrd of 8 KiB does not fit");
+	vn_memory_destroy(&guest.memory);
+	close(fd);
+	free(initrd.data);
+	free(kernel.data);
+}
+
 // Symbols behind the last segment are not read: a file of 1 TiB loads at once.
 static void test_large_tail(void **state)
 {
@@ -562,6 +593,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_own_decompressor),
 		cmocka_unit_test(test_large_tail),
 		cmocka_unit_test(test_entry_outside),
 		cmocka_unit_test(test_wrong_files),

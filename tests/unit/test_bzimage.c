@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bzImage: each compression with a real payload, and one case for each way in which the image or
-// its payload can be wrong.
+// bzImage: each compression with a real payload, where a kernel that decompresses itself is loaded,
+// and one case for each way in which the image or its payload can be wrong.
 #include "kernel_image.h"
 
 #include <errno.h>
@@ -41,14 +41,27 @@ static const struct {
 
 #define COMPRESSIONS (sizeof(compressions) / sizeof(compressions[0]))
 
+static int open_bytes(struct vn_bzimage *bzimage, struct vn_image *image, const struct bytes *file,
+	struct veneer_error *error)
+{
+	vn_image_from_memory(image, "bzImage", file->data, file->size);
+	error->message[0] = '\0';
+	return vn_bzimage_open(bzimage, image, error);
+}
+
 static int load(const struct bytes *file, struct vn_elf *elf, struct setup_header *header,
 	struct veneer_error *error)
 {
 	struct vn_image image;
-	vn_image_from_memory(&image, "bzImage", file->data, file->size);
-	error->message[0] = '\0';
+	struct vn_bzimage bzimage;
+	uint64_t start;
+	int code = open_bytes(&bzimage, &image, file, error);
+	if (code < 0)
+		return code;
+	*header = bzimage.header;
 	vn_elf_begin(elf, "bzImage", &memory, error);
-	return vn_bzimage_load(&image, header, elf);
+	return bzimage.on_host ? vn_bzimage_decompress(&bzimage, elf)
+			       : vn_bzimage_load(&bzimage, &memory, &start, error);
 }
 
 static struct bytes make_kernel(compress_fn compress, size_t low_size)
@@ -151,41 +164,6 @@ static uint8_t *payload(struct bytes *file)
 	return file->data + BZIMAGE_SETUP_SIZE + BZIMAGE_PAYLOAD_OFFSET;
 }
 
-static void old_version(struct bytes *file)
-{
-	bzimage_header(file)->version = 0x0207;
-}
-
-static void no_64_bit(struct bytes *file)
-{
-	bzimage_header(file)->xloadflags = 0;
-}
-
-static void large_setup(struct bytes *file)
-{
-	bzimage_header(file)->setup_sects = 255;
-}
-
-static void no_payload(struct bytes *file)
-{
-	bzimage_header(file)->payload_length = 0;
-}
-
-static void payload_behind_file(struct bytes *file)
-{
-	bzimage_header(file)->payload_offset = UINT32_MAX;
-}
-
-static void payload_too_long(struct bytes *file)
-{
-	bzimage_header(file)->payload_length = UINT32_MAX;
-}
-
-static void file_cut(struct bytes *file)
-{
-	file->size -= BZIMAGE_TAIL + 1;
-}
-
 static void unknown_format(struct bytes *file)
 {
 	memset(payload(file), 0x33, 8);
@@ -216,24 +194,208 @@ static void one_byte_payload(struct bytes *file)
 	bzimage_header(file)->payload_length = 1;
 }
 
+static void no_payload(struct bytes *file)
+{
+	bzimage_header(file)->payload_offset = 0;
+	bzimage_header(file)->payload_length = 0;
+}
+
+static void (*const not_for_host[])(struct bytes *file) = {
+	unknown_format,
+	bzip2,
+	lzma_alone,
+	lzo,
+	lz4_frame,
+	one_byte_payload,
+	no_payload,
+};
+
+// The kernel decompresses such a payload; without a 64-bit entry point, it cannot.
+static void test_own_decompressor(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(not_for_host) / sizeof(not_for_host[0]); i++) {
+		struct bytes file = make_kernel(compress_gzip, ELF_LOW_LEAST);
+		struct vn_image image;
+		struct vn_bzimage bzimage;
+		struct veneer_error error;
+		assert_int_equal(open_bytes(&bzimage, &image, &file, &error), 0);
+		assert_true(bzimage.on_host);
+		not_for_host[i](&file);
+		assert_int_equal(open_bytes(&bzimage, &image, &file, &error), 0);
+		assert_false(bzimage.on_host);
+
+		uint64_t start;
+		size_t size = bzimage.header.syssize * 16;
+		uint8_t *place = vn_memory_at(&memory, VN_GPA(ELF_LOW_START), size + 1);
+		memset(place, 0xee, size + 1);
+		assert_int_equal(vn_bzimage_load(&bzimage, &memory, &start, &error), 0);
+		assert_int_equal(start, ELF_LOW_START);
+		assert_memory_equal(place, file.data + BZIMAGE_SETUP_SIZE, size);
+		assert_int_equal(place[size], 0xee); // no signature
+
+		bzimage_header(&file)->version = 0x020b;
+		int code = open_bytes(&bzimage, &image, &file, &error);
+		assert_refused("2.11", code, -ENOEXEC, &error,
+			"names no gzip, xz, zstd or lz4 payload; but it speaks boot protocol 2.11");
+		bzimage_header(&file)->version = 0x020c;
+		bzimage_header(&file)->xloadflags = 0;
+		code = open_bytes(&bzimage, &image, &file, &error);
+		assert_refused("i386", code, -ENOEXEC, &error, "names no 64-bit entry point");
+		free(file.data);
+	}
+}
+
+static int place(uint64_t pref, uint32_t init_size, bool relocatable, uint64_t *start)
+{
+	struct bytes file = make_kernel(compress_gzip, ELF_LOW_LEAST);
+	no_payload(&file);
+	bzimage_header(&file)->pref_address = pref;
+	bzimage_header(&file)->init_size = init_size;
+	bzimage_header(&file)->relocatable_kernel = relocatable;
+	// 16 MiB, a gap up to one page above 1 GiB, and then up to 2 GiB.
+	const uint64_t second = 1024 * MIB + 4096;
+	struct vn_memory gaps;
+	make_memory(&gaps, 2048 * MIB);
+	gaps.ram[0].size = 16 * MIB;
+	gaps.ram[1] =
+		(struct vn_ram){VN_GPA(second), 2048 * MIB - second, gaps.ram[0].host + second};
+	gaps.ram_count = 2;
+	struct vn_image image;
+	struct vn_bzimage bzimage;
+	struct veneer_error error;
+	assert_int_equal(open_bytes(&bzimage, &image, &file, &error), 0);
+	*start = 0;
+	int code = vn_bzimage_load(&bzimage, &gaps, start, &error);
+	if (code < 0)
+		assert_refused("place", code, -E2BIG, &error, "KiB of memory from");
+	vn_memory_destroy(&gaps);
+	free(file.data);
+	return code;
+}
+
+// At the preferred address, with init_size bytes of room; a relocatable kernel, else, at the next
+// multiple of its alignment that has them.
+static void test_placement(void **state)
+{
+	(void)state;
+	uint64_t start;
+	assert_int_equal(place(4 * MIB, 12 << 20, true, &start), 0);
+	assert_int_equal(start, 4 * MIB);
+	assert_int_equal(place(4 * MIB, 12 << 20, false, &start), 0);
+	assert_int_equal(start, 4 * MIB);
+	assert_int_equal(place(4 * MIB, (12 << 20) + 1, true, &start), 0);
+	assert_int_equal(start, 1026 * MIB); // aligned to 2 MiB
+	assert_int_equal(place(4 * MIB, (12 << 20) + 1, false, &start), -E2BIG);
+	assert_int_equal(place(4 * MIB + 4096, 1 << 20, true, &start), 0);
+	assert_int_equal(start, 6 * MIB);
+	assert_int_equal(place(4 * MIB + 4096, 1 << 20, false, &start), 0);
+	assert_int_equal(start, 4 * MIB + 4096);
+	assert_int_equal(place(1100 * MIB, 1 << 20, false, &start), 0);
+	assert_int_equal(start, 1100 * MIB);
+	assert_int_equal(place(4 * MIB, 1022 << 20, true, &start), 0);
+	assert_int_equal(place(4 * MIB, (1022 << 20) + 1, true, &start), -E2BIG);
+	assert_int_equal(place(2048 * MIB, 1 << 20, true, &start), -E2BIG);
+	assert_int_equal(place(VN_MAP_HOLE - 1, 1 << 20, true, &start), -E2BIG);
+}
+
+static void old_version(struct bytes *file)
+{
+	bzimage_header(file)->version = 0x0207;
+}
+
+static void no_64_bit(struct bytes *file)
+{
+	bzimage_header(file)->xloadflags = 0;
+}
+
+static void large_setup(struct bytes *file)
+{
+	bzimage_header(file)->setup_sects = 255;
+}
+
+static void payload_behind_file(struct bytes *file)
+{
+	bzimage_header(file)->payload_offset = UINT32_MAX;
+}
+
+static void payload_too_long(struct bytes *file)
+{
+	bzimage_header(file)->payload_length = UINT32_MAX;
+}
+
+static void file_cut(struct bytes *file)
+{
+	file->size -= BZIMAGE_TAIL + 1;
+}
+
+static void part_cut(struct bytes *file)
+{
+	no_payload(file);
+	file->size -= BZIMAGE_TAIL + 1;
+}
+
+static void part_too_long(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->syssize = UINT32_MAX;
+}
+
+static void part_too_short(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->syssize = 0x20;
+}
+
+static void small_init_size(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->init_size = bzimage_header(file)->syssize * 16 - 1;
+}
+
+static void low_address(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->pref_address = 0xff000;
+}
+
+static void high_address(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->pref_address = UINT64_MAX - 4095;
+}
+
+static void odd_alignment(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->kernel_alignment = 3 << 20;
+}
+
+static void no_alignment(struct bytes *file)
+{
+	no_payload(file);
+	bzimage_header(file)->kernel_alignment = 0;
+}
+
 static const struct {
 	const char *name;
 	void (*spoil)(struct bytes *file);
 	const char *text;
 } malformed[] = {
-	{"old protocol", old_version, "boot protocol 2.07; 2.08 or newer"},
+	{"old protocol", old_version, "boot protocol 2.07, and the 64-bit entry point needs 2.12"},
 	{"no 64-bit capability", no_64_bit, "not a 64-bit kernel"},
 	{"setup_sects", large_setup, "setup part, 131072 bytes, is longer than the file"},
-	{"no payload", no_payload, "has no payload"},
 	{"payload_offset", payload_behind_file, "cut short: the kernel's payload ends at 4294"},
 	{"payload_length", payload_too_long, "cut short: the kernel's payload ends at 4294"},
 	{"cut file", file_cut, "cut short: the kernel's payload ends at"},
-	{"unknown format", unknown_format, "no known compression format"},
-	{"bzip2", bzip2, "its bzip2 payload is not supported"},
-	{"lzma", lzma_alone, "its lzma payload is not supported"},
-	{"lzo", lzo, "its lzo payload is not supported"},
-	{"lz4 frame", lz4_frame, "its lz4 frame payload is not supported"},
-	{"payload of one byte", one_byte_payload, "no known compression format"},
+	{"cut part", part_cut, "cut short: the kernel's protected-mode part ends at"},
+	{"syssize", part_too_long, "cut short: the kernel's protected-mode part ends at 6871"},
+	{"short part", part_too_short, "512 bytes, ends before its 64-bit entry point"},
+	{"init_size", small_init_size, "is less than its protected-mode part"},
+	{"low address", low_address, "prefers address 0xff000;"},
+	{"high address", high_address, "prefers address 0xfffffffffffff000;"},
+	{"alignment", odd_alignment, "alignment, 3145728, is not a power of two"},
+	{"no alignment", no_alignment, "alignment, 0, is not a power of two"},
 };
 
 static void test_malformed(void **state)
@@ -416,6 +578,8 @@ int main(void)
 		cmocka_unit_test(test_recognise),
 		cmocka_unit_test(test_header_forms),
 		cmocka_unit_test(test_old_protocol),
+		cmocka_unit_test(test_own_decompressor),
+		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_damaged_payload),
 		cmocka_unit_test(test_trailer),
