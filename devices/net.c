@@ -858,6 +858,7 @@ static void describe(struct vn_net *net, const struct vn_memory *memory, const s
 	const struct vn_net_backend *backend = net->backend;
 	net->device = (struct vn_virtio_device){.name = net->name,
 		.id = VIRTIO_ID_NET,
+		.mac = net->mac,
 		.features = backend->features | BIT64(VIRTIO_NET_F_MAC) |
 			    BIT64(VIRTIO_NET_F_STATUS) | BIT64(VIRTIO_NET_F_MTU) |
 			    BIT64(VIRTIO_NET_F_MRG_RXBUF),
@@ -1007,21 +1008,21 @@ static int open_vhost(
 	return code;
 }
 
-// A driver takes an address as it is, so one that no interface may have is refused here.
-static int choose_mac(struct vn_net *net, unsigned number, const struct veneer_net *options,
-	struct veneer_error *error)
+// A driver takes an address as it is, so one that no interface may have is refused here, and one that the
+// host's end has: it would take the guest's packets for its own.
+static int check_mac(const struct vn_net *net, struct veneer_error *error)
 {
-	static const uint8_t none[6];
-	memcpy(net->mac, options->mac, sizeof(net->mac));
-	if (memcmp(net->mac, none, sizeof(none)) == 0) {
-		const uint8_t own[6] = {0x02, 'v', 'n', 0, (uint8_t)(number >> 8), (uint8_t)number};
-		memcpy(net->mac, own, sizeof(own));
-	}
-	if (net->mac[0] & 1)
+	const uint8_t *mac = net->mac;
+	if (mac[0] & 1)
 		return vn_fail(error, -EINVAL,
 			"%s: a MAC address that begins with %02x is for groups, not for one "
 			"interface",
-			net->name, net->mac[0]);
+			net->name, mac[0]);
+	if (memcmp(mac, net->backend->host_mac, sizeof(net->mac)) == 0)
+		return vn_fail(error, -EINVAL,
+			"%s: %02x:%02x:%02x:%02x:%02x:%02x is the MAC address of the host's "
+			"interface itself; the guest needs another",
+			net->name, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return 0;
 }
 
@@ -1048,7 +1049,7 @@ static int open_backend(struct vn_net *net, const struct veneer_net *options,
 	return vn_net_tap_open(&net->backend, options, log, error);
 }
 
-int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned number,
+int vn_net_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
 	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
 {
@@ -1058,11 +1059,13 @@ int vn_net_create(struct vn_virtio_device **device, const char *name, unsigned n
 		return vn_fail(error, -ENOMEM, "%s: no memory", name);
 	memset(net, 0, sizeof(*net));
 	strncpy(net->name, name, sizeof(net->name) - 1);
-	int code = choose_mac(net, number, options, error);
-	if (code == 0)
-		code = open_backend(net, options, log, error);
+	memcpy(net->mac, options->mac, sizeof(net->mac));
+	int code = open_backend(net, options, log, error);
 	if (code < 0)
 		goto free_net;
+	code = check_mac(net, error);
+	if (code < 0)
+		goto close_backend;
 	describe(net, memory, log);
 	set_limits(net, options);
 	net->poll_max = vn_poll_max(options->poll_us);

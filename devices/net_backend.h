@@ -91,6 +91,7 @@ struct vn_net_backend {
 	unsigned pairs;
 	uint16_t mtu; // bytes
 	atomic_bool link; // up
+	uint8_t host_mac[6]; // of the host's end, where that is the guest's neighbour
 };
 
 #endif

@@ -429,6 +429,9 @@ static int measure(struct tap *tap, unsigned mtu, struct veneer_error *error)
 			"link set %s mtu %u",
 			mtu, request.ifr_mtu, tap->name, tap->name, mtu);
 	tap->backend.mtu = (uint16_t)(mtu ? mtu : (unsigned)request.ifr_mtu);
+	if (ioctl(tap->netlink.fd, SIOCGIFHWADDR, &request) < 0)
+		return refusal(tap, -errno, false, error);
+	memcpy(tap->backend.host_mac, request.ifr_hwaddr.sa_data, sizeof(tap->backend.host_mac));
 	atomic_init(&tap->backend.link, is_up(tap));
 	return 0;
 }

@@ -101,7 +101,8 @@ struct veneer_net {
 	const char *const
 		*forwards; // VENEER_NET_USER: "tcp:HOSTADDR:HOSTPORT:GUESTPORT" or "udp:..."
 	size_t forward_count;
-	uint8_t mac[6]; // all zero: one that is locally administered, from the device's number
+	// All zero: a locally administered one, from veneer_config's `identity`; another for each device.
+	uint8_t mac[6];
 	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
 	unsigned mtu; // bytes, 0: the interface's own
 	enum veneer_vhost vhost; // TAP only
@@ -219,6 +220,10 @@ struct veneer_config {
 	unsigned tsc_khz; // frequency of the guest's time-stamp counter; 0: the host's
 	const struct veneer_placement *placement; // or NULL: no thread has a place of its own
 	size_t placement_struct_size;
+	// What tells this guest from others on this host, such as its name: a network device without `mac`
+	// has always the same for the same identity and TAP interface (or number, without one). NULL: random
+	// ones, others for each veneer_create().
+	const char *identity;
 };
 
 #define VENEER_CONFIG_INIT                                                                         \
@@ -385,6 +390,7 @@ struct veneer_device_stats {
 	const char *name; // as in messages: "blk0"
 	uint32_t virtio_id; // virtio 1.2 section 5: 1 network, 2 block, 4 entropy
 	const struct veneer_queue_stats *const *queues;
+	const uint8_t *mac; // MAC address of a network device, 6 bytes, or NULL
 };
 
 struct veneer_stats {

@@ -15,6 +15,8 @@
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
 		VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
+#define MAC_BYTES 6
+
 #define BIT64(bit) (1ull << (bit))
 
 #define CORE_FEATURES                                                                              \
@@ -297,10 +299,13 @@ int vn_virtio_stats(const struct vn_virtio_device *device, struct vn_arena *aren
 	if (!stats || !queues || !list)
 		return -ENOMEM;
 	char *name = vn_arena_alloc(arena, strlen(device->name) + 1);
-	if (!name)
+	uint8_t *mac = device->mac ? vn_arena_alloc(arena, MAC_BYTES) : NULL;
+	if (!name || (device->mac && !mac))
 		return -ENOMEM;
 	strcpy(name, device->name);
-	*stats = (struct veneer_device_stats){name, device->id, list};
+	if (mac)
+		memcpy(mac, device->mac, MAC_BYTES);
+	*stats = (struct veneer_device_stats){name, device->id, list, mac};
 	int code = 0;
 	for (unsigned i = 0; code == 0 && i < count; i++) {
 		list[i] = &queues[i];

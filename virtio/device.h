@@ -84,6 +84,7 @@ struct vn_virtio_queue {
 struct vn_virtio_device {
 	const char *name; // for messages
 	uint32_t id; // virtio device ID
+	const uint8_t *mac; // MAC address, 6 bytes; NULL where the device has none
 	uint64_t features; // offered; the core adds what it does itself
 	uint32_t config_size; // bytes
 	unsigned queue_count;

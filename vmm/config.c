@@ -10,6 +10,7 @@
 
 #include "vmm/cpuset.h"
 #include "vmm/error.h"
+#include "vmm/mac.h"
 
 // More queues than CPUs are of no use, and more than these are rarely worth their threads.
 #define DISK_QUEUES_DEFAULT 4
@@ -152,6 +153,21 @@ static int judge_net(const struct veneer_net *net, size_t index, struct veneer_e
 	return judge_net_limits(net, index, error);
 }
 
+// Interfaces' names have no blank, so what stands for one without is no name.
+static int choose_mac(struct veneer_net *net, size_t index, const struct veneer_config *config,
+	struct veneer_error *error)
+{
+	static const uint8_t none[6];
+	char user[32];
+	if (memcmp(net->mac, none, sizeof(none)) != 0)
+		return 0;
+	if (!config->identity)
+		return vn_mac_random(net->mac, error);
+	snprintf(user, sizeof(user), "user %zu", index);
+	return vn_mac_derive(net->mac, "", config->identity,
+		net->backend == VENEER_NET_TAP ? net->tap : user, error);
+}
+
 int vn_config_nets(
 	struct veneer_net **nets, const struct veneer_config *config, struct veneer_error *error)
 {
@@ -159,8 +175,11 @@ int vn_config_nets(
 	void *copy;
 	int code = copy_array(&copy, &given, sizeof(**nets), error);
 	*nets = copy;
-	for (size_t i = 0; code == 0 && i < config->net_count; i++)
+	for (size_t i = 0; code == 0 && i < config->net_count; i++) {
 		code = judge_net(&(*nets)[i], i, error);
+		if (code == 0)
+			code = choose_mac(&(*nets)[i], i, config, error);
+	}
 	if (code < 0) {
 		free(copy);
 		*nets = NULL;

@@ -12,7 +12,8 @@ int vn_config_read(struct veneer_config *config, const struct veneer_config *giv
 	struct veneer_error *error);
 
 // Copies, the caller's to free; strings stay where they are. What the program does not know is zero,
-// which is the default everywhere; the number of a disk's queues is made definite from config->cpus.
+// which is the default everywhere; the number of a disk's queues is made definite from config->cpus, and a
+// network's MAC address from config->identity.
 // NULL when there is none. -EINVAL: sizes, enumerations or numbers that this library does not know.
 int vn_config_disks(
 	struct veneer_disk **disks, const struct veneer_config *config, struct veneer_error *error);

@@ -163,8 +163,8 @@ static int create_net(struct vn_devices *devices, size_t number, const struct ve
 	const struct vn_devices_site *site = &devices->site;
 	struct slot *slot = take_slot(devices, "net", number);
 	slot->destroy = vn_net_destroy;
-	int code = vn_net_create(&slot->device, slot->name, (unsigned)number, net, site->memory,
-		site->log, &devices->io_cpus, error);
+	int code = vn_net_create(
+		&slot->device, slot->name, net, site->memory, site->log, &devices->io_cpus, error);
 	return code < 0 ? code : attach(devices, slot, error);
 }
 

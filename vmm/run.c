@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -38,6 +39,7 @@ struct run {
 	bool pressed; // its power button, by SIGTERM
 	struct console console;
 	char name[RUNTIME_NAME_MAX + 1];
+	char identity[RUNTIME_NAME_MAX + 1]; // the name where one is given, or one at random
 	struct stats_server *server; // or NULL
 	struct veneer_stats *stats; // of the last life, for the end
 	int signal_fd;
@@ -223,6 +225,7 @@ static struct veneer_config configure(const struct run *run, const char *cmdline
 	config.serial_in = run->console.in;
 	config.serial_out = run->console.out;
 	config.message = on_message;
+	config.identity = run->identity[0] ? run->identity : NULL;
 	return config;
 }
 
@@ -352,12 +355,31 @@ static int open_server(struct run *run)
 	return 0;
 }
 
+// It outlasts --reboot, as the addresses that are made from it do. A process ID would not tell guests of
+// two containers apart.
+static int choose_identity(struct run *run, struct veneer_error *error)
+{
+	uint64_t random[2];
+
+	if (run->options->name) {
+		snprintf(run->identity, sizeof(run->identity), "%s", run->options->name);
+		return 0;
+	}
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return fail_with(error, -errno, "no random numbers: %s", strerror(errno));
+	snprintf(run->identity, sizeof(run->identity), "%016" PRIx64 "%016" PRIx64, random[0],
+		random[1]);
+	return 0;
+}
+
 static int run_guest(struct run *run, const char *cmdline)
 {
 	struct veneer_error error = {""};
 	struct veneer_result result = {0};
-	int ret = console_open(&run->console, run->options, &error);
+	int ret = choose_identity(run, &error);
 
+	if (ret == 0)
+		ret = console_open(&run->console, run->options, &error);
 	if (ret < 0) {
 		complain("%s", error.message);
 		return STATUS_FAILED;

@@ -172,6 +172,14 @@ static void print_queue(const struct view *view, const char *device,
 	fputc('\n', view->out);
 }
 
+bool stats_mac(char text[STATS_MAC_BYTES], const uint8_t *mac)
+{
+	if (mac)
+		snprintf(text, STATS_MAC_BYTES, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+			mac[2], mac[3], mac[4], mac[5]);
+	return mac;
+}
+
 static void print_devices(const struct view *view)
 {
 	const struct veneer_device_stats *const *devices = view->now->devices;
@@ -186,6 +194,11 @@ static void print_devices(const struct view *view)
 		for (size_t j = 0; queues[j]; j++)
 			print_queue(view, devices[i]->name, queues[j],
 				view->before ? view->before->devices[i]->queues[j] : NULL);
+	}
+	for (size_t i = 0; devices[i]; i++) {
+		char mac[STATS_MAC_BYTES];
+		if (stats_mac(mac, devices[i]->mac))
+			fprintf(view->out, "%s has the MAC address %s\n", devices[i]->name, mac);
 	}
 }
 

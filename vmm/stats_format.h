@@ -4,6 +4,8 @@
 #ifndef VN_STATS_FORMAT_H
 #define VN_STATS_FORMAT_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "veneer.h"
@@ -33,6 +35,10 @@ void stats_format_json(
 	FILE *out, const struct stats_guest *guest, const struct veneer_stats *stats);
 void stats_format_prometheus(
 	FILE *out, const struct stats_guest *guest, const struct veneer_stats *stats);
+
+// A MAC address as people write it. False, with `text` untouched, where there is none.
+#define STATS_MAC_BYTES sizeof("02:00:00:00:00:00")
+bool stats_mac(char text[STATS_MAC_BYTES], const uint8_t *mac);
 
 // The statistic that KVM calls `name`, or NULL.
 const struct veneer_kvm_stat *stats_find_kvm(

@@ -84,11 +84,14 @@ static json_t *queue_object(const struct veneer_queue_stats *queue)
 static json_t *device_object(const struct veneer_device_stats *device)
 {
 	json_t *object = json_object(), *queues = json_array();
+	char mac[STATS_MAC_BYTES];
 
 	for (const struct veneer_queue_stats *const *queue = device->queues; *queue; queue++)
 		json_array_append_new(queues, queue_object(*queue));
 	json_object_set_new(object, "name", json_string(device->name));
 	json_object_set_new(object, "virtio_id", number(device->virtio_id));
+	if (stats_mac(mac, device->mac))
+		json_object_set_new(object, "mac", json_string(mac));
 	json_object_set_new(object, "queues", queues);
 	return object;
 }

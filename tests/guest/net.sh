@@ -101,6 +101,66 @@ for transport in pci mmio; do
 	pid=
 done
 
+# Addresses that are not given: one for a name and an interface, also after a reset; else another each time.
+# addresses: those that the last run's guests had, each once.
+addresses() {
+	sed -n 's/^net: \([0-9a-f:]*\) at .*/\1/p' "$work/out" | tr -d '\r' | sort -u
+}
+export XDG_RUNTIME_DIR=$work/run
+mkdir -m 700 "$work/run"
+seen=
+for arguments in "--name web" "--name web" "--name db" "" ""; do
+	# shellcheck disable=SC2086 # words
+	run --net tap=vn0 $arguments --stats -a net-send=1,8
+	mac=$(addresses)
+	expect "${arguments:-no name}: a locally administered address, which statistics name" 0 \
+		"^net: .[26ae]:$(cut -c 4- <<<"$mac") at" "^net0 has the MAC address $mac\$"
+	seen+="$mac"$'\n'
+done
+if [ "$(head -n 2 <<<"$seen" | sort -u | wc -l)" = 1 ] && [ "$(sort -u <<<"$seen" | grep -c :)" = 4 ]; then
+	pass "a name's address stays, and the others are others"
+else
+	fail "a name's address stays, and the others are others: $seen"
+fi
+run --net tap=vn0 --reboot --timeout 1.5 -a 'net-send=1,8 reset'
+lives=$(grep -c '^net: ' "$work/out")
+if [ "$status" = 124 ] && [ "$lives" -gt 1 ] && [ "$(addresses | wc -l)" = 1 ]; then
+	pass "a reset keeps the address"
+else
+	fail "a reset keeps the address: status $status, $lives lives, $(addresses)"
+fi
+
+# Two guests, of which neither has a name or an address of its own, on one bridge with the host.
+if ip link add br0 type bridge 2>"$work/err"; then
+	ip address add 198.51.100.1/24 dev br0
+	ip link set br0 up
+	guests=()
+	for i in 2 3; do
+		ip tuntap add dev "vn$i" mode tap
+		ip link set "vn$i" master br0 up
+		: >"$work/guest$i"
+		"$veneer" run --net "tap=vn$i" --timeout 100 -a "ip=198.51.100.$i net-echo" \
+			>"$work/guest$i" 2>&1 </dev/null &
+		pid=$!
+		guests+=("$pid")
+		awaited says "net-echo: ready" "$work/guest$i"
+	done
+	pid=
+	for round in 1 2; do
+		for i in 2 3; do
+			peer "bridge, round $round: 100 pings of guest $i" ping 198.51.100.$i 0 100 56
+			peer "bridge, round $round: 200 datagrams of guest $i" echo 198.51.100.$i 7 200 1024
+		done
+	done
+	for i in 2 3; do
+		"$netpeer" quit 198.51.100.$i 7
+	done
+	wait "${guests[@]}"
+	ip link delete br0
+else
+	skip "two guests on a bridge" "$(head -n 1 "$work/err")"
+fi
+
 # A hostile guest, while frames come that nobody waits for.
 mac=52:54:00:12:34:56
 ip neighbor replace "$guest" lladdr "$mac" dev vn0

@@ -39,8 +39,11 @@ static const struct veneer_queue_stats sample_busy = {0, 10, 1, 40960, 8192, 4, 
 					       &sample_latency},
 				       sample_quiet = {.index = 1};
 static const struct veneer_queue_stats *const sample_queues[] = {&sample_busy, &sample_quiet, NULL};
-static const struct veneer_device_stats sample_disk = {"blk0", 2, sample_queues};
-static const struct veneer_device_stats *const sample_devices[] = {&sample_disk, NULL};
+static const struct veneer_queue_stats *const sample_no_queues[] = {NULL};
+static const uint8_t sample_mac[6] = {0x02, 0, 0x5e, 0x10, 0, 0xff};
+static const struct veneer_device_stats sample_disk = {"blk0", 2, sample_queues, NULL},
+					sample_net = {"net0", 1, sample_no_queues, sample_mac};
+static const struct veneer_device_stats *const sample_devices[] = {&sample_disk, &sample_net, NULL};
 
 static const struct veneer_stats sample_stats = {
 	.time_ns = 100000000000,

@@ -200,6 +200,48 @@ static void test_nets(void **state)
 	expect_net_error(&config, "another version");
 }
 
+// The addresses of the networks in one guest.
+static void get_macs(uint8_t macs[4][6], const char *identity)
+{
+	const struct veneer_net given[] = {{.tap = "t0"}, {.tap = "t1"},
+		{.backend = VENEER_NET_USER}, {.backend = VENEER_NET_USER}};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_net *nets;
+	config.nets = given;
+	config.net_count = 4;
+	config.identity = identity;
+	assert_int_equal(vn_config_nets(&nets, &config, NULL), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		memcpy(macs[i], nets[i].mac, 6);
+		assert_int_equal(macs[i][0] & 3, 2);
+	}
+	free(nets);
+}
+
+static void test_macs(void **state)
+{
+	(void)state;
+	static const char *const identities[] = {"web", "db", NULL, NULL};
+	uint8_t macs[16][6], again[4][6];
+	for (unsigned i = 0; i < 4; i++)
+		get_macs(macs + 4 * i, identities[i]);
+	for (unsigned i = 0; i < 16; i++)
+		for (unsigned j = 0; j < i; j++)
+			assert_memory_not_equal(macs[i], macs[j], 6);
+	get_macs(again, "web");
+	assert_memory_equal(again, macs, sizeof(again));
+
+	const struct veneer_net net = {.tap = "t0", .mac = {0x52, 0x54, 0, 1, 2, 3}};
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	struct veneer_net *nets;
+	config.nets = &net;
+	config.net_count = 1;
+	config.identity = "web";
+	assert_int_equal(vn_config_nets(&nets, &config, NULL), 0);
+	assert_memory_equal(nets[0].mac, net.mac, 6);
+	free(nets);
+}
+
 static void test_no_cells(void **state)
 {
 	(void)state;
@@ -283,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_bad_disks),
 		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_macs),
 		cmocka_unit_test(test_no_cells),
 		cmocka_unit_test(test_cells),
 		cmocka_unit_test(test_bad_cells),

@@ -49,6 +49,8 @@ struct bench {
 	char warning[512]; // under the lock: the last one
 };
 
+static const uint8_t guest_mac[6] = {0x02, 'g', 'u', 'e', 's', 't'};
+
 static struct bench bench = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void message(void *opaque, enum veneer_severity severity, const char *text)
@@ -120,12 +122,12 @@ static void attach_as(struct veneer_net net)
 	struct veneer_error error = {""};
 	net.tap = "tap0";
 	net.vhost = VENEER_VHOST_OFF;
+	memcpy(net.mac, guest_mac, sizeof(guest_mac));
 	int flags = IFF_TAP | (net.queues > 1 ? IFF_MULTI_QUEUE : 0);
 	assert_true(netns_tap("tap0", flags, true));
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
-	if (vn_net_create(&bench.device, "net0", 3, &net, &bench.memory, &bench.log, NULL, &error) <
-		0)
+	if (vn_net_create(&bench.device, "net0", &net, &bench.memory, &bench.log, NULL, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),
@@ -339,14 +341,13 @@ static uint32_t take_packet(unsigned queue, uint8_t *packet)
 static void describes_itself(void **state)
 {
 	(void)state;
-	static const uint8_t mac[] = {0x02, 'v', 'n', 0, 0, 3};
 	uint32_t words[3];
 	for (unsigned i = 0; i < 3; i++)
 		words[i] = mmio_get(&bench.bus, VIRTIO_MMIO_CONFIG + 4 * i);
 	struct virtio_net_config config;
 	memcpy(&config, words, sizeof(words));
 	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_DEVICE_ID), 1);
-	assert_memory_equal(config.mac, mac, sizeof(mac));
+	assert_memory_equal(config.mac, guest_mac, sizeof(guest_mac));
 	assert_int_equal(config.status, VIRTIO_NET_S_LINK_UP);
 	assert_int_equal(config.max_virtqueue_pairs, 1);
 	assert_int_equal(config.mtu, 1500);
@@ -375,13 +376,12 @@ static void refuses_vhost_where_there_is_none(void **state)
 		skip();
 	assert_true(netns_tap("tap0", IFF_TAP, true));
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
 		-ENOENT);
 	assert_non_null(strstr(error.message, "modprobe vhost_net"));
 	net.vhost = VENEER_VHOST_AUTO;
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
-		0);
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error), 0);
 	vn_net_destroy(device);
 	assert_true(netns_tap("tap0", IFF_TAP, false));
 }
@@ -391,24 +391,33 @@ static void refuses_options(void **state)
 	(void)state;
 	struct veneer_error error;
 	struct vn_virtio_device *device;
-	struct veneer_net net = {.tap = "none0", .mac = {0x01, 2, 3, 4, 5, 6}};
+	struct veneer_net net = {.tap = "tap0", .mac = {0x01, 2, 3, 4, 5, 6}};
+	struct ifreq request = netns_named("tap0");
+	assert_true(netns_tap("tap0", IFF_TAP, true));
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "begins with 01"));
-	net.mac[0] = 2;
+	assert_true(netns_ioctl(SIOCGIFHWADDR, &request));
+	memcpy(net.mac, request.ifr_hwaddr.sa_data, sizeof(net.mac));
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
+		-EINVAL);
+	assert_non_null(strstr(error.message, "is the MAC address of the host's interface itself"));
+	assert_true(netns_tap("tap0", IFF_TAP, false));
+	net.tap = "none0";
+	assert_int_equal(
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
 		-ENODEV);
 	net.queues = VENEER_QUEUES_MAX + 1;
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "17 queue pairs: at most 16"));
 	net.queues = 0;
 	net.mtu = 67;
 	assert_int_equal(
-		vn_net_create(&device, "net0", 0, &net, &bench.memory, &bench.log, NULL, &error),
+		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
 		-EINVAL);
 	assert_non_null(strstr(error.message, "MTU 67"));
 }

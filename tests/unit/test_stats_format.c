@@ -64,7 +64,7 @@ static void tables_have_rates_since_before(void **state)
 		0, 5, 0, 0, 8192, 4, 6, 5, 3, &old_latency};
 	static const struct veneer_queue_stats *const old_queues[] = {
 		&old_busy, &sample_quiet, NULL};
-	static const struct veneer_device_stats old_disk = {"blk0", 2, old_queues};
+	static const struct veneer_device_stats old_disk = {"blk0", 2, old_queues, NULL};
 	static const struct veneer_device_stats *const old_devices[] = {&old_disk, NULL};
 	struct veneer_stats before = sample_stats;
 	before.time_ns -= 2000000000;
@@ -139,6 +139,8 @@ static void json_has_everything(void **state)
 				"%s is not %" PRIdMAX, numbers[i].path, (intmax_t)numbers[i].value);
 	assert_string_equal(json_string_value(at(root, "guest")), "web");
 	assert_string_equal(json_string_value(at(root, "devices/0/name")), "blk0");
+	assert_null(json_object_get(at(root, "devices/0"), "mac"));
+	assert_string_equal(json_string_value(at(root, "devices/1/mac")), "02:00:5e:10:00:ff");
 	assert_true(json_is_null(at(root, "devices/0/queues/1/latency")));
 	json_decref(root);
 	free(text);
