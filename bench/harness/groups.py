@@ -5,6 +5,7 @@ A group has steps; a step is what is done on all sides in turn before the next o
 what disturbs the machine for a while disturbs every side.
 """
 
+import fnmatch
 import os
 import shutil
 import subprocess
@@ -36,13 +37,18 @@ class Metric:
             name.startswith("blk.id.") or name.endswith(".notified"))
         self.load, self.figure = name.rsplit(".", 1)
 
+    def sides(self):
+        """The sides that have a figure for it, unless something goes wrong."""
+        return ("native", "veneer", "qemu") if self.native else ("veneer", "qemu")
+
 
 class Bench:
     """All that the steps share."""
 
-    def __init__(self, build, file, veneer, qemu, q35, cpus, quick):
+    def __init__(self, build, file, veneer, cpus, quick):
         self.build, self.file, self.cpus, self.quick = build, file, cpus, quick
-        self.veneer, self.qemu, self.q35 = veneer, qemu, q35
+        self.veneer, self.qemu, self.q35 = veneer, None, None
+        self.without = {}  # side: why it takes no part
         self.cpus_allowed = os.sched_getaffinity(0)
         self.statsfd = f"{build}/bench/libbench-statsfd.so"
         self.commands = {}  # (what, side): as it was first run
@@ -66,10 +72,15 @@ class Bench:
 
 
 class Step:
-    """One thing to measure on each side that can: functions of (bench, side) to {metric: value}."""
+    """One thing to measure on each side that can: functions of (bench, side) to {metric: value}.
+    `names` has patterns of the metrics that come of it."""
 
-    def __init__(self, group, native=None, guest=None):
-        self.group, self.native, self.guest = group, native, guest
+    def __init__(self, group, names, native=None, guest=None):
+        self.group, self.names, self.native, self.guest = group, names, native, guest
+
+    def metrics_of(self, metrics, side):
+        return [metric for metric in metrics if side in metric.sides()
+                and any(fnmatch.fnmatchcase(metric.name, name) for name in self.names)]
 
 
 # Start ----------------------------------------------------------------------------------------
@@ -98,8 +109,10 @@ def start_of(bench, side, what, monitor_run, suffix):
     rows = started(bench, what, side.name, DEBUG_EXIT if can_trace() else "0",
                    monitor_run.command("exit=0"), side.exit_status)
     found = {name + suffix: value / 1000 for name, value in rows.items()}
-    if "start.first" not in rows:
+    if not can_trace():
         raise Missing("KVM's trace events need root and tracefs", found)
+    if "start.first" not in rows:
+        raise Failed(f"{side.name}: no write to port {DEBUG_EXIT} was seen", found)
     return found
 
 
@@ -185,7 +198,7 @@ def disk_step(kind, depth):
             rows[f"{load}.cpu"] = seconds * 1e6 / (rows[f"{load}.iops"] * took)
         return rows
 
-    return Step("block", None if kind == "id" else native, guest)
+    return Step("block", [f"{head}.*"], None if kind == "id" else native, guest)
 
 
 # Network --------------------------------------------------------------------------------------
@@ -257,7 +270,8 @@ def net_step(direction, size, count, modes):
             found.update(names(rows, mode))
         return found
 
-    return Step("network", native, guest)
+    return Step("network", [f"net.{'rtt' if direction == 'reflect' else direction}.{size}.*"],
+                native, guest)
 
 
 # Exits ----------------------------------------------------------------------------------------
@@ -298,7 +312,7 @@ def exits_step(name, word, per_round, other=None, **wants):
                 found[f"exits.{name}.{key.rsplit('.')[-1]}"] = value
         return found
 
-    return Step("exits", None, guest)
+    return Step("exits", [f"exits.{name}.*"], None, guest)
 
 
 EXITS = [
@@ -369,12 +383,12 @@ def metrics():
 
 def steps():
     return [
-        Step("start", native_start, guest_start),
-        Step("start", None, q35_start),
-        Step("footprint", None, guest_overhead),
-        Step("footprint", None, guest_overhead_devices),
-        Step("footprint", None, binary_size),
-        Step("cpu", native_cpu, guest_cpu),
+        Step("start", ["start.first", "start.exit"], native_start, guest_start),
+        Step("start", ["start.*.q35"], None, q35_start),
+        Step("footprint", ["memory.overhead"], None, guest_overhead),
+        Step("footprint", ["memory.overhead.devices"], None, guest_overhead_devices),
+        Step("footprint", ["size.binary"], None, binary_size),
+        Step("cpu", ["cpu.*", "mem.*"], native_cpu, guest_cpu),
         *(disk_step(kind, depth) for kind in ("read4k", "write4k") for depth in DEPTHS),
         disk_step("read1m", LARGE_DEPTH),
         disk_step("write1m", LARGE_DEPTH),

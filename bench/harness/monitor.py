@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two monitors: their command lines, and a guest that runs under either."""
 
-import glob
 import json
 import os
 import re
@@ -15,10 +14,16 @@ from . import host
 ROW = re.compile(r"^([a-z]\w*(?:\.\w+)+)\s+([0-9.]+) (\S+)")
 VCPU = re.compile(r"^(vcpu\d+|CPU \d+/KVM)$")
 STEP_SECONDS = 60
+FIRMWARE = "qboot.rom"
 
 
 class Failed(Exception):
-    """A guest or a program that did not do what it was asked."""
+    """A guest or a program that did not do what it was asked, in lines of which the last is the most
+    telling; and the figures that there are all the same."""
+
+    def __init__(self, reason, found=None):
+        super().__init__(reason)
+        self.found = found or {}
 
 
 class Veneer:
@@ -50,24 +55,41 @@ class Qemu:
     def __init__(self, path, guest, machine="microvm"):
         self.path, self.guest, self.machine = path, guest, machine
         self.version = version_line(path)
+        self.data = self.data_beside()
         self.cpu = "host"
         helped = self.ask("-device", "virtio-blk-pci,help")
         self.maps_queues = "iothread-vq-mapping" in helped
 
     def ask(self, *arguments):
-        return subprocess.run([self.path, *arguments], capture_output=True, text=True).stdout
+        return subprocess.run([self.path, *arguments], capture_output=True, text=True,
+                              timeout=STEP_SECONDS).stdout
+
+    def data_beside(self):
+        """-L for a QEMU that was unpacked somewhere: its build may look in /usr/share alone, where
+        nothing is, or another version's firmware."""
+        known = {os.path.realpath(line) for line in self.ask("-L", "help").split("\n")}
+        prefix = os.path.dirname(os.path.dirname(os.path.realpath(self.path)))
+        beside = [f"{prefix}/share/{name}" for name in ("qemu", "seabios")]
+        return [word for directory in beside
+                if os.path.isdir(directory) and directory not in known
+                for word in ("-L", directory)]
 
     def choose_cpu(self):
         """Some KVMs refuse a register that QEMU sets for `host`."""
-        ran = subprocess.run(self.command("exit=0"), capture_output=True)
-        if ran.returncode != self.exit_status:
-            self.cpu = "host,-arch-capabilities"
+        for self.cpu in ("host", "host,-arch-capabilities"):
+            _, status, errors = run_program(self.command("exit=0"))
+            if status == self.exit_status:
+                return
+        raise Failed(f"{self.name}: status {status} of a guest that ends at once\n{errors}".rstrip())
 
     def machine_options(self, pci):
+        """A microvm's firmware is said, because it is SeaBIOS for a microvm with ACPI, which starts
+        a kernel by an option ROM alone. (Debian 12's package has qboot under SeaBIOS's name.)"""
         if self.machine == "q35":
-            return "q35"
+            return ["-M", "q35"]
         devices = "acpi=on,pcie=on" if pci else "acpi=off"
-        return f"microvm,{devices},pit=off,pic=off,rtc=off,isa-serial=on,x-option-roms=off"
+        return ["-M", f"microvm,{devices},pit=off,pic=off,rtc=off,isa-serial=on,x-option-roms=off",
+                "-bios", FIRMWARE]
 
     def disk(self, path):
         file = path.replace(",", ",,")
@@ -89,27 +111,21 @@ class Qemu:
                         "-device", "virtio-net-pci,netdev=n,disable-legacy=on,romfile="]
         if devices:
             words = "pci=0xe0000000,0xc0000000 " + words
-        return [self.path, "-M", self.machine_options(bool(devices)), "-accel", "kvm",
-                "-cpu", self.cpu, "-m", str(memory), "-name", "bench,debug-threads=on",
-                "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
-                "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", *devices,
-                "-kernel", self.guest, "-append", words]
+        return [self.path, *self.data, *self.machine_options(bool(devices)), "-accel", "kvm",
+                "-cpu", self.cpu, "-m", str(memory), "-name", "bench,debug-threads=on", "-nodefaults",
+                "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot", "-device",
+                "isa-debug-exit,iobase=0xf4,iosize=4", *devices, "-kernel", self.guest, "-append", words]
 
 
 def version_line(path):
-    shown = subprocess.run([path, "--version"], capture_output=True, text=True)
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=STEP_SECONDS)
     return shown.stdout.split("\n")[0]
 
 
-def newest_qemu():
-    """The path of the newest qemu-system-x86_64 there is, or None."""
-    found = {shutil.which("qemu-system-x86_64"), *glob.glob("/usr/local/bin/qemu-system-x86_64"),
-             *glob.glob("/opt/*/bin/qemu-system-x86_64")} - {None}
-
-    def version(path):
-        numbers = re.search(r"version (\d+)\.(\d+)\.(\d+)", version_line(path))
-        return [int(n) for n in numbers.groups()] if numbers else []
-    return max(found, key=version, default=None)
+def find_qemu():
+    """The one that a user would start, or None. Another has to be named: which one happens to lie
+    elsewhere must not change what is measured."""
+    return shutil.which("qemu-system-x86_64")
 
 
 class Guest:
@@ -223,8 +239,8 @@ def run_program(command, cpu=None):
     """The rows that a program of the host's prints."""
     pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
     try:
-        ran = subprocess.run([*pinned, *command], capture_output=True, text=True,
-                             timeout=STEP_SECONDS)
+        ran = subprocess.run([*pinned, *command], stdin=subprocess.DEVNULL, capture_output=True,
+                             text=True, timeout=STEP_SECONDS)
     except subprocess.TimeoutExpired:
         raise Failed(f"{command[0]}: no end within {STEP_SECONDS} s") from None
     rows = {}

@@ -95,11 +95,38 @@ def overlap(row, other):
     return min(mine) <= max(theirs) and min(theirs) <= max(mine)
 
 
+SIDE_NAMES = {"native": "native", "veneer": "Veneer", "qemu": "QEMU"}
+
+
 class Document:
-    def __init__(self, metrics, rows, notes, facts, commands, runs):
-        self.metrics, self.rows, self.notes, self.facts = metrics, rows, notes, facts
+    def __init__(self, metrics, rows, steps, facts, commands, runs):
+        self.metrics, self.rows, self.steps, self.facts = metrics, rows, steps, facts
         self.commands, self.runs = commands, runs
         self.pairs = list(zip(metrics, rows))
+
+    def missing(self):
+        """What is missing, a line for each reason and side. A group, or what comes of one step, is
+        named as a whole if all of it is."""
+        reasons = {}  # (side, reason): {metrics}
+        for metric, row in self.pairs:
+            for side, reason in row["missing"].items():
+                reasons.setdefault((side, reason), set()).add(metric.name)
+        return [f"{SIDE_NAMES[side]}: {', '.join(self.names_of(side, names))}: {reason}"
+                for (side, reason), names in reasons.items()]
+
+    def names_of(self, side, missing):
+        names = []
+        for group, title in TITLES.items():
+            steps = [step for step in self.steps if step.group == group]
+            wholes = [step for step in steps
+                      if {m.name for m in step.metrics_of(self.metrics, side)} <= missing]
+            if steps and wholes == steps:
+                names.append(f"all of '{title}'")
+                continue
+            for step in steps:
+                lacking = [m.name for m in step.metrics_of(self.metrics, side) if m.name in missing]
+                names += step.names if step in wholes and lacking else lacking
+        return names
 
     def shown(self, group=None):
         return [(metric, row) for metric, row in self.pairs
@@ -117,8 +144,8 @@ class Document:
                               spread(row["values"]["veneer"])))
         print(f"\nMedians; runs: {self.runs}. vs qemu, vs native: Veneer's performance as a multiple of "
               "theirs;\nmore is better, whether the figure is a time or a rate.")
-        for (group, side), reason in self.notes.items():
-            print(f"missing: {group}, {side}: {reason}")
+        for line in self.missing():
+            print(f"missing: {line}")
 
     @staticmethod
     def ratio(metric, row, other):
@@ -147,8 +174,7 @@ class Document:
                         for name, value in self.facts.items())
         key = "".join(f"<span style='background:{svg.COLOURS[side]}'></span>{name}"
                       for side, name in zip(SIDES, ("native", "Veneer", "QEMU")))
-        notes = "".join(f"<p class=note>Missing: {html.escape(f'{group}, {side}: {reason}')}"
-                        for (group, side), reason in self.notes.items())
+        notes = "".join(f"<p class=note>Missing: {html.escape(line)}" for line in self.missing())
         runs = "one run, so no spread" if self.runs == 1 else f"medians of {self.runs} runs"
         return (f"<h1>Veneer, QEMU and the host, side by side</h1>"
                 f"<p>{time.strftime('%-d %B %Y, %H:%M UTC', time.gmtime())}; {runs}, "
@@ -239,8 +265,8 @@ class Document:
         return "".join(parts)
 
 
-def rows_of(metrics, values, runs):
-    """The rows of the JSON: medians, and all values for the spread."""
+def rows_of(metrics, values, missing, runs):
+    """The rows of the JSON: medians, all values for the spread, and why some are not there."""
     rows = []
     for metric in metrics:
         found = values[metric.name]
@@ -249,5 +275,10 @@ def rows_of(metrics, values, runs):
             row[side] = round(statistics.median(found[side]), 4) if found[side] else None
         row["runs"] = runs
         row["values"] = {side: [round(value, 4) for value in found[side]] for side in SIDES}
+        row["missing"] = {}
+        for side in SIDES:
+            times, reason = missing.get((metric.name, side), (0, ""))
+            if times:
+                row["missing"][side] = f"{times} of {runs} runs: {reason}" if found[side] else reason
         rows.append(row)
     return rows
