@@ -17,6 +17,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "devices/blk_file_format.h"
 #include "vmm/iovec.h"
 
 #define SECTOR 512
@@ -256,6 +257,16 @@ static void destroy(struct vn_blk_backend *backend)
 	free(file);
 }
 
+// Whether a disk that could not be opened for reading and writing can be for reading.
+static bool can_be_read(const struct veneer_disk *disk)
+{
+	int fd = open(disk->path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
 static int open_failure(const struct veneer_disk *disk, int code, struct veneer_error *error)
 {
 	bool direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
@@ -264,7 +275,8 @@ static int open_failure(const struct veneer_disk *disk, int code, struct veneer_
 			"disk %s: its file system has no O_DIRECT, which cache=none and "
 			"cache=directsync need; use cache=writeback or cache=writethrough",
 			disk->path);
-	const char *remedy = !disk->readonly && (code == -EACCES || code == -EROFS)
+	bool refused = code == -EACCES || code == -EPERM || code == -EROFS;
+	const char *remedy = refused && !disk->readonly && can_be_read(disk)
 				     ? "; add readonly if it is to be read only"
 				     : "";
 	return vn_fail(error, code, "disk %s: %s%s", disk->path, strerror(-code), remedy);
@@ -282,6 +294,23 @@ static int judge_kind(const struct veneer_disk *disk, struct veneer_error *error
 		return vn_fail(error, -EINVAL, "disk %s: is neither a file nor a block device",
 			disk->path);
 	return 0;
+}
+
+// Images on block devices too: there are storage managers that put them into logical volumes.
+static int judge_format(const struct veneer_disk *disk, struct veneer_error *error)
+{
+	const struct vn_blk_format *format = NULL;
+	if (disk->raw)
+		return 0;
+	int code = vn_blk_format_probe(disk->path, &format);
+	if (code < 0)
+		return open_failure(disk, code, error);
+	if (!format)
+		return 0;
+	return vn_fail(error, -EINVAL,
+		"disk %s: is a %s image, not a raw disk: convert it with 'qemu-img convert -f %s "
+		"-O raw %s NEW', or add format=raw if these bytes are the disk's own",
+		disk->path, format->name, format->driver, disk->path);
 }
 
 static int lock(struct blk_file *file, const struct veneer_disk *disk, const struct vn_log *log,
@@ -471,6 +500,8 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 	const struct vn_log *log, struct veneer_error *error)
 {
 	int code = judge_kind(disk, error);
+	if (code == 0)
+		code = judge_format(disk, error);
 	if (code < 0)
 		return code;
 	int flags = O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR);

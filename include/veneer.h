@@ -79,6 +79,9 @@ struct veneer_disk {
 	uint64_t bps, bps_burst;
 	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU for that
 	bool iopoll; // completions are looked for at the device: O_DIRECT, and queues that are polled
+	// Take the bytes for the disk's own although they look like an image in another format (qcow2,
+	// VMDK...), which is refused without this.
+	bool raw;
 };
 
 enum veneer_net_backend {

@@ -112,6 +112,18 @@ static int parse_detect_zeroes(
 	return 0;
 }
 
+// There is one format, and the word is for what looks like another one.
+static int parse_format(bool *raw, const char *value, struct veneer_error *error)
+{
+	*raw = strcmp(value, "raw") == 0;
+	if (*raw)
+		return 0;
+	return refuse(error,
+		"--disk: format='%s' is not raw, the only format; qemu-img convert -O raw makes a "
+		"raw disk of an image",
+		value);
+}
+
 static int parse_disk_word(
 	struct veneer_disk *disk, const char **serial, const char *word, struct veneer_error *error)
 {
@@ -121,6 +133,8 @@ static int parse_disk_word(
 		disk->readonly = true;
 	} else if ((value = value_of(word, "cache"))) {
 		return parse_cache(disk, value, error);
+	} else if ((value = value_of(word, "format"))) {
+		return parse_format(&disk->raw, value, error);
 	} else if ((value = value_of(word, "queues"))) {
 		return parse_queues(&disk->queues, "--disk", value, error);
 	} else if ((value = value_of(word, "poll-us"))) {
@@ -145,8 +159,8 @@ static int parse_disk_word(
 		return unknown_word(error, "--disk", word,
 			"readonly, cache=none, cache=writeback, cache=writethrough, "
 			"cache=directsync, cache=unsafe, queues=N, serial=S, poll-us=N, "
-			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on or "
-			"iopoll=on; a comma within a path is written ,,");
+			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on, "
+			"iopoll=on or format=raw; a comma within a path is written ,,");
 	}
 	return 0;
 }

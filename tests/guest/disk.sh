@@ -64,13 +64,18 @@ expect "a write to a read-only disk is an I/O error" 11
 run -d "$disk,readonly" -a blk-read=0,8
 expect "which can be read" 0
 chmod 400 "$disk"
-# Root may write to any file, unless it has given that up.
-unprivileged=()
-[ "$(id -u)" -ne 0 ] || unprivileged=(setpriv --bounding-set -dac_override)
-status=0
-"${unprivileged[@]}" "$veneer" run -d "$disk" -a exit=0 >"$work/out" 2>"$work/err" </dev/null ||
-	status=$?
+# Root may read and write any file, unless it has given that up.
+unprivileged() {
+	local command=()
+	[ "$(id -u)" -ne 0 ] || command=(setpriv --bounding-set -dac_override,-dac_read_search)
+	status=0
+	"${command[@]}" "$veneer" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+}
+unprivileged -d "$disk" -a exit=0
 expect "a file without write permission is refused with the remedy" 125 'readonly'
+chmod 0 "$disk"
+unprivileged -d "$disk" -a exit=0
+expect "and one that may not be read either, without" 125 'Permission denied$'
 chmod 600 "$disk"
 
 # A file that shrinks under the guest: `echo` waits while it is cut.
@@ -151,6 +156,24 @@ expect "a directory is no disk" 125 "$work"
 printf x >"$work/odd"
 run -d "$work/odd" -a exit=0
 expect "a file of one byte is no disk" 125 "$work/odd"
+for format in qcow qcow2 qed vmdk vdi vhdx vpc parallels; do
+	if ! command -v qemu-img >/dev/null; then
+		skip "a $format image" "there is no qemu-img"
+	elif ! qemu-img create -q -f "$format" "$work/image" 8M 2>"$work/err"; then
+		skip "a $format image" "qemu-img cannot make one: $(head -n 1 "$work/err")"
+	else
+		run -d "$work/image" -a exit=0
+		expect "a $format image is no disk" 125 "image: is a .*qemu-img convert -f $format -O raw "
+	fi
+	rm -f "$work/image"
+done
+truncate -s 8M "$work/image"
+printf 'QFI\373' >"$work/start"
+dd if="$work/start" of="$work/image" conv=notrunc status=none # as a guest could
+run -d "$work/image" -a "blk-read=0,1"
+expect "a disk on which a guest wrote what images begin with is refused" 125 'is a qcow2 image'
+run -d "$work/image,format=raw" -a "blk-read=0,1"
+expect "unless it is said to be raw" 0
 truncate -s 8M "$disk"
 : >"$work/out"
 "$veneer" run -d "$disk" -a spin </dev/null >"$work/out" 2>&1 &

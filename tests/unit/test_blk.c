@@ -1854,21 +1854,58 @@ static void fifos_are_not_waited_for(void **state)
 	assert_refused(&disk, -EINVAL, "is neither a file nor a block device");
 }
 
-static void files_without_permission_are_refused(void **state)
+// What is said, behind the reason, of a file that this user may not write to. Root may to any, so it is
+// somebody else meanwhile.
+static const char *permission_failure(void)
 {
-	(void)state;
+	static struct veneer_error error;
 	struct veneer_disk disk = {.path = bench.path};
-	bool root = geteuid() == 0; // who may write to any file, so be somebody else meanwhile
-	assert_int_equal(chmod(bench.path, 0400), 0);
+	struct vn_virtio_device *device;
+	bool root = geteuid() == 0;
 	if (root)
 		assert_int_equal(seteuid(65534), 0);
-	struct vn_virtio_device *device;
-	struct veneer_error error = {""};
 	int code = vn_blk_create(&device, "blk0", &disk, &bench.memory, &bench.log, NULL, &error);
 	if (root)
 		assert_int_equal(seteuid(0), 0);
 	assert_int_equal(code, -EACCES);
-	assert_non_null(strstr(error.message, "Permission denied; add readonly if"));
+	const char *reason = strstr(error.message, "Permission denied");
+	assert_non_null(reason);
+	return reason + strlen("Permission denied");
+}
+
+static void files_without_permission_are_refused(void **state)
+{
+	(void)state;
+	// That helps only where it may be read.
+	assert_int_equal(chmod(bench.path, 0444), 0);
+	assert_string_equal(permission_failure(), "; add readonly if it is to be read only");
+	assert_int_equal(chmod(bench.path, 0), 0);
+	assert_string_equal(permission_failure(), "");
+}
+
+// What files in other formats begin or end with.
+static void images_are_refused(void **state)
+{
+	(void)state;
+	struct veneer_disk disk = {.path = bench.path};
+	struct vn_virtio_device *device;
+	struct veneer_error error = {""};
+	char line[256];
+	snprintf(line, sizeof(line),
+		"is a qcow2 image, %s'qemu-img convert -f qcow2 -O raw %s NEW'%s",
+		"not a raw disk: convert it with ", bench.path, ", or add format=raw if");
+	assert_int_equal(pwrite(bench.fd, "QFI\xfb\0\0\0\3", 8, 0), 8);
+	assert_refused(&disk, -EINVAL, line);
+	assert_int_equal(ftruncate(bench.fd, 196616), 0); // as large as an empty one
+	assert_refused(&disk, -EINVAL, "is a qcow2 image");
+	assert_int_equal(ftruncate(bench.fd, 0), 0); // a fixed VHD: a disk, and this
+	assert_int_equal(pwrite(bench.fd, "conectix", 8, MIB), 8);
+	assert_int_equal(ftruncate(bench.fd, MIB + 512), 0);
+	assert_refused(&disk, -EINVAL, "is a VHD image");
+	disk.raw = true;
+	if (vn_blk_create(&device, "blk0", &disk, &bench.memory, &bench.log, NULL, &error) < 0)
+		fail_msg("%s", error.message);
+	vn_blk_destroy(device);
 }
 
 static void files_are_locked(void **state)
@@ -2214,6 +2251,7 @@ int main(void)
 		WITH_FILE(opening_fails_in_words),
 		WITH_FILE(fifos_are_not_waited_for),
 		WITH_FILE(files_without_permission_are_refused),
+		WITH_FILE(images_are_refused),
 		WITH_FILE(files_are_locked),
 	};
 	signal(SIGXFSZ, SIG_IGN);
