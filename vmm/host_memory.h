@@ -9,15 +9,12 @@
 #include <stdint.h>
 
 #include "vmm/memory.h"
+#include "vmm/memory_limits.h"
 
-// Whether the host can give what the cells ask for, before anything is taken: sizes, nodes, pages.
+// Whether the host can give what the cells ask for, before anything is taken: sizes, nodes, pages,
+// limits.
 int vn_host_memory_check(const struct vn_memory *memory, const struct veneer_memory *options,
-	struct veneer_error *error);
-
-// The line for a cell that did not get its huge pages: how many are missing and what reserves them.
-// Returns -ENOMEM.
-int vn_host_memory_fail_hugepages(const struct vn_memory *memory, const struct vn_memory_cell *cell,
-	struct veneer_error *error);
+	const struct vn_memory_reach *reach, struct veneer_error *error);
 
 // Whether the kernel makes transparent huge pages of shared memory, or of private memory that
 // asks for them.

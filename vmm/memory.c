@@ -139,21 +139,30 @@ static int open_memfd(struct vn_memory_cell *cell, bool merge, struct veneer_err
 	return 0;
 }
 
+// `what` could not be done to so many bytes of the cell. Pages of the reserve were there a moment before.
+static int fail_part(struct veneer_error *error, int number, const char *what,
+	const struct vn_memory_cell *cell, uint64_t size)
+{
+	bool taken = is_huge(cell) && number == ENOMEM;
+	return vn_fail(error, -number, "cannot %s %" PRIu64 " MiB of guest memory: %s", what,
+		size / MIB, taken ? "others took the huge pages that were free" : strerror(number));
+}
+
 static int map_parts(const struct vn_memory *memory, const struct vn_memory_cell *cell,
 	struct veneer_error *error)
 {
 	int flags = cell->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uint64_t offset = 0;
+	// A reservation would count the pages that this thread's memory policy allows. The cell's own
+	// replaces that one, and having the pages is what counts.
+	if (is_huge(cell) && cell->node >= 0)
+		flags |= MAP_NORESERVE;
 	for (unsigned i = 0; i < cell->part_count; i++) {
 		const struct vn_memory_part *part = &cell->parts[i];
 		void *at = mmap(memory->host + part->start.addr, part->size, PROT_READ | PROT_WRITE,
 			flags | MAP_FIXED, cell->fd, (off_t)offset);
 		if (at == MAP_FAILED)
-			return is_huge(cell) && errno == ENOMEM
-				       ? vn_host_memory_fail_hugepages(memory, cell, error)
-				       : vn_fail(error, -errno,
-						 "cannot map %" PRIu64 " MiB of guest memory: %s",
-						 part->size / MIB, strerror(errno));
+			return fail_part(error, errno, "map", cell, part->size);
 		offset += part->size;
 	}
 	return 0;
@@ -232,11 +241,20 @@ static int make_cell(struct vn_memory *memory, struct vn_memory_cell *cell,
 	return code;
 }
 
-// A reservation of huge pages holds for the host, not for a node: with a node given, only having
-// them all proves that they are there.
-static bool is_populated(const struct vn_memory_cell *cell, const struct veneer_memory *options)
+// A reservation of huge pages holds for the host: where a node or a limit may refuse them later, only
+// having them all proves that they are there.
+static void choose_populated(struct vn_memory *memory, const struct veneer_memory *options,
+	const struct vn_memory_reach *reach)
 {
-	return options->prealloc || options->lock || (is_huge(cell) && cell->node >= 0);
+	memory->stays = !options->merge;
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		struct vn_memory_cell *cell = &memory->cells[i];
+		cell->populated =
+			options->prealloc || options->lock ||
+			(is_huge(cell) && (cell->node >= 0 || vn_memory_limits_bind_late(
+								      cell->page_size, reach)));
+		memory->stays &= cell->populated;
+	}
 }
 
 static int populate(const struct vn_memory *memory, const struct vn_memory_plan *plan,
@@ -247,8 +265,7 @@ static int populate(const struct vn_memory *memory, const struct vn_memory_plan 
 	unsigned count = 0, failed;
 	for (unsigned i = 0; i < memory->cell_count; i++) {
 		const struct vn_memory_cell *cell = &memory->cells[i];
-		for (unsigned n = 0; is_populated(cell, &plan->options) && n < cell->part_count;
-			n++) {
+		for (unsigned n = 0; cell->populated && n < cell->part_count; n++) {
 			const struct vn_memory_part *part = &cell->parts[n];
 			cells[count] = cell;
 			ranges[count++] =
@@ -263,10 +280,10 @@ static int populate(const struct vn_memory *memory, const struct vn_memory_plan 
 		return 0;
 	if (code == -ECANCELED)
 		return vn_fail(error, code, "given up while guest memory was preallocated");
-	if (is_huge(cells[failed]) && (code == -ENOMEM || code == -EFAULT))
-		return vn_host_memory_fail_hugepages(memory, cells[failed], error);
-	return vn_fail(error, code, "cannot preallocate %" PRIu64 " MiB of guest memory: %s",
-		ranges[failed].size / MIB, strerror(-code));
+	// What would be SIGBUS to who touches a page: there is none to be had.
+	if (code == -EFAULT)
+		code = -ENOMEM;
+	return fail_part(error, -code, "preallocate", cells[failed], ranges[failed].size);
 }
 
 // What was asked for and works, but not as well as people expect of it.
@@ -287,27 +304,39 @@ static void say_what_is_slow(const struct vn_memory *memory, const struct vn_mem
 		}
 }
 
+static int make(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
+{
+	vn_memory_lay_out(memory, plan->hole_start);
+	int code = reserve(memory, error);
+	for (unsigned i = 0; code == 0 && i < memory->cell_count; i++)
+		code = make_cell(memory, &memory->cells[i], &plan->options, error);
+	return code == 0 ? populate(memory, plan, error) : code;
+}
+
 int vn_memory_create_cells(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
 {
+	struct vn_memory_reach reach;
 	*memory = (struct vn_memory){0};
 	take_cells(memory, plan);
-	memory->stays = !plan->options.merge;
-	for (unsigned i = 0; i < memory->cell_count; i++)
-		memory->stays &= is_populated(&memory->cells[i], &plan->options);
-	int code = vn_host_memory_check(memory, &plan->options, error);
-	if (code == 0) {
-		vn_memory_lay_out(memory, plan->hole_start);
-		code = reserve(memory, error);
-	}
-	for (unsigned i = 0; code == 0 && i < memory->cell_count; i++)
-		code = make_cell(memory, &memory->cells[i], &plan->options, error);
-	if (code == 0)
-		code = populate(memory, plan, error);
+	vn_memory_reach_find(&reach, memory);
+	int code = vn_host_memory_check(memory, &plan->options, &reach, error);
 	if (code < 0)
-		vn_memory_destroy(memory);
-	else
+		return code;
+	choose_populated(memory, &plan->options, &reach);
+	code = make(memory, plan, error);
+	if (code == 0) {
 		say_what_is_slow(memory, plan);
+		return 0;
+	}
+	vn_memory_destroy(memory);
+	if (code == -ENOMEM) {
+		// Others were faster. Now that all is given back, what is used is theirs.
+		struct vn_memory wanted = {0};
+		take_cells(&wanted, plan);
+		(void)vn_host_memory_check(&wanted, &plan->options, &reach, error);
+	}
 	return code;
 }
 

@@ -40,6 +40,7 @@ struct vn_memory_cell {
 	int node; // of the host, bound to; or -1
 	bool transparent; // 4096, and the kernel gives transparent huge pages
 	int fd; // a memfd, or -1: private memory
+	bool populated; // every page is touched before the guest starts
 	struct vn_memory_part parts[2]; // below the hole and from 4 GiB on, or one of them
 	unsigned part_count;
 };

@@ -18,4 +18,10 @@ int vn_sysfs_line(const char *root, char *text, size_t size, const char *format,
 int vn_sysfs_number(const char *root, int64_t *number, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+// The sum of the numbers behind those words of the file that are in `names`, which ends with NULL: in a
+// file of lines `NAME NUMBER`, whatever stands before or behind these. 0, or a negative errno with
+// `sum` untouched.
+int vn_sysfs_sum(const char *root, uint64_t *sum, const char *const *names, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
 #endif

@@ -27,6 +27,7 @@
 #include "vmm/kvm.h"
 #include "vmm/kvm_stats.h"
 #include "vmm/memory.h"
+#include "vmm/memory_limits.h"
 #include "vmm/placement.h"
 #include "vmm/vcpu.h"
 
@@ -383,6 +384,9 @@ int veneer_start(struct veneer *vm, struct veneer_error *error)
 	for (unsigned i = 0; code == 0 && !vm->ended && i < vm->vcpu_count; i++)
 		code = vn_vcpu_start(&vm->vcpus[i], error);
 	pthread_mutex_unlock(&vm->lock);
+	// The guest runs meanwhile, and does not wait for it.
+	if (code == 0 && !vm->memory.stays)
+		vn_memory_limits_warn(&vm->memory, "", &vm->log);
 	return code;
 }
 

@@ -94,6 +94,56 @@ hugepages() {
 hugepages 2M 2048 64
 hugepages 1G 1048576 1024
 
+# run_limited FILE LIMIT ARGUMENT...: `run` in a cgroup of its own with this limit of pages of 2 MiB. The
+# hierarchy is mounted where no other process sees it. $status is 77 where it cannot be.
+cat >"$work/limited" <<'END'
+mount -t cgroup -o hugetlb none "$1" 2>/dev/null || exit 77
+group=$1/veneer-test-$$
+mkdir "$group" && echo "$3" >"$group/hugetlb.2MB.$2" && echo $$ >"$group/cgroup.procs" || exit 77
+root=$1
+shift 3
+"$@"
+status=$?
+echo $$ >"$root/cgroup.procs"
+rmdir "$group"
+exit $status
+END
+run_limited() {
+	local file=$1 limit=$2
+	shift 2
+	mkdir -p "$work/cgroup"
+	status=0
+	timeout --signal=KILL 120 unshare --mount bash "$work/limited" "$work/cgroup" "$file" "$limit" \
+		"$veneer" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+}
+refused_for_limit() {
+	local name="a limit of huge pages is named, and raised: $*" file=$1
+	run_limited "$1" 16M "${@:2}" -a exit=3
+	if [ "$status" -eq 77 ]; then
+		skip "$name" "no hugetlb controller of cgroups 1 to be mounted"
+	else
+		expect "$name" 125 \
+			"32 pages needed, .* leaves 8, 24 missing; raise it: echo 67108864 > .*/hugetlb.2MB.$file"
+	fi
+}
+file=/sys/kernel/mm/hugepages/hugepages-2048kB
+if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
+	skip "limits of huge pages" "this needs root, and pages of 2 MiB"
+else
+	reserve 64
+	for words in '' ,prealloc ,node=0; do
+		refused_for_limit limit_in_bytes -m "64M,hugepages=2M$words"
+		refused_for_limit rsvd.limit_in_bytes -m "64M,hugepages=2M$words"
+	done
+	run_limited limit_in_bytes 64M -m 64M,hugepages=2M -a exit=3
+	if [ "$status" -eq 77 ]; then
+		skip "a guest that just fits" "no hugetlb controller of cgroups 1 to be mounted"
+	else
+		expect "a guest that just fits" 3
+	fi
+	give_back
+fi
+
 # Of two cells one has huge pages.
 file=/sys/kernel/mm/hugepages/hugepages-2048kB
 if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then

@@ -477,8 +477,10 @@ static void huge_pages_are_not_merged(void **state)
 		(struct vn_memory_cell){.size = cells[0].size, .page_size = 4096, .node = -1};
 	memory.cells[1] =
 		(struct vn_memory_cell){.size = 4 * MIB, .page_size = 2 * MIB, .node = -1};
-	assert_true(vn_host_memory_check(&memory, &options, &error) < 0);
-	assert_non_null(strstr(error.message, "hugepages="));
+	struct vn_memory_reach reach;
+	vn_memory_reach_find(&reach, &memory);
+	assert_true(vn_host_memory_check(&memory, &options, &reach, &error) < 0);
+	assert_non_null(strstr(error.message, "merge=on does not go with hugepages="));
 }
 
 static void a_node_is_bound_strictly(void **state)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Guest memory in huge pages on one of two NUMA nodes, and in cells on both, seen from
-# outside and inside while the guest runs, and refused where a node has too few pages;
-# and what `veneer doctor` says of the nodes and of the CPUs set aside.
+# outside and inside while the guest runs, and refused where a node has too few pages or where a
+# cgroup or a memory policy allows too few; and what `veneer doctor` says of the nodes and of the CPUs set
+# aside.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -159,10 +160,118 @@ doctor() {
 	fi
 }
 
-plan 5
+# refused_for NAME PATTERN ARGUMENT...: the built-in guest does not start, and the one line that says why
+# matches, and advises nothing absurd.
+refused_for() {
+	local name=$1 pattern=$2
+	shift 2
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "QEMU has words of its own for it"
+		return
+	fi
+	run_guest "$@" -a exit=3
+	if [ "$status" -ne 125 ]; then
+		not_ok "$name" "exit status $status"
+		show_guest
+	elif ! grep -qE -- "$pattern" "$work/console" || grep -qE -- ' -[0-9]' "$work/console"; then
+		not_ok "$name" "the message is no match for '$pattern', or has a negative number"
+		show_guest
+	else
+		ok "$name"
+		quote <"$work/console"
+	fi
+}
+
+# runs NAME PATTERN ARGUMENT...: it does start, and the message matches, or there is none.
+runs() {
+	local name=$1 pattern=$2
+	shift 2
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "monitor-qemu has no built-in guest"
+		return
+	fi
+	run_guest "$@" -a exit=3
+	if [ "$status" -ne 3 ]; then
+		not_ok "$name" "exit status $status"
+		show_guest
+	elif [ -n "$pattern" ] && ! grep -qE -- "$pattern" "$work/console" ||
+		{ [ -z "$pattern" ] && grep -q '^veneer:' "$work/console"; }; then
+		not_ok "$name" "its messages are others"
+		show_guest
+	else
+		ok "$name"
+		grep '^veneer:' "$work/console" | quote
+	fi
+}
+
+# A cgroup for the monitor, in one that is above it.
+above=/sys/fs/cgroup/vm
+group=$above/guest
+in_group=(bash -c "echo 0 >$group/cgroup.procs; exec \"\$@\"" -)
+make_groups() {
+	echo "+hugetlb +memory +cpuset" >/sys/fs/cgroup/cgroup.subtree_control
+	mkdir "$above"
+	echo "+hugetlb +memory +cpuset" >"$above/cgroup.subtree_control"
+	mkdir "$group"
+}
+
+limits() {
+	local words
+	make_groups
+	as_user=("${in_group[@]}")
+	echo 16M >"$group/hugetlb.2MB.max"
+	for words in '' ,prealloc ,node=1; do
+		refused_for "a hugetlb limit is named: hugepages=2M$words" \
+			"32 pages needed, .* leaves 8, 24 missing; raise it: echo 67108864 > $group/hugetlb.2MB.max" \
+			-m "64M,hugepages=2M$words"
+	done
+	echo 32M >"$above/hugetlb.2MB.max"
+	echo 64M >"$group/hugetlb.2MB.max"
+	refused_for "the limit of a cgroup above is named" "16 missing; .* > $above/hugetlb.2MB.max" \
+		-m 64M,hugepages=2M
+	echo 64M >"$above/hugetlb.2MB.max"
+	runs "a guest that just fits under its limits" '' -m 64M,hugepages=2M
+	echo max >"$above/hugetlb.2MB.max"
+	echo max >"$group/hugetlb.2MB.max"
+	echo 32M >"$group/hugetlb.2MB.rsvd.max"
+	refused_for "a limit of reservations is named" "echo 67108864 > $group/hugetlb.2MB.rsvd.max" \
+		-m 64M,hugepages=2M,node=0
+	echo max >"$group/hugetlb.2MB.rsvd.max"
+
+	echo 0 >"$group/cpuset.mems"
+	refused_for "a cpuset's nodes are named" \
+		"128 pages needed, $group/cpuset.mems allows node 0, where 64 are free, 64 missing; .* echo 128 > .*/node0/" \
+		-m 256M,hugepages=2M
+	refused_for "a cpuset's nodes are named where node= is another" \
+		"node=1: $group/cpuset.mems allows node 0 only" -m 64M,hugepages=2M,node=1
+	echo >"$group/cpuset.mems"
+
+	echo 100M >"$group/memory.max"
+	refused_for "a memory limit is named: prealloc" "128 MiB of guest memory needed, .* > $group/memory.max" \
+		-m 128M,prealloc
+	refused_for "a memory limit is named: lock" "128 MiB of guest memory needed, .* > $group/memory.max" \
+		-m 128M,lock
+	runs "a guest that is larger than its memory limit" \
+		"warning: the guest's memory of 128 MiB .* > $group/memory.max" -m 128M
+	echo max >"$group/memory.max"
+
+	as_user=(numactl --membind=0)
+	refused_for "the memory policy is named" \
+		"128 pages needed, the memory policy \(numactl --membind\) allows node 0, where 64 are free, 64 missing; .* echo 128 > .*/node0/" \
+		-m 256M,hugepages=2M
+	runs "a guest on the node that the memory policy allows" '' -m 64M,hugepages=2M
+	runs "node= is stronger than the memory policy" '' -m 256M,hugepages=2M,node=1
+	as_user=()
+	echo 8 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages
+	runs "pages that the kernel adds to its reserve are counted" '' -m 464M,hugepages=2M
+	echo 0 >/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages
+}
+
+plan 20
 doctor
 cells
 judge 256M,hugepages=2M,node=1 2048
 refused 3G,hugepages=1G,node=1 1048576 3
 refused 1G,hugepages=2M,node=1 2048 512
+limits
 finish
