@@ -161,7 +161,13 @@ def hardware_virtualization():
     for flag, name in (("vmx", "VT-x"), ("svm", "AMD-V")):
         if flag in words:
             return name
-    return "none (KVM without VT-x or AMD-V)"
+    return None
+
+
+def emulates_ring0():
+    """Without VT-x or AMD-V, KVM is software and steps through a guest's ring 0, firmware too, one
+    instruction at a time."""
+    return hardware_virtualization() is None
 
 
 def file_system(path):
@@ -189,7 +195,7 @@ def facts():
     huge = re.search(r"\[(\w+)\]", read("/sys/kernel/mm/transparent_hugepage/enabled"))
     return {
         "CPU": f"{cpu_model()}, {os.cpu_count()} CPUs",
-        "hardware virtualization": hardware_virtualization(),
+        "hardware virtualization": hardware_virtualization() or "none: KVM emulates a guest's ring 0",
         "memory": f"{int(memory[1]) >> 20} GiB" if memory else "unknown",
         "kernel": f"{platform.system()} {platform.release()}",
         "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "none"),

@@ -5,9 +5,10 @@ import html
 import json
 import shlex
 import statistics
+import textwrap
 import time
 
-from . import svg
+from . import names, svg
 from .bounds import bound_of
 from .groups import DEPTHS, HIGHER
 
@@ -53,12 +54,21 @@ td:first-child, th:first-child, .facts td { text-align: left; } .facts { width: 
 pre { background: #f5f7fa; padding: .7em 1em; font-size: 12px; white-space: pre-wrap; word-break: break-all; }
 .behind td { vertical-align: top; white-space: normal; text-align: left; }
 .behind .bound { background: #fff; padding-top: 1em; color: #52606d; }
+.id { color: #7b8794; font-size: 11px; font-weight: normal; } .words, th.words { text-align: left; }
+td.load, tr:nth-child(even) td.load { background: #fff; font-weight: 600; padding-top: .8em; }
 .key span { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .35em 0 1.2em; }
 .key span:first-child { margin-left: 0; } .note { background: #fffbea; padding: .5em 1em; }
 """
 
 
 BEHIND = 0.95  # of the other's performance: less is said, and explained
+NO_COUNT = 0.01  # for each request: as good as none
+Q35 = ".q35"
+VERDICTS = ("ahead", "level", "behind")
+LEVEL = ("Level: within 5 %, or some run of Veneer's is better and some worse than one of the other's.")
+EMULATED = ("This KVM has neither VT-x nor AMD-V and emulates ring 0 one instruction at a time, so the rows "
+            "with q35 measure how long it takes to emulate that machine's firmware; they are not counted "
+            "in the summary. A microvm's firmware is emulated too, but is short.")
 
 
 def figure(value):
@@ -98,11 +108,54 @@ def overlap(row, other):
 SIDE_NAMES = {"native": "native", "veneer": "Veneer", "qemu": "QEMU"}
 
 
+def verdict(metric, row, other):
+    """Of VERDICTS, or None if there is nothing to compare."""
+    mine, theirs = row["veneer"], row[other]
+    if mine is None or theirs is None:
+        return None
+    if min(mine, theirs) == 0:
+        return "level" if max(mine, theirs) < NO_COUNT else \
+            "ahead" if (mine > theirs) == (metric.better == HIGHER) else "behind"
+    value = performance(metric, row, other)
+    if BEHIND <= value <= 1 / BEHIND or overlap(row, other):
+        return "level"
+    return "ahead" if value > 1 else "behind"
+
+
 class Document:
-    def __init__(self, metrics, rows, steps, facts, commands, runs):
+    """What a run found. `emulated`: this KVM emulates ring 0, and so QEMU's firmware."""
+
+    def __init__(self, metrics, rows, steps, facts, commands, runs, emulated):
         self.metrics, self.rows, self.steps, self.facts = metrics, rows, steps, facts
-        self.commands, self.runs = commands, runs
+        self.commands, self.runs, self.emulated = commands, runs, emulated
         self.pairs = list(zip(metrics, rows))
+
+    # The summary ----------------------------------------------------------------------------
+
+    def judged(self, other, group=None):
+        """(verdict, metric, row) of all that the summary counts, the best ratio first."""
+        found = []
+        for metric, row in self.shown(group):
+            said = verdict(metric, row, other)
+            if said and not (self.emulated and metric.name.endswith(Q35)):
+                found.append((said, metric, row))
+        return sorted(found, key=lambda one: performance(one[1], one[2], other) or 0, reverse=True)
+
+    def leaves_out_q35(self):
+        return self.emulated and any(metric.name.endswith(Q35) for metric in self.metrics)
+
+    def counts(self, other, group=None):
+        said = [one[0] for one in self.judged(other, group)]
+        return [said.count(word) for word in VERDICTS]
+
+    def sentences(self):
+        """How often Veneer is ahead of each, level, and behind."""
+        for other in ("qemu", "native"):
+            ahead, level, behind = self.counts(other)
+            total = ahead + level + behind
+            if total:
+                yield (f"Beside {SIDE_NAMES[other]}, Veneer is ahead in {ahead} of {total} figures, level "
+                       f"in {level}, behind in {behind}.")
 
     def missing(self):
         """What is missing, a line for each reason and side. A group, or what comes of one step, is
@@ -115,9 +168,12 @@ class Document:
                 for (side, reason), names in reasons.items()]
 
     def names_of(self, side, missing):
+        if all(side not in m.sides() or m.name in missing for m in self.metrics):
+            return ["everything"]
         names = []
         for group, title in TITLES.items():
-            steps = [step for step in self.steps if step.group == group]
+            steps = [step for step in self.steps
+                     if step.group == group and step.metrics_of(self.metrics, side)]
             wholes = [step for step in steps
                       if {m.name for m in step.metrics_of(self.metrics, side)} <= missing]
             if steps and wholes == steps:
@@ -135,17 +191,35 @@ class Document:
     # The terminal ---------------------------------------------------------------------------
 
     def print(self):
-        line = "{:34} {:>12} {:>10} {:>10} {:>10} {:>8} {:>9}  {}"
+        self.print_summary()
+        line = "  {:32} {:>12} {:>10} {:>10} {:>10} {:>8} {:>9}  {}"
         print(line.format("metric", "unit", "native", "veneer", "qemu", "vs qemu", "vs native",
                           "veneer's spread"))
+        load = None
         for metric, row in self.shown():
+            if names.load_of(metric) != load:
+                load = names.load_of(metric)
+                print(load)
             print(line.format(metric.name, metric.unit, *(figure(row[side]) for side in SIDES),
                               *(self.ratio(metric, row, other) for other in ("qemu", "native")),
                               spread(row["values"]["veneer"])))
         print(f"\nMedians; runs: {self.runs}. vs qemu, vs native: Veneer's performance as a multiple of "
               "theirs;\nmore is better, whether the figure is a time or a rate.")
+        print("p50, p99: median and 99th percentile of the latency; cpu: time of all threads but the "
+              "vCPU's.")
+        if self.leaves_out_q35():
+            print(textwrap.fill(EMULATED, 100))
         for line in self.missing():
             print(f"missing: {line}")
+
+    def print_summary(self):
+        for sentence in self.sentences():
+            print(sentence)
+        for said, metric, row in reversed(self.judged("qemu")):
+            if said == "behind":
+                print(f"  behind QEMU: {self.ratio(metric, row, 'qemu'):>5}  {metric.name}  "
+                      f"({names.name_of(metric)})")
+        print(LEVEL + "\n")
 
     @staticmethod
     def ratio(metric, row, other):
@@ -162,7 +236,7 @@ class Document:
 
     def write_html(self, path):
         groups = list(dict.fromkeys(metric.group for metric in self.metrics))
-        body = [self.head(), *(self.section(group) for group in groups), self.command_list()]
+        body = [self.head(), self.summary(), self.machine(), *(self.section(group) for group in groups), self.command_list()]
         with open(path, "w") as f:
             f.write("<!DOCTYPE html>\n<html lang=en><meta charset=utf-8>"
                     "<meta name=viewport content='width=device-width'>"
@@ -170,8 +244,6 @@ class Document:
                     + "\n".join(body) + "\n</html>\n")
 
     def head(self):
-        facts = "".join(f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
-                        for name, value in self.facts.items())
         key = "".join(f"<span style='background:{svg.COLOURS[side]}'></span>{name}"
                       for side, name in zip(SIDES, ("native", "Veneer", "QEMU")))
         notes = "".join(f"<p class=note>Missing: {html.escape(line)}" for line in self.missing())
@@ -181,13 +253,49 @@ class Document:
                 "the three in turn within each. Ratios are Veneer's performance as a multiple of the "
                 "other's: 1.00 is equal, more is better for Veneer, whether the figure is a time or a "
                 "rate. Dots are single runs, bars reach to the median, and lines join medians."
-                f"<p class=key>{key}{notes}<table class=facts>{facts}</table>")
+                f"<p class=key>{key}{notes}")
+
+    def machine(self):
+        facts = "".join(f"<tr><td>{html.escape(name)}<td>{html.escape(str(value))}"
+                        for name, value in self.facts.items())
+        return f"<h2>The machine and the programs</h2><table class=facts>{facts}</table>"
+
+    def summary(self):
+        """What was won and lost: numbers for each group, and every loss to QEMU by name."""
+        left_out = " The q35 rows are not counted: see Start." if self.leaves_out_q35() else ""
+        cells = ["<h2>In short</h2><p>", " ".join(self.sentences()), f" {LEVEL}{left_out}",
+                 "<table><tr><th>beside QEMU<th>ahead<th>level<th>behind<th class=words>best"]
+        for group in dict.fromkeys(metric.group for metric in self.metrics):
+            judged = self.judged("qemu", group)
+            if not judged:
+                continue
+            said, best, row = judged[0]
+            words = f"{self.ratio(best, row, 'qemu')} {html.escape(names.name_of(best))}"
+            cells.append(f"<tr><td>{TITLES[group]}"
+                         + "".join(f"<td>{count}" for count in self.counts("qemu", group))
+                         + f"<td class=words>{words if said == 'ahead' else ''}")
+        cells.append("</table>")
+        losses = [one[1:] for one in reversed(self.judged("qemu")) if one[0] == "behind"]
+        if losses:
+            cells.append("<h3>Behind QEMU</h3><table><tr><th>figure<th>Veneer<th>QEMU<th>vs QEMU")
+            for metric, row in losses:
+                cells.append(f"<tr><td>{self.titled(metric, names.name_of(metric))}"
+                             f"<td>{figure(row['veneer'])} {metric.unit}<td>{figure(row['qemu'])}"
+                             f"<td class=worse>{self.ratio(metric, row, 'qemu')}")
+            cells.append("</table>")
+        return "".join(cells)
+
+    @staticmethod
+    def titled(metric, words):
+        """A readable name with the key beside it."""
+        return f"{html.escape(words)} <span class=id>{metric.name}</span>"
 
     def section(self, group):
         pairs = self.shown(group)
+        note = f"<p class=note>{EMULATED}" if group == "start" and self.leaves_out_q35() else ""
         plots = self.depth_plots(pairs) if group == "block" else ""
         bars = [pair for pair in pairs if not (group == "block" and "4k." in pair[0].name)]
-        return (f"<h2>{TITLES[group]}</h2><p>{html.escape(EXPLAINED[group])}</p>{plots}"
+        return (f"<h2>{TITLES[group]}</h2><p>{html.escape(EXPLAINED[group])}</p>{note}{plots}"
                 f"<div class=plots>{''.join(svg.bars(metric, row) for metric, row in bars)}</div>"
                 f"<h3>Figures</h3>{self.table(pairs)}{self.behind(pairs)}")
 
@@ -197,7 +305,8 @@ class Document:
         parts = []
         for kind, name in (("read4k", "Random 4 KiB reads"), ("write4k", "Random 4 KiB writes")):
             for mode, way in (("poll", "polling"), ("irq", "by interrupt")):
-                parts.append(f"<h3>{name}, {way}, against requests in flight</h3><div class=plots>")
+                parts.append(f"<h3>{name}, {way}, against requests in flight "
+                             f"<span class=id>blk.{kind}.qd*.{mode}</span></h3><div class=plots>")
                 for what, title in (("iops", "IOPS"), ("p50", "median latency, us"),
                                     ("p99", "99th percentile, us")):
                     series = {side: [(depth, rows[f"blk.{kind}.qd{depth}.{mode}.{what}"][1]
@@ -208,11 +317,16 @@ class Document:
 
     def table(self, pairs):
         cells = ["<table><tr><th>metric<th>unit<th>native<th>Veneer<th>QEMU<th>vs QEMU<th>vs native"]
+        load = None
         for metric, row in pairs:
-            cells.append(f"<tr><td>{metric.name}<td>{metric.unit}")
+            if names.load_of(metric) != load:
+                load = names.load_of(metric)
+                cells.append(f"<tr><td colspan=7 class=load>{html.escape(load)}")
+            cells.append(f"<tr><td>{self.titled(metric, names.figure_of(metric))}<td>{metric.unit}")
             for side in SIDES:
                 between = spread(row["values"][side])
-                cells.append(f"<td>{figure(row[side])}"
+                reason = html.escape(row["missing"].get(side, ""), quote=True)
+                cells.append((f"<td title='{reason}'>" if reason else "<td>") + figure(row[side])
                              + (f"<br><span class=spread>{between}</span>" if between else ""))
             for other in ("qemu", "native"):
                 value = performance(metric, row, other)
@@ -229,7 +343,8 @@ class Document:
                 if value is None or value >= BEHIND:
                     continue
                 loads = found.setdefault(bound_of(metric.name), {})
-                figures = loads.setdefault(metric.load, {"qemu": [], "native": []})[other]
+                key = (metric.load, names.load_of(metric))
+                figures = loads.setdefault(key, {"qemu": [], "native": []})[other]
                 figures.append(f"{metric.figure} {value:.2f}{'~' if overlap(row, other) else ''}")
         if not found:
             return ""
@@ -238,8 +353,8 @@ class Document:
                  "<table class=behind><tr><th>load<th>vs QEMU<th>vs native<th>counted"]
         for (_, words), loads in found.items():
             cells.append(f"<tr><td colspan=4 class=bound>{html.escape(words)}")
-            for load, others in loads.items():
-                cells.append(f"<tr><td>{load}<td>{'<br>'.join(others['qemu'])}"
+            for (load, words), others in loads.items():
+                cells.append(f"<tr><td>{html.escape(words)}<br><span class=id>{load}</span><td>{'<br>'.join(others['qemu'])}"
                              f"<td>{'<br>'.join(others['native'])}<td>{self.counted(load)}")
         return "".join(cells) + "</table>"
 

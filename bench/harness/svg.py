@@ -5,10 +5,12 @@ import html
 import math
 import statistics
 
+from . import names
+
 SIDES = ("native", "veneer", "qemu")
 COLOURS = {"native": "#7b8794", "veneer": "#0f766e", "qemu": "#d97706"}
 
-BAR_WIDTH, BAR_STEP, BAR_TOP = 340, 22, 24
+BAR_WIDTH, BAR_STEP, BAR_TOP = 340, 22, 50
 LABEL, VALUE = 50, 70  # pixels at a bar's left and right
 LINE_WIDTH, LINE_HEIGHT = 338, 215
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 28, 26
@@ -38,8 +40,9 @@ def bars(metric, row):
     sides = [side for side in SIDES if row["values"][side]]
     top = max((max(row["values"][side]) for side in sides), default=0) or 1
     scale = (BAR_WIDTH - LABEL - VALUE) / top
-    parts = [text(0, 13, metric.name, 12, weight="600", colour="#1f2933"),
-             text(BAR_WIDTH, 13, f"{metric.unit}, {metric.better} is better", 10, "end")]
+    parts = [text(0, 13, names.load_of(metric), 12, weight="600", colour="#1f2933"),
+             text(0, 29, f"{names.figure_of(metric)}, {metric.unit}; {metric.better} is better"),
+             text(0, 43, metric.name, 10, colour="#7b8794")]
     for i, side in enumerate(sides):
         y = BAR_TOP + BAR_STEP * i
         median = statistics.median(row["values"][side])
