@@ -5,6 +5,9 @@
 // loop's thread; all state is under one lock, and the eventfd `work` wakes the loop when a vCPU left
 // it something to do, never while it is busy with that anyway.
 //
+// Output that its descriptor refuses (a full disk, a pipe without a reader) is dropped and counted: one
+// warning when that begins, and one with the count when output succeeds again or the port is destroyed.
+//
 // Time does not exist here: a byte written to the transmitter is sent as soon as the buffer takes
 // it, and the receiver's time-out interrupt does not wait for four characters' time. Software that
 // copes with a fast line copes with this.
@@ -15,6 +18,7 @@
 #include "devices/serial.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/serial_reg.h>
 #include <poll.h>
 #include <pthread.h>
@@ -51,12 +55,19 @@ struct channel {
 	int fd; // the caller's, or -1
 	bool busy; // an operation is in flight
 	bool polling; // and it is a poll
-	bool ended; // end of file or an error: never used again
+	bool ended; // no descriptor, or nothing more to read from it: never used again
+};
+
+// Output that the descriptor refused.
+struct loss {
+	uint64_t bytes;
+	int error; // negative errno; 0: it was not taken in time
 };
 
 struct vn_serial {
 	struct vn_ioloop *loop;
 	const struct vn_irq *irq;
+	const struct vn_log *log;
 	struct vn_ioloop_event work;
 	struct vn_ioloop_op cancel_op;
 	unsigned cancels; // in flight; loop's thread only
@@ -81,6 +92,7 @@ struct vn_serial {
 	uint8_t out_buffer[OUT_SIZE];
 	unsigned out_start, out_count;
 	struct channel out;
+	struct loss loss; // since output last succeeded
 };
 
 // Interrupt causes in the order of their priority, as IIR names them.
@@ -342,16 +354,20 @@ static void serial_write(void *opaque, uint64_t offset, const void *data, unsign
 
 const struct vn_bus_ops vn_serial_ops = {serial_read, serial_write};
 
-// The loop's half. `-1` as the offset: the descriptor's own position.
+// The loop's half. `-1` as the offset: the descriptor's own position. Output goes to a file's end: where
+// that was truncated it goes on at the new one; and the kernel does not advance the position when a part
+// is written before an error.
 static void start_transfers(struct vn_serial *serial)
 {
 	if (want_write(serial)) {
 		unsigned contiguous = OUT_SIZE - serial->out_start;
 		unsigned count = serial->out_count < contiguous ? serial->out_count : contiguous;
 
+		struct io_uring_sqe *sqe = vn_ioloop_sqe(serial->loop, &serial->out.op);
 		serial->out.busy = true;
-		io_uring_prep_write(vn_ioloop_sqe(serial->loop, &serial->out.op), serial->out.fd,
-			serial->out_buffer + serial->out_start, count, (uint64_t)-1);
+		io_uring_prep_write(sqe, serial->out.fd, serial->out_buffer + serial->out_start,
+			count, (uint64_t)-1);
+		sqe->rw_flags = RWF_APPEND;
 	}
 	if (want_read(serial)) {
 		serial->in.busy = true;
@@ -370,45 +386,66 @@ static void work_fire(struct vn_ioloop_event *event)
 	pthread_mutex_unlock(&serial->lock);
 }
 
-// The part of a completion that both directions share: true when bytes were transferred. After
-// EAGAIN from a non-blocking descriptor, waits for it with a poll; EINTR tries again.
-static bool transferred(struct vn_serial *serial, struct channel *channel, int result, short events)
+// The part of a completion that both directions share: how many bytes it transferred. 0: none yet; after
+// EAGAIN from a non-blocking descriptor, waits for it with a poll; EINTR tries again. A negative errno:
+// none, and -ENODATA at the end of a file.
+static int transferred(struct vn_serial *serial, struct channel *channel, int result, short events)
 {
 	bool polled = channel->polling;
 
 	channel->busy = false;
 	channel->polling = false;
 	if (serial->stopping)
-		return result > 0 && !polled;
-	if (polled && result >= 0)
-		return false;
+		return result > 0 && !polled ? result : 0;
+	if ((polled && result >= 0) || result == -EINTR)
+		return 0;
 	if (result == -EAGAIN) {
 		channel->busy = true;
 		channel->polling = true;
 		io_uring_prep_poll_add(
 			vn_ioloop_sqe(serial->loop, &channel->op), channel->fd, (unsigned)events);
-	} else if (result <= 0 && result != -EINTR) {
-		channel->ended = true;
+		return 0;
 	}
-	return result > 0;
+	return result ? result : -ENODATA;
 }
 
+static void say_loss(const struct vn_serial *serial, const struct loss *loss)
+{
+	if (loss->bytes)
+		vn_warn(serial->log, "serial port: %" PRIu64 " bytes of output were lost: %s",
+			loss->bytes, loss->error ? strerror(-loss->error) : "nobody takes them");
+}
+
+// A full disk may have room again, and a FIFO another reader: what waits is lost, so that the guest is
+// not held up, and what it sends next is tried again.
 static void out_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
 	struct vn_serial *serial = SERIAL_OF(op, out.op);
+	struct loss ended = {0};
 
 	(void)flags;
 	pthread_mutex_lock(&serial->lock);
-	if (transferred(serial, &serial->out, result, POLLOUT)) {
+	result = transferred(serial, &serial->out, result, POLLOUT);
+	bool begins = result < 0 && !serial->loss.bytes;
+	if (result > 0) {
 		serial->out_start = (serial->out_start + (unsigned)result) % OUT_SIZE;
 		serial->out_count -= (unsigned)result;
-	}
-	if (serial->out.ended) // nobody listens any more: what is left and all that follows vanishes
+		ended = serial->loss;
+		serial->loss = (struct loss){0};
+	} else if (result < 0) {
+		serial->loss.bytes += serial->out_count;
+		serial->loss.error = result;
 		serial->out_count = 0;
+	}
 	out_drained(serial);
 	update_line(serial);
 	start_transfers(serial);
 	pthread_mutex_unlock(&serial->lock);
+	// The embedder may take its time; the vCPUs do not wait for that.
+	if (begins)
+		vn_warn(serial->log, "serial port: output is lost from now on: %s",
+			strerror(-result));
+	say_loss(serial, &ended);
 }
 
 static void in_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
@@ -417,10 +454,10 @@ static void in_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 
 	(void)flags;
 	pthread_mutex_lock(&serial->lock);
-	if (transferred(serial, &serial->in, result, POLLIN)) {
-		for (int i = 0; i < result; i++)
-			fifo_push(serial, serial->arriving[i]);
-	}
+	result = transferred(serial, &serial->in, result, POLLIN);
+	serial->in.ended = result < 0;
+	for (int i = 0; i < result; i++)
+		fifo_push(serial, serial->arriving[i]);
 	update_line(serial);
 	start_transfers(serial);
 	pthread_mutex_unlock(&serial->lock);
@@ -454,7 +491,7 @@ static int init_lock(struct vn_serial *serial)
 }
 
 int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const struct vn_irq *irq,
-	int in, int out, struct veneer_error *error)
+	int in, int out, const struct vn_log *log, struct veneer_error *error)
 {
 	struct vn_serial *serial = calloc(1, sizeof(*serial));
 
@@ -462,6 +499,7 @@ int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const st
 		return vn_fail(error, -ENOMEM, "serial port: out of memory");
 	serial->loop = loop;
 	serial->irq = irq;
+	serial->log = log;
 	serial->in = (struct channel){.op = {in_complete}, .fd = in, .ended = in < 0};
 	serial->out = (struct channel){.op = {out_complete}, .fd = out, .ended = out < 0};
 	serial->work = (struct vn_ioloop_event){.fire = work_fire};
@@ -542,6 +580,8 @@ static void stop(void *arg)
 	cancel(serial, &serial->in);
 	cancel(serial, &serial->out);
 	vn_ioloop_run_until(serial->loop, idle, serial);
+	serial->loss.bytes += serial->out_count; // which vn_serial_drain() gave up
+	say_loss(serial, &serial->loss);
 }
 
 void vn_serial_destroy(struct vn_serial *serial)

@@ -204,7 +204,11 @@ struct veneer_config {
 	bool rng; // a virtio-rng device, fed by getrandom(2)
 	enum veneer_transport transport;
 	int serial_in; // file descriptor that feeds the serial port, or -1
-	int serial_out; // file descriptor that the serial port writes to, or -1: discarded
+	// File descriptor that the serial port writes to, at a file's end; or -1: discarded. One that blocks
+	// makes the guest's driver wait, but no vCPU. What is refused (a full disk, a pipe without a reader)
+	// is lost: `message` gets a warning then, and one with the count once output succeeds again, or
+	// from veneer_destroy().
+	int serial_out;
 	veneer_message_fn message; // or NULL
 	void *message_opaque;
 	struct veneer_topology topology;

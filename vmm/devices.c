@@ -77,7 +77,7 @@ static int create_serial(
 	if (code < 0)
 		return code;
 	code = vn_serial_create(&devices->serial, devices->loop, &devices->serial_irq,
-		config->serial_in, config->serial_out, error);
+		config->serial_in, config->serial_out, site->log, error);
 	if (code < 0)
 		return code;
 	return vn_bus_add(site->pio, VN_PORT_SERIAL, 8, &vn_serial_ops, devices->serial, error);

@@ -74,6 +74,7 @@ static int open_signals(void)
 	sigaddset(&blocked, SIGTTOU); // restoring a terminal must not stop us half way
 	sigprocmask(SIG_BLOCK, &blocked, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); // a file too large for its limit is like a full disk
 	return signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 

@@ -140,15 +140,16 @@ static int open_stdio(struct console *console, struct veneer_error *error)
 }
 
 // A FIFO that nobody reads must be refused: waiting for its reader would be deaf to signals, which
-// are blocked by now. A terminal must not become ours. What follows is to block as usual.
+// are blocked by now. A terminal must not become ours. What follows is to block as usual. An old log stays,
+// and what a rotator truncates is written to at its new end.
 static int open_file(struct console *console, const char *path, struct veneer_error *error)
 {
-	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 
 	console->out = open(path, flags, 0666);
 	if (console->out < 0 && errno == ENXIO)
 		return fail_with(error, -ENXIO, "--serial: nobody reads or answers at '%s'", path);
-	if (console->out < 0 || fcntl(console->out, F_SETFL, 0) < 0)
+	if (console->out < 0 || fcntl(console->out, F_SETFL, O_APPEND) < 0)
 		return fail_with(
 			error, -errno, "--serial: cannot write '%s': %s", path, strerror(errno));
 	return 0;

@@ -303,26 +303,108 @@ static void test_dump_dtb(void **state)
 	assert_memory_equal(outcome->out, "\xd0\x0d\xfe\xed", 4);
 }
 
+// A log of the guest's, with what an earlier run left in it; `argument` names it. Skips without KVM.
+struct log {
+	char path[64];
+	char argument[80];
+	int fd;
+};
+
+static struct log make_log(const char *text)
+{
+	struct log log = {.path = "/tmp/veneer-serial-XXXXXX"};
+
+	need_kvm();
+	log.fd = mkstemp(log.path);
+	assert_int_equal(write(log.fd, text, strlen(text)), strlen(text));
+	snprintf(log.argument, sizeof(log.argument), "file:%s", log.path);
+	return log;
+}
+
+static void remove_log(const struct log *log)
+{
+	close(log->fd);
+	unlink(log->path);
+}
+
 static void test_serial_file(void **state)
 {
-	char path[] = "/tmp/veneer-serial-XXXXXX";
-	char argument[64];
+	struct log log = make_log("before\n");
 	char text[64] = "";
-	int fd = mkstemp(path);
 
 	(void)state;
-	if (access("/dev/kvm", R_OK | W_OK) < 0)
-		unlink(path);
-	need_kvm();
-	snprintf(argument, sizeof(argument), "file:%s", path);
-	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", argument);
+	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", log.argument);
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->out, "");
-	assert_int_equal(lseek(fd, 0, SEEK_END), 64 << 10);
-	assert_true(pread(fd, text, 20, 0) == 20);
-	assert_memory_equal(text, "flood 0000000000 of ", 20);
-	close(fd);
-	unlink(path);
+	assert_int_equal(lseek(log.fd, 0, SEEK_END), 7 + (64 << 10));
+	assert_true(pread(log.fd, text, 27, 0) == 27);
+	assert_memory_equal(text, "before\nflood 0000000000 of ", 27);
+	remove_log(&log);
+}
+
+static void await_size(int fd, off_t size)
+{
+	for (int i = 0; i < LIMIT_MS / 5 && lseek(fd, 0, SEEK_END) < size; i++)
+		nap();
+	assert_true(lseek(fd, 0, SEEK_END) >= size);
+}
+
+// A rotator copies the log and truncates it.
+static void test_serial_file_truncated(void **state)
+{
+	struct log log = make_log("before\n");
+	char byte = '\0';
+
+	(void)state;
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(open("/dev/null", O_RDWR), 2);
+		exec_program((const char *const[]){
+			"run", "--reboot", "-a", "reset", "--serial", log.argument, NULL});
+	}
+	await_size(log.fd, 8);
+	assert_int_equal(ftruncate(log.fd, 0), 0);
+	await_size(log.fd, 1);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_int_equal(pread(log.fd, &byte, 1, 0), 1);
+	remove_log(&log);
+	assert_int_not_equal(byte, '\0');
+}
+
+// A device that is always full: the guest ends as ever, and two lines say what was lost.
+static void test_serial_full(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", "file:/dev/full");
+	expect_exit(outcome, 0);
+	assert_string_equal(outcome->err,
+		"veneer: warning: serial port: output is lost from now on: No space left on "
+		"device\n"
+		"veneer: warning: serial port: 65536 bytes of output were lost: No space left on "
+		"device\n");
+}
+
+// Output and messages go to a file that may not grow to hold them: no signal ends the program.
+static void test_file_size_limit(void **state)
+{
+	int status;
+
+	(void)state;
+	need_kvm();
+	FILE *file = tmpfile();
+	pid_t pid = fork();
+	if (pid == 0) {
+		setrlimit(RLIMIT_FSIZE, &(struct rlimit){1000, 1000});
+		dup2(fileno(file), 1);
+		dup2(fileno(file), 2);
+		exec_program((const char *const[]){"run", "-a", "flood=64", "--stats", NULL});
+	}
+	await_end(pid, &status);
+	assert_int_equal(lseek(fileno(file), 0, SEEK_END), 1000);
+	fclose(file);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 // A FIFO with nobody at its other end: refused as a disk and as the serial port, not waited for.
@@ -841,6 +923,9 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_piped_input),
 		cmocka_unit_test(test_dump_dtb),
 		cmocka_unit_test(test_serial_file),
+		cmocka_unit_test(test_serial_file_truncated),
+		cmocka_unit_test(test_serial_full),
+		cmocka_unit_test(test_file_size_limit),
 		cmocka_unit_test(test_fifos),
 		cmocka_unit_test(test_closed_descriptors),
 		cmocka_unit_test(test_ignored_signal),

@@ -8,14 +8,20 @@
 #include <poll.h>
 #include <pthread.h>
 #include <pty.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +32,9 @@
 #define LIMIT_MS 60000 // for things that must happen; generous, since they end a wait early
 
 struct fixture {
+	struct vn_log log;
+	char said[4][128]; // warnings, in order
+	atomic_uint said_count;
 	struct vn_ioloop *loop;
 	struct vn_irq irq;
 	struct vn_serial *serial;
@@ -33,15 +42,27 @@ struct fixture {
 	int out[2]; // we read from [0]
 };
 
+static void on_message(void *opaque, enum veneer_severity severity, const char *text)
+{
+	struct fixture *f = opaque;
+	unsigned count = atomic_load(&f->said_count);
+
+	assert_int_equal(severity, VENEER_WARNING);
+	assert_true(count < sizeof(f->said) / sizeof(f->said[0]));
+	snprintf(f->said[count], sizeof(f->said[count]), "%s", text);
+	atomic_store(&f->said_count, count + 1);
+}
+
 static struct fixture *start(int in, int out)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
+	f->log = (struct vn_log){on_message, f};
 	f->in[0] = f->in[1] = f->out[0] = f->out[1] = -1;
 	assert_int_equal(vn_ioloop_create(&f->loop, "test", 16, NULL, NULL), 0);
 	assert_int_equal(vn_irq_open(&f->irq, NULL, 4, NULL), 0);
-	assert_int_equal(vn_serial_create(&f->serial, f->loop, &f->irq, in, out, NULL), 0);
+	assert_int_equal(vn_serial_create(&f->serial, f->loop, &f->irq, in, out, &f->log, NULL), 0);
 	return f;
 }
 
@@ -63,11 +84,16 @@ static void close_if_open(int fd)
 		close(fd);
 }
 
-static void finish(struct fixture *f)
+static void destroy(struct fixture *f)
 {
 	vn_serial_destroy(f->serial);
 	vn_irq_close(&f->irq);
 	vn_ioloop_destroy(f->loop);
+}
+
+static void finish(struct fixture *f)
+{
+	destroy(f);
 	for (int i = 0; i < 2; i++) {
 		close_if_open(f->in[i]);
 		close_if_open(f->out[i]);
@@ -464,7 +490,14 @@ static void test_drain_gives_up(void **state)
 	double before = seconds();
 	vn_serial_drain(f->serial);
 	assert_true(seconds() - before >= 0.9);
-	finish(f); // with the write still in flight
+	destroy(f); // with the write still in flight
+	assert_int_equal(atomic_load(&f->said_count), 1);
+	assert_non_null(strstr(f->said[0], "bytes of output were lost: nobody takes them"));
+	for (int i = 0; i < 2; i++) {
+		close(f->in[i]);
+		close(f->out[i]);
+	}
+	free(f);
 }
 
 static void test_drain_writes_all(void **state)
@@ -480,7 +513,23 @@ static void test_drain_writes_all(void **state)
 	finish(f);
 }
 
-// The listener goes away: output vanishes, and the guest never waits for it.
+static void await_said(struct fixture *f, unsigned count)
+{
+	for (int i = 0; i < LIMIT_MS && atomic_load(&f->said_count) < count; i++)
+		nap();
+	assert_int_equal(atomic_load(&f->said_count), count);
+}
+
+// Polling, as a kernel's console does; fails when the guest is held up.
+static void print(struct fixture *f, const char *text)
+{
+	for (; *text; text++) {
+		wait_lsr(f, UART_LSR_THRE);
+		wr(f, UART_TX, (uint8_t)*text);
+	}
+}
+
+// The listener goes away: output is lost, the guest never waits for it, and two warnings say it.
 static void test_broken_output(void **state)
 {
 	struct fixture *f = start_pipes(0);
@@ -490,13 +539,131 @@ static void test_broken_output(void **state)
 	close(f->out[0]);
 	f->out[0] = -1;
 	wait_lsr(f, UART_LSR_THRE | UART_LSR_TEMT);
-	for (int i = 0; i < 20000; i++)
-		wr(f, UART_TX, 'y');
-	assert_true(rd(f, UART_LSR) & UART_LSR_THRE);
+	for (int i = 0; i < 2000; i++)
+		print(f, "yyyyyyyyyy");
 	double before = seconds();
 	vn_serial_drain(f->serial);
 	assert_true(seconds() - before < 0.9);
+	await_said(f, 1);
+	assert_string_equal(f->said[0], "serial port: output is lost from now on: Broken pipe");
+	destroy(f);
+	unsigned long long lost;
+	assert_int_equal(atomic_load(&f->said_count), 2);
+	assert_int_equal(sscanf(f->said[1],
+				 "serial port: %llu bytes of output were lost: Broken pipe", &lost),
+		1);
+	assert_true(lost >= 20000 && lost < 20000 + 8192 + 1);
+	close(f->in[0]);
+	close(f->in[1]);
+	close(f->out[1]);
+	free(f);
+}
+
+// Another reader comes to the FIFO: it gets what is printed from then on.
+static void test_fifo_reader_returns(void **state)
+{
+	char path[] = "/tmp/veneer-serial-XXXXXX";
+
+	(void)state;
+	close(mkstemp(path));
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int writer = open(path, O_WRONLY | O_CLOEXEC);
+	struct fixture *f = start(-1, writer);
+	for (int i = 0; i < 3; i++) {
+		f->out[0] = reader;
+		print(f, "heard");
+		vn_serial_drain(f->serial);
+		expect_output(f, "heard", 5);
+		if (i == 2)
+			break;
+		close(reader);
+		print(f, "unheard");
+		vn_serial_drain(f->serial);
+		reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	}
+	await_said(f, 4);
+	for (int i = 0; i < 4; i += 2) {
+		assert_string_equal(
+			f->said[i], "serial port: output is lost from now on: Broken pipe");
+		assert_string_equal(
+			f->said[i + 1], "serial port: 7 bytes of output were lost: Broken pipe");
+	}
+	f->out[1] = writer;
 	finish(f);
+	unlink(path);
+}
+
+// A file system of 64 KiB that becomes full, and has room again; and a guest that prints all the time.
+static void test_full_disk(void **state)
+{
+	char directory[] = "/tmp/veneer-serial-XXXXXX";
+	char path[64];
+	static char page[4097];
+	struct stat status;
+
+	(void)state;
+	assert_non_null(mkdtemp(directory));
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("tmpfs", directory, "tmpfs", 0, "size=64k") < 0) {
+		print_message("# no tmpfs can be mounted: %s\n", strerror(errno));
+		rmdir(directory);
+		skip();
+	}
+	snprintf(path, sizeof(path), "%s/log", directory);
+	int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	struct fixture *f = start(-1, fd);
+	memset(page, 'x', sizeof(page) - 1);
+	for (int i = 0; i < 20; i++)
+		print(f, page);
+	vn_serial_drain(f->serial);
+	await_said(f, 1);
+	assert_string_equal(
+		f->said[0], "serial port: output is lost from now on: No space left on device");
+	assert_int_equal(fstat(fd, &status), 0);
+	assert_int_equal(status.st_size, 64 << 10);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	print(f, "again");
+	vn_serial_drain(f->serial);
+	await_said(f, 2);
+	assert_string_equal(f->said[1],
+		"serial port: 16384 bytes of output were lost: No space left on device");
+	char text[6] = "";
+	assert_int_equal(pread(fd, text, 6, 0), 5); // at the file's new end, which is its beginning
+	assert_string_equal(text, "again");
+	finish(f);
+	close(fd);
+	umount(directory);
+	rmdir(directory);
+}
+
+// A limit of the file's size: no signal, and output goes on above a new limit.
+static void test_file_size_limit(void **state)
+{
+	FILE *file = tmpfile();
+	struct rlimit before, limit;
+
+	(void)state;
+	getrlimit(RLIMIT_FSIZE, &before);
+	limit = before;
+	limit.rlim_cur = 4;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	struct fixture *f = start(-1, fileno(file));
+	print(f, "12345");
+	vn_serial_drain(f->serial);
+	setrlimit(RLIMIT_FSIZE, &before);
+	await_said(f, 1);
+	print(f, "678");
+	vn_serial_drain(f->serial);
+	await_said(f, 2);
+	assert_string_equal(f->said[1], "serial port: 1 bytes of output were lost: File too large");
+	char text[8] = "";
+	assert_int_equal(pread(fileno(file), text, sizeof(text), 0), 7);
+	assert_memory_equal(text, "1234678", 7);
+	finish(f);
+	fclose(file);
 }
 
 static void test_no_output(void **state)
@@ -710,30 +877,21 @@ static void test_several_vcpus(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reset_values),
-		cmocka_unit_test(test_plain_registers),
-		cmocka_unit_test(test_autoconfig),
-		cmocka_unit_test(test_modem_lines),
-		cmocka_unit_test(test_loopback),
-		cmocka_unit_test(test_trigger_levels),
-		cmocka_unit_test(test_fifo_off),
-		cmocka_unit_test(test_priorities),
-		cmocka_unit_test(test_transmitter_interrupt),
-		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_reset_values), cmocka_unit_test(test_plain_registers),
+		cmocka_unit_test(test_autoconfig), cmocka_unit_test(test_modem_lines),
+		cmocka_unit_test(test_loopback), cmocka_unit_test(test_trigger_levels),
+		cmocka_unit_test(test_fifo_off), cmocka_unit_test(test_priorities),
+		cmocka_unit_test(test_transmitter_interrupt), cmocka_unit_test(test_output),
 		cmocka_unit_test(test_back_pressure),
 		cmocka_unit_test(test_back_pressure_nonblocking),
-		cmocka_unit_test(test_drain_gives_up),
-		cmocka_unit_test(test_drain_writes_all),
-		cmocka_unit_test(test_broken_output),
-		cmocka_unit_test(test_no_output),
-		cmocka_unit_test(test_input),
-		cmocka_unit_test(test_input_nonblocking),
-		cmocka_unit_test(test_input_waits),
-		cmocka_unit_test(test_input_bounded),
-		cmocka_unit_test(test_input_end),
-		cmocka_unit_test(test_destroy_with_terminal),
-		cmocka_unit_test(test_no_edge_lost),
-		cmocka_unit_test(test_several_vcpus),
+		cmocka_unit_test(test_drain_gives_up), cmocka_unit_test(test_drain_writes_all),
+		cmocka_unit_test(test_broken_output), cmocka_unit_test(test_fifo_reader_returns),
+		cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_no_output),
+		cmocka_unit_test(test_input), cmocka_unit_test(test_input_nonblocking),
+		cmocka_unit_test(test_input_waits), cmocka_unit_test(test_input_bounded),
+		cmocka_unit_test(test_input_end), cmocka_unit_test(test_destroy_with_terminal),
+		cmocka_unit_test(test_no_edge_lost), cmocka_unit_test(test_several_vcpus),
+		cmocka_unit_test(test_full_disk), // the last: it leaves for another namespace
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
