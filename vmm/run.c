@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/console.h"
 #include "vmm/fail.h"
 #include "vmm/native.h"
 #include "vmm/output.h"
