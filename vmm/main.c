@@ -3,6 +3,7 @@
 // The `veneer` program: a client of veneer.h, whose commands begin here.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,6 +109,19 @@ static int act(const struct options *options)
 	}
 }
 
+// Whoever waits for this process (a shell's loop, a service manager) is to see which signal ended it.
+// Returns where the process may not die of it, as a container's first may not.
+static void die_of(int number)
+{
+	sigset_t one;
+
+	signal(number, SIG_DFL);
+	raise(number);
+	sigemptyset(&one);
+	sigaddset(&one, number);
+	sigprocmask(SIG_UNBLOCK, &one, NULL);
+}
+
 int main(int argc, char *argv[])
 {
 	struct veneer_error error;
@@ -120,5 +134,7 @@ int main(int argc, char *argv[])
 	else
 		status = act(&options);
 	options_free(&options);
+	if (status > STATUS_SIGNAL)
+		die_of(status - STATUS_SIGNAL);
 	return status;
 }

@@ -12,7 +12,7 @@ enum {
 	STATUS_CRASH = 120,
 	STATUS_TIMEOUT = 124, // as timeout(1)
 	STATUS_FAILED = 125,
-	STATUS_SIGNAL = 128, // plus the signal's number, as a shell says it
+	STATUS_SIGNAL = 128, // plus the number of the signal that the process then dies of
 };
 
 // A line on standard error, with the program's name, by one write: lines of several threads stay whole.

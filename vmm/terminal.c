@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -13,42 +16,52 @@
 // `raw` is set.
 static struct {
 	struct termios saved;
+	struct termios ours; // what it was set to
 	volatile sig_atomic_t raw;
 } terminal;
 
-static const int fatal_signals[] = {
-	SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGQUIT};
-
-#define FATAL_COUNT (sizeof(fatal_signals) / sizeof(fatal_signals[0]))
-
-static struct sigaction previous[FATAL_COUNT];
+static struct sigaction previous[NSIG];
 
 static bool in_foreground(void)
 {
 	return tcgetpgrp(STDIN_FILENO) == getpgrp();
 }
 
+static bool same_modes(const struct termios *a, const struct termios *b)
+{
+	return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag &&
+	       a->c_lflag == b->c_lflag && memcmp(a->c_cc, b->c_cc, sizeof(a->c_cc)) == 0;
+}
+
 bool terminal_enter(void)
 {
+	struct termios now;
+
 	if (terminal.raw)
 		return true;
-	if (!isatty(STDIN_FILENO) || !in_foreground())
+	if (!isatty(STDIN_FILENO) || !in_foreground() || tcgetattr(STDIN_FILENO, &now) < 0)
 		return false;
-	if (tcgetattr(STDIN_FILENO, &terminal.saved) < 0)
-		return false;
-	struct termios raw = terminal.saved;
-	cfmakeraw(&raw);
-	raw.c_oflag = terminal.saved.c_oflag;
+	// After a SIGSTOP that nobody answered by modes of his own, they are still ours.
+	if (!same_modes(&now, &terminal.ours)) {
+		terminal.saved = terminal.ours = now;
+		cfmakeraw(&terminal.ours);
+		terminal.ours.c_oflag = now.c_oflag;
+	}
 	terminal.raw = 1;
-	tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	tcsetattr(STDIN_FILENO, TCSANOW, &terminal.ours);
 	return true;
 }
 
-void terminal_leave(void)
+static void restore(void)
 {
 	// In the background its modes are someone else's by now.
 	if (terminal.raw && in_foreground())
 		tcsetattr(STDIN_FILENO, TCSANOW, &terminal.saved);
+}
+
+void terminal_leave(void)
+{
+	restore();
 	terminal.raw = 0;
 }
 
@@ -57,31 +70,47 @@ void terminal_forget(void)
 	terminal.raw = 0;
 }
 
-// Restore, and let the signal do what it would have done without us: a fault happens again when
-// this returns; what was sent must be sent again.
+// Restore, and let the signal do what it would have done without us. It is sent once more, as it came,
+// to this thread, which takes it when this returns: before a faulting instruction is run again.
+// `raw` stays set, so that the main thread does not enter it again meanwhile.
 static void on_fatal_signal(int signal, siginfo_t *info, void *context)
 {
 	int saved_errno = errno;
 
 	(void)context;
-	terminal_leave();
-	for (size_t i = 0; i < FATAL_COUNT; i++) {
-		if (fatal_signals[i] == signal)
-			sigaction(signal, &previous[i], NULL);
-	}
-	if (info->si_code <= 0)
+	restore();
+	sigaction(signal, &previous[signal], NULL);
+	if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signal, info) < 0)
 		raise(signal);
 	errno = saved_errno;
 }
 
+// Whether it ends a process that does nothing about it, and lets it.
+static bool is_fatal(int signal)
+{
+	static const int others[] = {SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT, SIGCHLD,
+		SIGURG, SIGWINCH, SIGPIPE, SIGXFSZ};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (others[i] == signal)
+			return false;
+	}
+	return true;
+}
+
+// A fault whose signal is blocked would end the process without its handler.
 void terminal_init(void)
 {
 	struct sigaction action = {.sa_sigaction = on_fatal_signal, .sa_flags = SA_SIGINFO};
+	sigset_t none;
 
 	sigfillset(&action.sa_mask);
-	for (size_t i = 0; i < FATAL_COUNT; i++) {
-		sigaction(fatal_signals[i], NULL, &previous[i]);
-		if (previous[i].sa_handler != SIG_IGN)
-			sigaction(fatal_signals[i], &action, NULL);
+	for (int signal = 1; signal <= SIGRTMAX; signal++) {
+		if (is_fatal(signal) && sigaction(signal, NULL, &previous[signal]) == 0 &&
+			previous[signal].sa_handler != SIG_IGN)
+			sigaction(signal, &action, NULL);
 	}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	atexit(terminal_leave);
 }

@@ -2,13 +2,14 @@
 //
 // The terminal on standard input, if it is one. There is one for the process, since signal handlers
 // must find it. It is in raw mode while the guest has it, and is given back as it was however this
-// process ends.
+// process ends, save by SIGKILL.
 #ifndef VN_TERMINAL_H
 #define VN_TERMINAL_H
 
 #include <stdbool.h>
 
-// Prepare to use it, and to restore it when a signal ends this process by a fault. Once.
+// Prepare to use it, and to restore it when any signal or exit(3) ends this process. Signals that are
+// ignored stay so; none stays blocked. Once, before there are other threads.
 void terminal_init(void);
 
 // Raw mode, if there is a terminal and this process is in its foreground; true when it is raw

@@ -492,7 +492,7 @@ static void test_ignored_signal(void **state)
 	kill(pid, SIGHUP); // which would be taken first
 	kill(pid, SIGTERM);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGTERM);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 	close(out[0]);
 	close(out[1]);
 }
@@ -669,6 +669,29 @@ static void finish(struct job *job)
 	close(job->master);
 }
 
+static bool died_of(int status, int signal)
+{
+	if (WIFSIGNALED(status) && WTERMSIG(status) == signal)
+		return true;
+// Either takes over, reports, and exits by itself.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return WIFEXITED(status) && WEXITSTATUS(status) != 0;
+#else
+	return false;
+#endif
+}
+
+static void expect_death(struct job *job, int signal)
+{
+	int status = await_report(job);
+
+	assert_restored(job);
+	if (!died_of(status, signal))
+		fail_msg("signal %d: ended with %#x; on the terminal: '%s'", signal,
+			(unsigned)status, job->text);
+	finish(job);
+}
+
 static void expect_end(struct job *job, int exit_status)
 {
 	int status = await_report(job);
@@ -687,22 +710,67 @@ static void test_reboot(void **state)
 	struct job *job = START("run", "--reboot", "-a", "reset");
 	await_text(job, "reset\r\nreset\r\n");
 	kill(job->pid, SIGTERM);
-	expect_end(job, 128 + SIGTERM);
+	expect_death(job, SIGTERM);
 }
 
+static bool is_one_of(int signal, const int *signals)
+{
+	while (*signals && *signals != signal)
+		signals++;
+	return *signals;
+}
+
+// Whatever ends the program gives the terminal back, and is what the program dies of.
 static void test_terminal_signals(void **state)
 {
-	static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
+	static const int harmless[] = {SIGUSR1, SIGCONT, SIGCHLD, SIGURG, SIGWINCH, SIGPIPE,
+		SIGXFSZ, SIGTTIN, SIGTTOU, SIGTSTP, SIGSTOP, SIGKILL, 0};
 
 	(void)state;
 	need_kvm();
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+	for (int signal = 1; signal <= SIGRTMAX; signal++) {
+		bool reserved = signal > SIGSYS && signal < SIGRTMIN;
+		bool like_another = signal > SIGRTMIN && signal < SIGRTMAX;
+		if (is_one_of(signal, harmless) || reserved || like_another)
+			continue;
 		struct job *job = START("run", "-a", "spin");
 		await_text(job, "spin: for ever");
 		await_raw(job);
-		kill(job->pid, signals[i]);
-		expect_end(job, 128 + signals[i]);
+		kill(job->pid, signal);
+		expect_death(job, signal);
 	}
+}
+
+// And what does not end it leaves it raw.
+static void test_harmless_signals(void **state)
+{
+	static const int harmless[] = {SIGUSR1, SIGCHLD, SIGURG, SIGWINCH, SIGPIPE, SIGXFSZ};
+
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "echo");
+	await_text(job, "ready");
+	await_raw(job);
+	for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
+		kill(job->pid, harmless[i]);
+	type(job, "alive\r");
+	await_text(job, "ALIVE");
+	assert_true(is_raw(job));
+	type(job, "\x01x");
+	expect_end(job, 0);
+}
+
+// The kernel's own, which nobody sent.
+static void test_cpu_limit(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "spin");
+	await_text(job, "spin: for ever");
+	await_raw(job);
+	assert_int_equal(
+		prlimit(job->pid, RLIMIT_CPU, &(struct rlimit){1, RLIM_INFINITY}, NULL), 0);
+	expect_death(job, SIGXCPU);
 }
 
 // A named kernel may know the power button: the first SIGTERM presses it, the second one ends the run.
@@ -719,7 +787,7 @@ static void test_power_button(void **state)
 	type(job, "alive\r");
 	await_text(job, "ALIVE");
 	kill(job->pid, SIGTERM);
-	expect_end(job, 128 + SIGTERM);
+	expect_death(job, SIGTERM);
 }
 
 // A guest that resets once its button was pressed is not started again.
@@ -754,40 +822,9 @@ static void test_refresh(void **state)
 	kill(job->pid, SIGUSR1);
 	await_text(job, "its size, 1000 bytes, is not a multiple of 512");
 	kill(job->pid, SIGTERM);
-	expect_end(job, 128 + SIGTERM);
+	expect_death(job, SIGTERM);
 	close(fd);
 	unlink(path);
-}
-
-static bool died_of(int status, int signal)
-{
-	if (WIFSIGNALED(status) && WTERMSIG(status) == signal)
-		return true;
-// Either takes over, reports, and exits by itself.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return WIFEXITED(status) && WEXITSTATUS(status) != 0;
-#else
-	return false;
-#endif
-}
-
-static void test_terminal_crashes(void **state)
-{
-	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGQUIT};
-
-	(void)state;
-	need_kvm();
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		struct job *job = START("run", "-a", "spin");
-		await_text(job, "spin: for ever");
-		await_raw(job);
-		kill(job->pid, signals[i]);
-		int status = await_report(job);
-		assert_restored(job);
-		if (!died_of(status, signals[i]))
-			fail_msg("signal %d: ended with %#x", signals[i], (unsigned)status);
-		finish(job);
-	}
 }
 
 static void test_terminal_ends(void **state)
@@ -847,6 +884,24 @@ static void test_terminal_stop_and_go(void **state)
 		assert_int_equal(write(job->commands, "f", 1), 1);
 		await_raw(job);
 	}
+	type(job, "\x01x");
+	expect_end(job, 0);
+}
+
+// Nobody set other modes while it was stopped, and it keeps in mind what they were before.
+static void test_terminal_sigstop(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job = START("run", "-a", "spin");
+	await_text(job, "spin: for ever");
+	await_raw(job);
+	kill(job->pid, SIGSTOP);
+	int status = await_report(job);
+	assert_true(WIFSTOPPED(status));
+	assert_true(is_raw(job));
+	assert_int_equal(write(job->commands, "f", 1), 1);
+	nap();
 	type(job, "\x01x");
 	expect_end(job, 0);
 }
@@ -976,13 +1031,15 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_ignored_signal),
 		cmocka_unit_test(test_reboot),
 		cmocka_unit_test(test_terminal_signals),
+		cmocka_unit_test(test_harmless_signals),
+		cmocka_unit_test(test_cpu_limit),
 		cmocka_unit_test(test_power_button),
 		cmocka_unit_test(test_power_button_ends_reboots),
 		cmocka_unit_test(test_refresh),
-		cmocka_unit_test(test_terminal_crashes),
 		cmocka_unit_test(test_terminal_ends),
 		cmocka_unit_test(test_terminal_keys),
 		cmocka_unit_test(test_terminal_stop_and_go),
+		cmocka_unit_test(test_terminal_sigstop),
 		cmocka_unit_test(test_terminal_background),
 		cmocka_unit_test(test_background_end),
 		cmocka_unit_test(test_serial_pty),
