@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,6 +93,7 @@ struct vn_serial {
 	uint8_t out_buffer[OUT_SIZE];
 	unsigned out_start, out_count;
 	struct channel out;
+	bool out_is_file; // whose writes end, however busy the disk is
 	struct loss loss; // since output last succeeded
 };
 
@@ -494,6 +496,7 @@ int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const st
 	int in, int out, const struct vn_log *log, struct veneer_error *error)
 {
 	struct vn_serial *serial = calloc(1, sizeof(*serial));
+	struct stat status;
 
 	if (!serial)
 		return vn_fail(error, -ENOMEM, "serial port: out of memory");
@@ -502,6 +505,7 @@ int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const st
 	serial->log = log;
 	serial->in = (struct channel){.op = {in_complete}, .fd = in, .ended = in < 0};
 	serial->out = (struct channel){.op = {out_complete}, .fd = out, .ended = out < 0};
+	serial->out_is_file = fstat(out, &status) == 0 && S_ISREG(status.st_mode);
 	serial->work = (struct vn_ioloop_event){.fire = work_fire};
 	serial->dll = 1; // 115200 baud
 	serial->msr = MSR_CONNECTED;
@@ -535,7 +539,10 @@ void vn_serial_drain(struct vn_serial *serial)
 		deadline.tv_sec += DRAIN_PATIENCE_S;
 		int ret = 0;
 		while (serial->out_count == before && ret != ETIMEDOUT)
-			ret = pthread_cond_timedwait(&serial->progress, &serial->lock, &deadline);
+			ret = serial->out_is_file
+				      ? pthread_cond_wait(&serial->progress, &serial->lock)
+				      : pthread_cond_timedwait(
+						&serial->progress, &serial->lock, &deadline);
 		if (serial->out_count == before)
 			break;
 	}
