@@ -313,6 +313,10 @@ static int load(struct veneer *vm, const struct veneer_config *config, struct ve
 		vn_builtin_guest_size, config->initrd, error);
 	if (code < 0)
 		return code;
+	// Such a kernel may run for a minute before it meets an instruction that stops it.
+	if (config->kernel && !vn_cpuid_host_virtualizes())
+		vn_warn(&vm->log, "no VT-x or AMD-V here: guest kernels are emulated by software; "
+				  "stock ones do not boot ('veneer doctor' says more)");
 	vm->machine.initrd_start = vm->boot.initrd_start;
 	vm->machine.initrd_end = vm->boot.initrd_end;
 	code = make_cmdline(vm, config, error);

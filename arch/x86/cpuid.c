@@ -35,6 +35,8 @@
 #define LEAF_AMD_TOPOLOGY_V2 0x80000026u
 
 #define ECX_MONITOR      (1u << 3)
+#define ECX_VMX          (1u << 5)
+#define ECX_SVM          (1u << 2) // of LEAF_AMD_FEATURES
 #define ECX_TSC_DEADLINE (1u << 24)
 #define ECX_HYPERVISOR   (1u << 31)
 #define EDX_HTT          (1u << 28)
@@ -357,6 +359,15 @@ struct kvm_cpuid_entry2 vn_cpuid_host_mwait(void)
 
 	__get_cpuid(LEAF_MWAIT, &leaf.eax, &leaf.ebx, &leaf.ecx, &leaf.edx);
 	return leaf;
+}
+
+bool vn_cpuid_host_virtualizes(void)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	if (__get_cpuid(LEAF_FEATURES, &eax, &ebx, &ecx, &edx) && (ecx & ECX_VMX))
+		return true;
+	return __get_cpuid(LEAF_AMD_FEATURES, &eax, &ebx, &ecx, &edx) && (ecx & ECX_SVM);
 }
 
 // Where MWAIT is not the guest's own, KVM takes it for a NOP, in which nobody should wait.

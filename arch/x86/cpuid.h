@@ -47,6 +47,9 @@ struct vn_cpuid_guest {
 // The host's own leaf 5: how MONITOR and MWAIT work here. Not in what KVM says it supports.
 struct kvm_cpuid_entry2 vn_cpuid_host_mwait(void);
 
+// Whether the host's CPU offers VT-x or AMD-V. Where KVM runs without, it emulates a guest's kernel code.
+bool vn_cpuid_host_virtualizes(void);
+
 // Turn a copy of the table of a guest's model into that of the vCPU with APIC id `apic_id`. Pure.
 // -ENOSPC when the table has no room for a leaf it needs.
 int vn_cpuid_for_vcpu(struct vn_cpuid *cpuid, const struct vn_cpuid_guest *guest, uint32_t apic_id,

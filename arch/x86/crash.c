@@ -4,12 +4,13 @@
 // that KVM's software emulator does not know, so that is said in words that help.
 #include "arch/x86/crash.h"
 
-#include <cpuid.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "arch/x86/cpuid.h"
 
 #define INSTRUCTION_MAX 15
 // Where a processor starts after INIT; on AMD, KVM puts a vCPU there before it reports the fault.
@@ -32,14 +33,6 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
 		used = text->left ? text->left - 1 : 0;
 	text->at += used;
 	text->left -= used;
-}
-
-static bool host_has_hardware_virtualization(void)
-{
-	unsigned eax, ebx, ecx, edx;
-	if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 5))) // VMX
-		return true;
-	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & (1u << 2)); // SVM
 }
 
 // The bytes at the instruction pointer: from KVM where it gives them, else from guest memory.
@@ -98,7 +91,7 @@ static void add_remedy(struct text *text, const struct kvm_run *run)
 	if (run->exit_reason != KVM_EXIT_INTERNAL_ERROR ||
 		run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
 		return;
-	if (host_has_hardware_virtualization())
+	if (vn_cpuid_host_virtualizes())
 		add(text, "\nKVM emulates some instructions in software, accesses to devices among "
 			  "them, "
 			  "and its emulator does not know this one.");
