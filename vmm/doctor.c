@@ -176,12 +176,21 @@ static void read_cpuinfo(struct doctor_host *host)
 								     : DOCTOR_VENDOR_UNKNOWN;
 }
 
-// The CPUs that remedies name: those meant for vCPUs; where there are none, all but the first core.
+bool doctor_leaves_none(const struct doctor_host *host)
+{
+	struct veneer_cpuset others = host->online;
+
+	vn_cpuset_subtract(&others, &host->vcpus);
+	return vn_cpuset_count(&others) == 0;
+}
+
+// The CPUs that remedies name: those meant for vCPUs. Where there are none, or where they would leave no
+// CPU to the host, all but the first core.
 static void advise(struct doctor_host *host)
 {
 	struct veneer_cpuset set = host->vcpus;
 
-	if (vn_cpuset_count(&set) == 0) {
+	if (vn_cpuset_count(&set) == 0 || doctor_leaves_none(host)) {
 		struct veneer_cpuset first = {.bits = {1}};
 		struct veneer_cpuset siblings;
 		set = host->online;
@@ -203,7 +212,10 @@ void doctor_read_host(struct doctor_host *host)
 		vn_sysfs_line(host->root, host->cmdline, sizeof(host->cmdline), "/proc/cmdline");
 	host->online_code = doctor_read_cpus(host, &host->online, "/sys/devices/system/cpu/online");
 	(void)doctor_read_cpus(host, &host->isolated, "/sys/devices/system/cpu/isolated");
-	host->vcpus = vn_cpuset_count(&host->named) > 0 ? host->named : host->isolated;
+	host->meant = vn_cpuset_count(&host->named) > 0 ? host->named : host->isolated;
+	host->vcpus = host->meant;
+	if (host->online_code == 0)
+		vn_cpuset_and(&host->vcpus, &host->online);
 	advise(host);
 }
 

@@ -18,6 +18,7 @@
 
 enum doctor_status {
 	DOCTOR_OK,
+	DOCTOR_INFO, // of something that Veneer has no use for yet; not wrong
 	DOCTOR_WARN, // it costs speed
 	DOCTOR_BAD, // guests, or stock ones, do not run
 	DOCTOR_UNKNOWN, // `found` says why; not wrong
@@ -78,7 +79,8 @@ struct doctor_host {
 	char cmdline[4096]; // the kernel's
 	int online_code;
 	struct veneer_cpuset online, isolated;
-	struct veneer_cpuset vcpus; // meant for vCPUs: named, else isolated; may be empty
+	struct veneer_cpuset meant; // for vCPUs: named, else isolated; may be empty
+	struct veneer_cpuset vcpus; // those of them that are online, if that is known
 	char advised[DOCTOR_LIST_BYTES]; // the list of CPUs that remedies name
 };
 
@@ -133,6 +135,9 @@ int doctor_find_line(const struct doctor_host *host, const char *path, const cha
 
 // A file that holds a list of CPUs; "(null)" is an empty one.
 int doctor_read_cpus(const struct doctor_host *host, struct veneer_cpuset *set, const char *path);
+
+// Whether the CPUs meant for vCPUs are all that the host has, as far as is known.
+bool doctor_leaves_none(const struct doctor_host *host);
 
 // The set as a list for a line, cut where it is long; `text`.
 const char *doctor_list(const struct veneer_cpuset *set, char text[DOCTOR_LIST_BYTES]);

@@ -23,10 +23,27 @@ static struct veneer_cpuset without(
 	return rest;
 }
 
+// The CPUs `offline` are meant for vCPUs: some can be switched on, others this host does not have.
+static void suggest_cpus(struct doctor_check *check, const struct doctor_host *host,
+	const struct veneer_cpuset *offline)
+{
+	char path[128], list[DOCTOR_LIST_BYTES];
+
+	vn_cpuset_for_each(cpu, offline)
+	{
+		snprintf(path, sizeof(path), "%s/cpu%u/online", CPU_DIRECTORY, cpu);
+		if (doctor_exists(host, path)) {
+			doctor_remedy(check, "echo 1 > %s, or name others", path);
+			return;
+		}
+	}
+	doctor_remedy(check, "name CPUs that this host has: %s", doctor_list(&host->online, list));
+}
+
 static void check_cpus(struct doctor_report *report, const struct doctor_host *host)
 {
 	char first[DOCTOR_LIST_BYTES], second[DOCTOR_LIST_BYTES];
-	struct veneer_cpuset offline = without(&host->vcpus, &host->online);
+	struct veneer_cpuset offline = without(&host->meant, &host->online);
 	struct veneer_cpuset forbidden = without(&host->vcpus, &host->probes->allowed);
 
 	if (host->online_code < 0) {
@@ -40,8 +57,7 @@ static void check_cpus(struct doctor_report *report, const struct doctor_host *h
 			doctor_add(report, "cpus", DOCTOR_BAD, "%s offline or missing, online %s",
 				doctor_list(&offline, first), doctor_list(&host->online, second));
 		doctor_cost(check, "no vCPU can be pinned there");
-		doctor_remedy(check, "echo 1 > %s/cpu%u/online, or name others", CPU_DIRECTORY,
-			vn_cpuset_next(&offline, 0));
+		suggest_cpus(check, host, &offline);
 	} else if (vn_cpuset_count(&forbidden) > 0) {
 		struct doctor_check *check = doctor_add(report, "cpus", DOCTOR_BAD,
 			"%s forbidden by the cgroup's cpuset, which allows %s",
@@ -332,10 +348,13 @@ static void check_interrupts(struct doctor_report *report, const struct doctor_h
 			"%u reach CPU %s:%s; irqbalance %s", strays.count, vcpus, strays.numbers,
 			irqbalance ? "runs" : "absent");
 		doctor_cost(check, "a device's interrupt stops the vCPU that it falls on");
-		doctor_remedy(check,
-			"echo %s > /proc/irq/%u/smp_affinity_list, for each; or boot with "
-			"irqaffinity=%s",
-			rest, strays.example, rest);
+		if (doctor_leaves_none(host))
+			doctor_remedy(check, "leave the host a CPU for them: name fewer for vCPUs");
+		else
+			doctor_remedy(check,
+				"echo %s > /proc/irq/%u/smp_affinity_list, for each; or boot with "
+				"irqaffinity=%s",
+				rest, strays.example, rest);
 	} else if (balanced_onto(host, irqbalance)) {
 		check = doctor_add(report, "interrupts", DOCTOR_WARN,
 			"irqbalance runs and may use CPU %s", vcpus);

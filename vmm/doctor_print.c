@@ -15,6 +15,7 @@ static const struct {
 	const char *colour; // SGR
 } MARKS[] = {
 	[DOCTOR_OK] = {"ok", "32"},
+	[DOCTOR_INFO] = {"info", "34"},
 	[DOCTOR_WARN] = {"warn", "33"},
 	[DOCTOR_BAD] = {"bad", "1;31"},
 	[DOCTOR_UNKNOWN] = {"unknown", "36"},

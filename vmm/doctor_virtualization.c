@@ -275,6 +275,7 @@ static void check_tsc(struct doctor_report *report, const struct doctor_host *ho
 			"tsc=reliable only where the hardware is known to be right");
 }
 
+// Guests that move between hosts of different rates would need it; none does yet.
 static void check_tsc_scaling(struct doctor_report *report, const struct doctor_host *host)
 {
 	int control = host->probes->tsc_control;
@@ -283,14 +284,9 @@ static void check_tsc_scaling(struct doctor_report *report, const struct doctor_
 		doctor_unread(report, "tsc-scaling", control, "/dev/kvm");
 		return;
 	}
-	struct doctor_check *check =
-		doctor_add(report, "tsc-scaling", control ? DOCTOR_OK : DOCTOR_WARN, "%s",
-			control ? "a guest's TSC can have a rate of its own"
-				: "a guest's TSC has the rate of the host's");
-	if (!control) {
-		doctor_cost(check, "a guest that began on a host of another rate has no right TSC");
-		doctor_remedy(check, "a CPU with TSC scaling, where guests move between hosts");
-	}
+	doctor_add(report, "tsc-scaling", control ? DOCTOR_OK : DOCTOR_INFO, "%s",
+		control ? "a guest's TSC can have a rate of its own"
+			: "a guest's TSC has the rate of the host's");
 }
 
 void doctor_check_virtualization(struct doctor_report *report, const struct doctor_host *host)

@@ -194,7 +194,7 @@ static void test_amd_desktop(void **state)
 		{"disk", DOCTOR_OK, "sdb: scheduler bfq, 32 requests, rotating", NULL},
 		{"disk", DOCTOR_WARN, "sdc: scheduler bfq, 1 requests", "sdc/device/queue_depth"},
 		{"vhost-net", DOCTOR_WARN, "No such file", "modprobe vhost_net"},
-		{"vfio", DOCTOR_WARN, "20 IOMMU groups", "modprobe vfio-pci"},
+		{"vfio", DOCTOR_INFO, "20 IOMMU groups", NULL},
 	};
 	struct patient *patient = admit("amd-desktop");
 
@@ -206,7 +206,7 @@ static void test_amd_desktop(void **state)
 	patient->probes.io_uring = -EPERM;
 	patient->probes.memlock = 8 << 20;
 	examine(patient);
-	EXPECT(patient, 21, untuned);
+	EXPECT(patient, 20, untuned);
 	assert_non_null(strstr(nth(patient, "nohz_full", 0)->cost, "1000 times a second"));
 	assert_non_null(strstr(nth(patient, "c-states", 0)->cost, "350 us"));
 	discharge(patient);
@@ -245,7 +245,7 @@ static void test_cloud(void **state)
 		{"io_uring", DOCTOR_BAD, "Invalid argument", "6.1"},
 		{"disk", DOCTOR_WARN, "vda: scheduler none, 8 requests", "vda/queue/nr_requests"},
 		{"vhost-net", DOCTOR_WARN, "Permission denied", "usermod"},
-		{"vfio", DOCTOR_WARN, "no IOMMU group", "intel_iommu=on"},
+		{"vfio", DOCTOR_INFO, "no IOMMU group", NULL},
 	};
 	struct patient *patient = admit("cloud");
 
@@ -257,7 +257,7 @@ static void test_cloud(void **state)
 	patient->probes.memlock = 16384000ull << 10;
 	name_cpus(patient, "1");
 	examine(patient);
-	EXPECT(patient, 16, cloud);
+	EXPECT(patient, 15, cloud);
 	assert_non_null(strstr(nth(patient, "nohz_full", 0)->cost, "CONFIG_HZ times a second"));
 	discharge(patient);
 }
@@ -276,7 +276,7 @@ static void test_software_kvm(void **state)
 		{"apicv", DOCTOR_UNKNOWN, "no VT-x or AMD-V", NULL},
 		{"posted-interrupts", DOCTOR_UNKNOWN, "no VT-x or AMD-V", NULL},
 		{"tsc", DOCTOR_OK, "clocksource", NULL},
-		{"tsc-scaling", DOCTOR_WARN, "the rate of the host's", "TSC scaling"},
+		{"tsc-scaling", DOCTOR_INFO, "the rate of the host's", NULL},
 		{"cpus", DOCTOR_OK, "online 0-1", NULL},
 		{"isolcpus", DOCTOR_WARN, "none", "isolcpus=managed_irq,domain,1"},
 		{"nohz_full", DOCTOR_WARN, "without CONFIG_NO_HZ_FULL", "nohz_full=1"},
@@ -295,7 +295,7 @@ static void test_software_kvm(void **state)
 		{"io_uring", DOCTOR_OK, "", NULL},
 		{"disk", DOCTOR_OK, "vda: scheduler mq-deadline, 256 requests, rotating", NULL},
 		{"vhost-net", DOCTOR_WARN, "No such file", "modprobe vhost_net"},
-		{"vfio", DOCTOR_WARN, "no IOMMU group", "iommu=pt"},
+		{"vfio", DOCTOR_INFO, "no IOMMU group", NULL},
 	};
 	struct patient *patient = admit("software-kvm");
 
@@ -306,7 +306,7 @@ static void test_software_kvm(void **state)
 	patient->probes.memlock = 8 << 20;
 	patient->probes.ipc_lock = true;
 	examine(patient);
-	EXPECT(patient, 8, software);
+	EXPECT(patient, 6, software);
 	discharge(patient);
 }
 
@@ -418,7 +418,7 @@ static void test_named_cpus(void **state)
 	name_cpus(patient, "5,16");
 	examine(patient);
 	compare(nth(patient, "cpus", 0),
-		&(const struct expected){"cpus", DOCTOR_BAD, "16 offline", "cpu16/online"});
+		&(const struct expected){"cpus", DOCTOR_BAD, "16 offline", "has: 0-15"});
 
 	name_cpus(patient, "4-7");
 	patient->probes.allowed = (struct veneer_cpuset){.bits = {0}};
@@ -430,6 +430,35 @@ static void test_named_cpus(void **state)
 	compare(nth(patient, "cpus", 0),
 		&(const struct expected){"cpus", DOCTOR_BAD, "5-7 forbidden", "AllowedCPUs="});
 	discharge(patient);
+}
+
+// CPUs that the host does not have, and all that it has: every remedy has its values.
+static void test_too_many_cpus_named(void **state)
+{
+	static const char *const hosts[] = {"intel-server", "amd-desktop", "cloud", "software-kvm"};
+	static const char *const incomplete[] = {"= ", "=,", "  ", " -c f"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		struct patient *patient = admit(hosts[i]);
+
+		name_cpus(patient, "0-99");
+		host_tree_put(patient->root, "proc/irq/24/effective_affinity_list", "1");
+		host_tree_put(patient->root, "proc/irq/24/eth0/", "");
+		examine(patient);
+		compare(nth(patient, "interrupts", 0),
+			&(const struct expected){
+				"interrupts", DOCTOR_WARN, "reach CPU 0-", "leave the host a CPU"});
+		for (size_t j = 0; j < patient->report.count; j++) {
+			const char *remedy = patient->report.checks[j].remedy;
+			size_t length = strlen(remedy);
+			for (size_t k = 0; k < sizeof(incomplete) / sizeof(incomplete[0]); k++)
+				assert_null(strstr(remedy, incomplete[k]));
+			assert_false(length > 0 && remedy[length - 1] == '=');
+			assert_null(strstr(remedy, "99"));
+		}
+		discharge(patient);
+	}
 }
 
 // Long lists of interrupts are cut; the number is not.
@@ -608,7 +637,7 @@ static char *print(const struct patient *patient, bool json, bool colour)
 
 static void test_json(void **state)
 {
-	static const char *const marks[] = {"ok", "warn", "bad", "unknown"};
+	static const char *const marks[] = {"ok", "info", "warn", "bad", "unknown"};
 	struct patient *patient = admit("amd-desktop");
 	json_error_t error;
 
@@ -686,6 +715,7 @@ int main(void)
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_features),
 		cmocka_unit_test(test_named_cpus),
+		cmocka_unit_test(test_too_many_cpus_named),
 		cmocka_unit_test(test_many_interrupts),
 		cmocka_unit_test(test_rcu_parameters),
 		cmocka_unit_test(test_disk_paths),
