@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What `ninja install` puts down serves a program that knows nothing of this tree: pkg-config finds
-# the library, shared and static, and the guest runs.
+# the library, shared and static, and the README's example, built with it, runs guests.
 set -uo pipefail
 # shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/../guest/lib.sh"
@@ -14,28 +14,14 @@ expect "install" 0
 packages=$(find "$root" -type d -name pkgconfig)
 export PKG_CONFIG_PATH=$packages PKG_CONFIG_SYSROOT_DIR=$root
 
-cat >"$work/program.c" <<'END'
-#include <stdio.h>
-#include <veneer.h>
+# The README's example, as printed.
+sed -n '/^## In your program$/,/^## /p' "$(dirname "$0")/../../README.md" | sed -n 's/^    //p; /^$/p' |
+	sed -n '/^#include/,/^}$/p' >"$work/program.c"
 
-int main(void)
-{
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	struct veneer_error error;
-	struct veneer_result result = {.end = VENEER_END_FAILED};
-	struct veneer *vm;
-
-	config.cmdline = "exit=33";
-	if (veneer_create(&vm, &config, &error) < 0) {
-		fprintf(stderr, "%s\n", error.message);
-		return 1;
-	}
-	if (veneer_start(vm, &error) == 0)
-		veneer_wait(vm, &result);
-	veneer_destroy(vm);
-	return result.end == VENEER_END_EXIT ? (int)result.value : 2;
+program() {
+	status=0
+	"$work/program" "$@" >"$work/out" 2>"$work/err" || status=$?
 }
-END
 
 # try NAME FLAG...: compile with the flags and what pkg-config says, and run.
 try() {
@@ -46,12 +32,18 @@ try() {
 	status=$?
 	expect "a program of its own compiles: $name" 0
 	if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then
-		skip "and runs a guest: $name" "no usable /dev/kvm"
+		skip "and runs guests: $name" "no usable /dev/kvm"
 		return
 	fi
-	LD_LIBRARY_PATH=${packages%/pkgconfig} "$work/program" >"$work/out" 2>"$work/err"
-	status=$?
-	expect "and runs a guest: $name" 33
+	export LD_LIBRARY_PATH=${packages%/pkgconfig}
+	program
+	expect "and runs a guest: $name" 0 'smp: 1 of 1 CPUs up'
+	program exit=33
+	expect "and hands its value back: $name" 33
+	program triple
+	expect "and says how one ended: $name" 120 'triple fault'
+	program exit=0 "$work/missing"
+	expect "and why one did not start: $name" 125 "$work/missing"
 }
 # shellcheck disable=SC2046 # words
 try shared $(pkg-config --cflags --libs veneer)
