@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ports through which a guest ends itself. None of them has state: each write either ends the
-// guest or means nothing, so any vCPU may write at any time without a lock.
+// The ports through which a guest ends itself. Each write either ends the guest or means nothing, so
+// any vCPU may write at any time without a lock; the one byte that can be read back is atomic.
 #include "devices/power.h"
 
 #include <string.h>
@@ -18,6 +18,12 @@
 #define SLEEP_TYPE_SHIFT 2
 #define SLEEP_TYPE_MASK  0x7
 
+// Reset control register, as PCI chipsets have it since the PIIX3:
+// RST_CPU going from 0 to 1 resets. Which parts the other two say; here it is always the machine.
+#define RESET_CONTROL_SYSTEM 0x02
+#define RESET_CONTROL_CPU    0x04
+#define RESET_CONTROL_FULL   0x08
+
 // Register values of up to 32 bits; wider ones do not exist on the port bus.
 static uint32_t value_of(const void *data, unsigned size)
 {
@@ -29,9 +35,9 @@ static uint32_t value_of(const void *data, unsigned size)
 
 static void end(void *opaque, enum veneer_end how, uint32_t value)
 {
-	const struct vn_end_hook *hook = opaque;
+	const struct vn_power *power = opaque;
 
-	hook->ended(hook->opaque, how, value, "");
+	power->hook->ended(power->hook->opaque, how, value, "");
 }
 
 static void read_zero(void *opaque, uint64_t offset, void *data, unsigned size)
@@ -75,6 +81,29 @@ static void reset_write(void *opaque, uint64_t offset, const void *data, unsigne
 		end(opaque, VENEER_END_RESET, 0);
 }
 
+static void reset_control_read(void *opaque, uint64_t offset, void *data, unsigned size)
+{
+	struct vn_power *power = opaque;
+
+	(void)offset;
+	(void)size;
+	*(uint8_t *)data = atomic_load_explicit(&power->reset_control, memory_order_relaxed);
+}
+
+// RST_CPU is never kept, so a write that has it makes it go from 0 to 1.
+static void reset_control_write(void *opaque, uint64_t offset, const void *data, unsigned size)
+{
+	struct vn_power *power = opaque;
+	uint8_t value = *(const uint8_t *)data;
+
+	(void)offset;
+	(void)size;
+	atomic_store_explicit(&power->reset_control,
+		value & (RESET_CONTROL_SYSTEM | RESET_CONTROL_FULL), memory_order_relaxed);
+	if (value & RESET_CONTROL_CPU)
+		end(power, VENEER_END_RESET, 0);
+}
+
 static void kbc_status_read(void *opaque, uint64_t offset, void *data, unsigned size)
 {
 	(void)opaque;
@@ -103,10 +132,12 @@ static const struct vn_bus_ops debug_exit_ops = {read_zero, debug_exit_write};
 static const struct vn_bus_ops sleep_control_ops = {read_zero, sleep_control_write};
 static const struct vn_bus_ops sleep_status_ops = {read_zero, sleep_status_write};
 static const struct vn_bus_ops reset_ops = {read_zero, reset_write};
+static const struct vn_bus_ops reset_control_ops = {reset_control_read, reset_control_write};
 static const struct vn_bus_ops kbc_data_ops = {read_zero, kbc_data_write};
 static const struct vn_bus_ops kbc_command_ops = {kbc_status_read, kbc_command_write};
 
-int vn_power_add(struct vn_bus *pio, const struct vn_end_hook *hook, struct veneer_error *error)
+int vn_power_add(struct vn_power *power, struct vn_bus *pio, const struct vn_end_hook *hook,
+	struct veneer_error *error)
 {
 	static const struct {
 		uint64_t port;
@@ -120,12 +151,13 @@ int vn_power_add(struct vn_bus *pio, const struct vn_end_hook *hook, struct vene
 		{VN_PORT_SLEEP_STATUS, 1, &sleep_status_ops},
 		{VN_PORT_RESET, 1, &reset_ops},
 	};
+	int ret = 0;
 
-	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
-		int ret = vn_bus_add(pio, ports[i].port, ports[i].size, ports[i].ops,
-			(void *)(uintptr_t)hook, error);
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
+	power->hook = hook;
+	for (size_t i = 0; ret == 0 && i < sizeof(ports) / sizeof(ports[0]); i++)
+		ret = vn_bus_add(pio, ports[i].port, ports[i].size, ports[i].ops, power, error);
+	if (ret == 0)
+		ret = vn_bus_add_within(
+			pio, VN_PORT_RESET_CONTROL, 1, &reset_control_ops, power, error);
+	return ret;
 }

@@ -15,6 +15,8 @@
 
 #define SLEEP_S5          0x34 /* SLP_TYP 5 << 2 | SLP_EN */
 #define RESET_PULSE       0xfe
+#define RESET_HARD        0x02
+#define RESET_NOW         0x04
 #define GSI_SERIAL        4
 #define SERIAL_IER        (PORT_SERIAL + 1)
 #define SERIAL_IIR        (PORT_SERIAL + 2)
@@ -92,8 +94,12 @@ static int end_by(const char *name, uint16_t port, uint8_t value)
 
 int command_reset(const char *value)
 {
-	(void)value;
-	return end_by("reset", PORT_KEYBOARD, RESET_PULSE);
+	if (!text_equal(value, "cf9"))
+		return end_by("reset", PORT_KEYBOARD, RESET_PULSE);
+	out8(PORT_CHIPSET, RESET_HARD);
+	if (in8(PORT_CHIPSET) != RESET_HARD)
+		return fail_number("reset control register", RESET_HARD, in8(PORT_CHIPSET));
+	return end_by("reset", PORT_CHIPSET, RESET_HARD | RESET_NOW);
 }
 
 int command_poweroff(const char *value)

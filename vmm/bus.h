@@ -23,6 +23,7 @@ struct vn_bus_range {
 	uint64_t size;
 	const struct vn_bus_ops *ops;
 	void *opaque; // belongs to the device
+	bool inner; // may lie within another
 };
 
 #define VN_BUS_RANGES_MAX 64
@@ -37,6 +38,11 @@ struct vn_bus {
 // -EINVAL when it is empty or wraps.
 int vn_bus_add(struct vn_bus *bus, uint64_t base, uint64_t size, const struct vn_bus_ops *ops,
 	void *opaque, struct veneer_error *error);
+
+// The same for a range that may lie within another, behind its first byte: it takes the accesses that
+// lie wholly within it, the other one the rest. A PC's ports have such a place.
+int vn_bus_add_within(struct vn_bus *bus, uint64_t base, uint64_t size,
+	const struct vn_bus_ops *ops, void *opaque, struct veneer_error *error);
 
 // Carry out one access of a vCPU. Where nothing answers, reads give all ones and writes vanish, as
 // on a PC. An access that straddles the end of a range, or whose size is no power of two (KVM

@@ -40,6 +40,7 @@ struct vn_devices {
 	struct vn_ioloop *loop; // the serial port's
 	struct vn_irq serial_irq;
 	struct vn_serial *serial;
+	struct vn_power power;
 	struct vn_irq button_irq; // ACPI's event device: the power button
 	struct vn_pci *pci; // NULL where devices are on virtio-mmio
 	struct slot slots[PCI_DEVICES_MAX];
@@ -101,7 +102,7 @@ static int create_platform(
 	const struct vn_devices_site *site = &devices->site;
 	int code = vn_irqs_create(&devices->irqs, site->kvm, error);
 	if (code == 0)
-		code = vn_power_add(site->pio, site->end, error);
+		code = vn_power_add(&devices->power, site->pio, site->end, error);
 	if (code == 0)
 		code = create_serial(devices, config, error);
 	if (code == 0)

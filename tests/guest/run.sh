@@ -21,6 +21,10 @@ run -a poweroff
 expect "power off ends with 0" 0
 run -a reset
 expect "a reset ends with 0" 0
+run -a reset=cf9
+expect "a reset by the chipset's register ends with 0" 0
+run --transport pci -a reset=cf9
+expect "the same beside PCI's CONFIG_ADDRESS" 0
 for limit in 0.0{1..9} 0.1{0..9}; do
 	run -a reset --reboot --timeout "$limit"
 	[ "$status" -eq 124 ] || break

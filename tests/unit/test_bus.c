@@ -110,6 +110,60 @@ static void overlaps_are_refused(void **state)
 	assert_int_equal(bus.count, 2);
 }
 
+// What lies within another range takes only what lies wholly within it, whichever was added first.
+static void inner_ranges_take_what_is_theirs(void **state)
+{
+	(void)state;
+	for (unsigned inner_first = 0; inner_first < 2; inner_first++) {
+		struct vn_bus bus = {0};
+		struct probe outer = {.answer = 1}, inner = {.answer = 2}, next = {.answer = 3};
+		for (unsigned i = 0; i < 2; i++) {
+			int code = i == inner_first
+					   ? vn_bus_add(&bus, 0xcf8, 8, &ops, &outer, NULL)
+					   : vn_bus_add_within(&bus, 0xcf9, 1, &ops, &inner, NULL);
+			assert_int_equal(code, 0);
+		}
+		assert_int_equal(vn_bus_add_within(&bus, 0xcfe, 2, &ops, &next, NULL), 0);
+		const struct {
+			uint64_t address;
+			unsigned size, answer;
+		} cases[] = {{0xcf8, 1, 1}, {0xcf8, 2, 1}, {0xcf8, 4, 1}, {0xcf9, 1, 2},
+			{0xcf9, 2, 1}, {0xcfa, 1, 1}, {0xcfb, 1, 1}, {0xcfc, 4, 1}, {0xcfe, 2, 3},
+			{0xcff, 1, 3}, {0xcfe, 4, 0xff}, {0xd00, 1, 0xff}, {0xcf7, 1, 0xff}};
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+			uint8_t data[8];
+			vn_bus_read(&bus, cases[i].address, data, cases[i].size);
+			assert_int_equal(data[0], cases[i].answer);
+		}
+		vn_bus_write(&bus, 0xcf9, "x", 1);
+		vn_bus_write(&bus, 0xcf8, "abcd", 4);
+		assert_int_equal(inner.writes, 1);
+		assert_int_equal(outer.writes, 1);
+		assert_int_equal(outer.offset, 0);
+	}
+}
+
+static void inner_ranges_may_be_alone_and_overlap_nothing_else(void **state)
+{
+	(void)state;
+	struct vn_bus bus = {0};
+	struct probe probe = {.answer = 1};
+	struct veneer_error error;
+	uint8_t data[8];
+	assert_int_equal(vn_bus_add_within(&bus, 0xcf9, 1, &ops, &probe, &error), 0);
+	vn_bus_read(&bus, 0xcf9, data, 1);
+	assert_int_equal(data[0], 1);
+	vn_bus_read(&bus, 0xcfa, data, 1);
+	assert_int_equal(data[0], 0xff);
+	assert_int_equal(vn_bus_add_within(&bus, 0xcf9, 1, &ops, &probe, &error), -EEXIST);
+	assert_int_equal(vn_bus_add_within(&bus, 0xcf8, 4, &ops, &probe, &error), -EEXIST);
+	assert_int_equal(vn_bus_add(&bus, 0xcf9, 7, &ops, &probe, &error), -EEXIST);
+	assert_int_equal(vn_bus_add(&bus, 0x1000, 4, &ops, &probe, &error), 0);
+	assert_int_equal(vn_bus_add_within(&bus, 0x1000, 1, &ops, &probe, &error), -EEXIST);
+	assert_int_equal(vn_bus_add_within(&bus, 0x1003, 2, &ops, &probe, &error), -EEXIST);
+	assert_int_equal(vn_bus_add_within(&bus, 0x1003, 1, &ops, &probe, &error), 0);
+}
+
 static void a_full_bus_says_so(void **state)
 {
 	(void)state;
@@ -127,6 +181,8 @@ int main(void)
 		cmocka_unit_test(nobody_answers_with_ones),
 		cmocka_unit_test(the_end_of_the_address_space_is_usable),
 		cmocka_unit_test(overlaps_are_refused),
+		cmocka_unit_test(inner_ranges_take_what_is_theirs),
+		cmocka_unit_test(inner_ranges_may_be_alone_and_overlap_nothing_else),
 		cmocka_unit_test(a_full_bus_says_so),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,7 @@
 
 #include "arch/x86/map.h"
 #include "devices/pci.h"
+#include "devices/power.h"
 
 #define GIB         ((uint64_t)1 << 30)
 #define WINDOW      (8 * GIB)
@@ -288,6 +289,35 @@ static void ports_reach_the_same_space(void **state)
 	assert_int_equal(port_get(CF8, 2), 0xffff);
 }
 
+static void count_end(void *opaque, enum veneer_end end, uint32_t value, const char *message)
+{
+	unsigned *resets = opaque;
+	(void)value;
+	(void)message;
+	assert_int_equal(end, VENEER_END_RESET);
+	++*resets;
+}
+
+// The second byte of CONFIG_ADDRESS, alone, is the chipset's reset control register.
+static void reset_control_lies_within_config_address(void **state)
+{
+	(void)state;
+	unsigned resets = 0;
+	const struct vn_end_hook hook = {.ended = count_end, .opaque = &resets};
+	struct vn_power power = {0};
+	assert_int_equal(vn_power_add(&power, &bench.pio, &hook, NULL), 0);
+	port_set(CF8, 0x80002e06, 4); // slot 5, function 6; each byte would reset
+	assert_int_equal(port_get(CF8, 4), 0x80002e06);
+	assert_int_equal(port_get(VN_PORT_RESET_CONTROL, 1), 0);
+	port_set(CF8, 0x0606, 2);
+	port_set(CF8 + 3, 0x06, 1);
+	port_set(VN_PORT_RESET_CONTROL, 0x02, 1);
+	assert_int_equal(resets, 0);
+	assert_int_equal(port_get(CF8, 4), 0x80002e06);
+	port_set(VN_PORT_RESET_CONTROL, 0x06, 1);
+	assert_int_equal(resets, 1);
+}
+
 static void bars_have_places(void **state)
 {
 	(void)state;
@@ -457,6 +487,7 @@ int main(void)
 		TEST(unaligned_accesses_reach_no_function),
 		TEST(functions_hear_of_accesses),
 		TEST(ports_reach_the_same_space),
+		TEST(reset_control_lies_within_config_address),
 		TEST(bars_have_places),
 		TEST(bars_are_sized),
 		TEST(command_turns_decoding_on_and_off),

@@ -52,6 +52,12 @@ static const struct write_case writes[] = {
 	{"clear the wake status", VN_PORT_SLEEP_STATUS, 0x80, 1, false, 0, 0},
 	{"reset register", VN_PORT_RESET, VN_RESET_VALUE, 1, true, VENEER_END_RESET, 0},
 	{"another value there", VN_PORT_RESET, 0x06, 1, false, 0, 0},
+	{"kind of reset only", VN_PORT_RESET_CONTROL, 0x0a, 1, false, 0, 0},
+	{"hard reset", VN_PORT_RESET_CONTROL, 0x06, 1, true, VENEER_END_RESET, 0},
+	{"full reset", VN_PORT_RESET_CONTROL, 0x0e, 1, true, VENEER_END_RESET, 0},
+	{"soft reset", VN_PORT_RESET_CONTROL, 0x04, 1, true, VENEER_END_RESET, 0},
+	{"two bytes there", VN_PORT_RESET_CONTROL, 0x0606, 2, false, 0, 0},
+	{"PCI's CONFIG_ADDRESS", VN_PORT_PCI, 0x80000606, 4, false, 0, 0},
 	{"keyboard reset line", VN_PORT_KEYBOARD_COMMAND, 0xfe, 1, true, VENEER_END_RESET, 0},
 	{"keyboard self-test", VN_PORT_KEYBOARD_COMMAND, 0xaa, 1, false, 0, 0},
 	{"to the keyboard", VN_PORT_KEYBOARD_DATA, 0xfe, 1, false, 0, 0},
@@ -63,10 +69,11 @@ static void test_writes(void **state)
 	for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
 		const struct write_case *c = &writes[i];
 		struct seen seen = {0};
-		struct vn_end_hook hook = {ended, &seen};
+		struct vn_end_hook hook = {.ended = ended, .opaque = &seen};
+		struct vn_power power = {0};
 		struct vn_bus bus = {0};
 
-		assert_int_equal(vn_power_add(&bus, &hook, NULL), 0);
+		assert_int_equal(vn_power_add(&power, &bus, &hook, NULL), 0);
 		vn_bus_write(&bus, c->port, &c->value, c->size);
 		if (seen.count != (c->ends ? 1u : 0u) || (c->ends && seen.end != c->end) ||
 			seen.value != c->exit_value)
@@ -86,11 +93,12 @@ static uint32_t read_port(const struct vn_bus *bus, uint64_t port, unsigned size
 static void test_reads(void **state)
 {
 	struct seen seen = {0};
-	struct vn_end_hook hook = {ended, &seen};
+	struct vn_end_hook hook = {.ended = ended, .opaque = &seen};
+	struct vn_power power = {0};
 	struct vn_bus bus = {0};
 
 	(void)state;
-	assert_int_equal(vn_power_add(&bus, &hook, NULL), 0);
+	assert_int_equal(vn_power_add(&power, &bus, &hook, NULL), 0);
 	assert_int_equal(read_port(&bus, VN_PORT_DEBUG_EXIT, 1), 0);
 	assert_int_equal(read_port(&bus, VN_PORT_DEBUG_EXIT, 4), 0);
 	assert_int_equal(read_port(&bus, VN_PORT_SLEEP_CONTROL, 1), 0);
@@ -104,16 +112,43 @@ static void test_reads(void **state)
 	assert_int_equal(seen.count, 0);
 }
 
+static void write_port(const struct vn_bus *bus, uint64_t port, uint8_t value)
+{
+	vn_bus_write(bus, port, &value, 1);
+}
+
+// As Linux resets by it: the bits that it finds there and the kind of reset, then the reset.
+static void test_reset_control_reads_back(void **state)
+{
+	struct seen seen = {0};
+	struct vn_end_hook hook = {.ended = ended, .opaque = &seen};
+	struct vn_power power = {0};
+	struct vn_bus bus = {0};
+
+	(void)state;
+	assert_int_equal(vn_power_add(&power, &bus, &hook, NULL), 0);
+	assert_int_equal(read_port(&bus, VN_PORT_RESET_CONTROL, 1), 0);
+	write_port(&bus, VN_PORT_RESET_CONTROL, 0xfb);
+	assert_int_equal(read_port(&bus, VN_PORT_RESET_CONTROL, 1), 0x0a);
+	write_port(&bus, VN_PORT_RESET_CONTROL, 0x02);
+	assert_int_equal(read_port(&bus, VN_PORT_RESET_CONTROL, 1), 0x02);
+	assert_int_equal(seen.count, 0);
+	write_port(&bus, VN_PORT_RESET_CONTROL, 0x06);
+	assert_int_equal(read_port(&bus, VN_PORT_RESET_CONTROL, 1), 0x02);
+	assert_int_equal(seen.count, 1);
+}
+
 static void test_port_taken(void **state)
 {
 	static const struct vn_bus_ops none = {0};
-	struct vn_end_hook hook = {ended, NULL};
+	struct vn_end_hook hook = {.ended = ended};
 	struct veneer_error error = {""};
+	struct vn_power power = {0};
 	struct vn_bus bus = {0};
 
 	(void)state;
 	assert_int_equal(vn_bus_add(&bus, VN_PORT_RESET, 1, &none, NULL, NULL), 0);
-	assert_int_equal(vn_power_add(&bus, &hook, &error), -EEXIST);
+	assert_int_equal(vn_power_add(&power, &bus, &hook, &error), -EEXIST);
 	assert_string_not_equal(error.message, "");
 }
 
@@ -122,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_writes),
 		cmocka_unit_test(test_reads),
+		cmocka_unit_test(test_reset_control_reads_back),
 		cmocka_unit_test(test_port_taken),
 	};
 
