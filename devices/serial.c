@@ -92,6 +92,7 @@ struct vn_serial {
 
 	uint8_t out_buffer[OUT_SIZE];
 	unsigned out_start, out_count;
+	uint64_t sent; // by the guest, since the start
 	struct channel out;
 	bool out_is_file; // whose writes end, however busy the disk is
 	struct loss loss; // since output last succeeded
@@ -163,16 +164,23 @@ static void out_drained(struct vn_serial *serial)
 	pthread_cond_broadcast(&serial->progress);
 }
 
+static void out_push(struct vn_serial *serial, uint8_t byte)
+{
+	serial->sent++;
+	if (serial->out.ended || serial->out_count == OUT_SIZE)
+		return;
+	serial->out_buffer[(serial->out_start + serial->out_count++) % OUT_SIZE] = byte;
+	// Software may write 16 bytes each time it finds the transmitter empty.
+	if (OUT_SIZE - serial->out_count < FIFO_SIZE)
+		serial->thr_empty = false;
+}
+
 static void transmit(struct vn_serial *serial, uint8_t byte)
 {
-	if (serial->mcr & UART_MCR_LOOP) {
+	if (serial->mcr & UART_MCR_LOOP)
 		fifo_push(serial, byte);
-	} else if (!serial->out.ended && serial->out_count < OUT_SIZE) {
-		serial->out_buffer[(serial->out_start + serial->out_count++) % OUT_SIZE] = byte;
-		// Software may write 16 bytes each time it finds the transmitter empty.
-		if (OUT_SIZE - serial->out_count < FIFO_SIZE)
-			serial->thr_empty = false;
-	}
+	else
+		out_push(serial, byte);
 	// What was just taken has left the transmitter at once, unless the buffer is full.
 	serial->thr_interrupt = serial->thr_empty;
 }
@@ -526,6 +534,14 @@ int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const st
 	vn_ioloop_call(loop, watch, serial);
 	*result = serial;
 	return 0;
+}
+
+uint64_t vn_serial_sent(struct vn_serial *serial)
+{
+	pthread_mutex_lock(&serial->lock);
+	uint64_t sent = serial->sent;
+	pthread_mutex_unlock(&serial->lock);
+	return sent;
 }
 
 void vn_serial_drain(struct vn_serial *serial)

@@ -23,6 +23,9 @@ extern const struct vn_bus_ops vn_serial_ops; // 8 byte-wide registers; opaque: 
 int vn_serial_create(struct vn_serial **serial, struct vn_ioloop *loop, const struct vn_irq *irq,
 	int in, int out, const struct vn_log *log, struct veneer_error *error);
 
+// How many bytes the guest has sent so far. From any thread.
+uint64_t vn_serial_sent(struct vn_serial *serial);
+
 // Wait until all output is written or, unless it goes to a file, makes no progress for a second. After
 // the vCPUs have stopped; from any thread but the loop's.
 void vn_serial_drain(struct vn_serial *serial);

@@ -17,6 +17,8 @@
 #define RESET_PULSE       0xfe
 #define RESET_HARD        0x02
 #define RESET_NOW         0x04
+#define PVPANIC_PANICKED  0x01
+#define PVPANIC_EVENTS    0x03 /* that, and a panic that a crash kernel takes care of */
 #define GSI_SERIAL        4
 #define SERIAL_IER        (PORT_SERIAL + 1)
 #define SERIAL_IIR        (PORT_SERIAL + 2)
@@ -100,6 +102,20 @@ int command_reset(const char *value)
 	if (in8(PORT_CHIPSET) != RESET_HARD)
 		return fail_number("reset control register", RESET_HARD, in8(PORT_CHIPSET));
 	return end_by("reset", PORT_CHIPSET, RESET_HARD | RESET_NOW);
+}
+
+/* Says so and goes on with the next word. */
+int command_panic(const char *value)
+{
+	uint64_t events;
+
+	if (in8(PORT_PVPANIC) != PVPANIC_EVENTS)
+		return fail_number("pvpanic's events", PVPANIC_EVENTS, in8(PORT_PVPANIC));
+	if (!parse_number(&value, &events))
+		events = PVPANIC_PANICKED;
+	print("panic: events %lu\n", events);
+	out8(PORT_PVPANIC, (uint8_t)events);
+	return 0;
 }
 
 int command_poweroff(const char *value)

@@ -88,6 +88,7 @@ static const struct action actions[] = {
 	{"ill0", command_ill0},
 	{"reset", command_reset},
 	{"poweroff", command_poweroff},
+	{"panic", command_panic},
 };
 
 static const struct action *find_action(const char *word, const char **value)

@@ -251,6 +251,10 @@ enum veneer_end {
 	VENEER_END_CRASH, // triple fault or KVM internal error: `message`
 	VENEER_END_STOPPED, // veneer_stop()
 	VENEER_END_FAILED, // the host could not go on: `message`
+	// The guest's kernel said by pvpanic that it panicked: `message`. It was given the time for its last
+	// words: until it reset, was stopped, or had printed nothing for a second. A kernel without a
+	// driver for pvpanic cannot say it, so that its panic is the reset that follows, if any does.
+	VENEER_END_PANIC,
 };
 
 struct veneer_result {

@@ -13,6 +13,7 @@
 #include "devices/net.h"
 #include "devices/pci.h"
 #include "devices/power.h"
+#include "devices/pvpanic.h"
 #include "devices/rng.h"
 #include "devices/serial.h"
 #include "virtio/mmio.h"
@@ -30,7 +31,9 @@ struct slot {
 	struct vn_virtio_pci *pci;
 };
 
-#define PCI_DEVICES_MAX (VN_PCI_SLOTS - 1)
+// Slot 0 is the host bridge's, and the last one pvpanic's, so that no other device's name depends on it.
+#define PVPANIC_SLOT    (VN_PCI_SLOTS - 1)
+#define PCI_DEVICES_MAX (PVPANIC_SLOT - 1)
 
 // Owned by the vm, and immutable once the guest runs.
 struct vn_devices {
@@ -43,6 +46,7 @@ struct vn_devices {
 	struct vn_power power;
 	struct vn_irq button_irq; // ACPI's event device: the power button
 	struct vn_pci *pci; // NULL where devices are on virtio-mmio
+	struct vn_pvpanic *pvpanic;
 	struct slot slots[PCI_DEVICES_MAX];
 	unsigned slot_count;
 	size_t disk_count; // they are in the first slots
@@ -96,6 +100,19 @@ static int create_pci(struct vn_devices *devices, struct veneer_error *error)
 		&devices->pci, site->mmio, site->pio, window->base, window->size, error);
 }
 
+static int create_pvpanic(struct vn_devices *devices, struct veneer_error *error)
+{
+	const struct vn_devices_site *site = &devices->site;
+	const struct vn_pvpanic_site pvpanic = {
+		site->end, site->log, devices->loop, devices->serial};
+	int code = vn_pvpanic_create(&devices->pvpanic, &pvpanic, error);
+	if (code == 0)
+		code = vn_pvpanic_add_port(devices->pvpanic, site->pio, error);
+	if (code == 0 && devices->pci)
+		code = vn_pvpanic_add_pci(devices->pvpanic, devices->pci, PVPANIC_SLOT, error);
+	return code;
+}
+
 static int create_platform(
 	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
 {
@@ -109,7 +126,7 @@ static int create_platform(
 		code = vn_irq_open(&devices->button_irq, site->kvm, VN_GSI_EVENT, error);
 	if (code == 0 && config->transport == VENEER_TRANSPORT_PCI)
 		code = create_pci(devices, error);
-	return code;
+	return code == 0 ? create_pvpanic(devices, error) : code;
 }
 
 // The next slot, with the name that its device has in messages: its kind and number.
@@ -261,6 +278,8 @@ void vn_devices_destroy(struct vn_devices *devices)
 		if (slot->device)
 			slot->destroy(slot->device);
 	}
+	if (devices->pvpanic)
+		vn_pvpanic_destroy(devices->pvpanic);
 	if (devices->pci)
 		vn_pci_destroy(devices->pci);
 	vn_irq_close(&devices->button_irq);

@@ -6,9 +6,12 @@
 
 #include "veneer.h"
 
-// `ended` may be called from any thread and any number of times; the first call counts.
+// Both may be called from any thread and any number of times; the first call counts.
 struct vn_end_hook {
 	void (*ended)(void *opaque, enum veneer_end end, uint32_t value, const char *message);
+	// The guest has panicked, as `message` says, and runs on for its last words: from now on, whatever
+	// ends it, but a failure of the host, this is how it ended.
+	void (*panicked)(void *opaque, const char *message);
 	void *opaque;
 };
 

@@ -325,6 +325,7 @@ static int exit_status(const struct run *run, const struct veneer_result *result
 			result->value, result->value, STATUS_GUEST_MAX);
 		return STATUS_GUEST_MAX;
 	case VENEER_END_CRASH:
+	case VENEER_END_PANIC:
 		complain("%s", result->message);
 		return STATUS_CRASH;
 	case VENEER_END_STOPPED:

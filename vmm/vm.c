@@ -57,6 +57,7 @@ struct veneer {
 
 	pthread_mutex_t lock;
 	bool started, ended;
+	bool panicked; // and `result` says so
 	uint64_t start_ns, end_ns; // CLOCK_MONOTONIC
 	struct veneer_result result;
 
@@ -76,6 +77,25 @@ static uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+static void set_result(struct veneer *vm, enum veneer_end end, uint32_t value, const char *message)
+{
+	vm->result.end = end;
+	vm->result.value = value;
+	snprintf(vm->result.message, sizeof(vm->result.message), "%s", message ? message : "");
+}
+
+// A guest that panicked ends by that, even if someone stops it before it is done with its last words.
+static void panicked(void *opaque, const char *message)
+{
+	struct veneer *vm = opaque;
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->ended && !vm->panicked) {
+		vm->panicked = true;
+		set_result(vm, VENEER_END_PANIC, 0, message);
+	}
+	pthread_mutex_unlock(&vm->lock);
+}
+
 // The first end counts: it keeps the result, makes every vCPU leave and wakes whoever waits.
 static void ended(void *opaque, enum veneer_end end, uint32_t value, const char *message)
 {
@@ -84,10 +104,8 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 	if (!vm->ended) {
 		vm->ended = true;
 		vm->end_ns = clock_ns();
-		vm->result.end = end;
-		vm->result.value = value;
-		snprintf(vm->result.message, sizeof(vm->result.message), "%s",
-			message ? message : "");
+		if (!vm->panicked || end == VENEER_END_FAILED)
+			set_result(vm, end, value, message);
 		for (unsigned i = 0; i < vm->vcpu_count; i++)
 			if (vm->vcpus[i].started)
 				vn_vcpu_kick(&vm->vcpus[i]);
@@ -361,7 +379,7 @@ int veneer_create(
 	if (!vm)
 		return vn_fail(error, -ENOMEM, "no memory for a guest's description");
 	vm->log = (struct vn_log){config.message, config.message_opaque};
-	vm->end = (struct vn_end_hook){ended, vm};
+	vm->end = (struct vn_end_hook){ended, panicked, vm};
 	vm->kvm.system_fd = vm->kvm.vm_fd = vm->stats_fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);

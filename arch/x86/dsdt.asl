@@ -25,6 +25,25 @@ DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 			})
 		}
 
+		// By which a kernel says that it has panicked; the methods are those of QEMU's
+		// specification.
+		Device (PVPA)
+		{
+			Name (_HID, "QEMU0001")
+			Name (_UID, 0)
+			Name (_CRS, ResourceTemplate ()
+			{
+				IO (Decode16, @VN_PORT_PVPANIC@, @VN_PORT_PVPANIC@, 1, 1)
+			})
+			OperationRegion (PORT, SystemIO, @VN_PORT_PVPANIC@, 1)
+			Field (PORT, ByteAcc, NoLock, Preserve)
+			{
+				EVNT, 8
+			}
+			Method (RDPT) { Return (EVNT) }
+			Method (WRPT, 1, Serialized) { EVNT = Arg0 }
+		}
+
 		Device (PWRB)
 		{
 			Name (_HID, EisaId ("PNP0C0C"))

@@ -37,6 +37,7 @@
 #define VN_PORT_KEYBOARD_COMMAND 0x64
 #define VN_PORT_DEBUG_EXIT       0xf4
 #define VN_PORT_SERIAL           0x3f8
+#define VN_PORT_PVPANIC          0x505
 #define VN_PORT_PCI              0xcf8 // CONFIG_ADDRESS, and CONFIG_DATA at 0xcfc
 #define VN_PORT_RESET_CONTROL    0xcf9 // a byte within CONFIG_ADDRESS: the chipset's own reset
 #define VN_PORT_SLEEP_CONTROL    0x600 // ACPI 4.8.3.7

@@ -177,7 +177,7 @@ done
 
 truncate -s 8M "$work/disk"
 run --transport pci --net tap=vn0 -d "$work/disk" -a "config-scan features-wrong blk"
-expect "registers of disk and network attacked on PCI" 0 'config-scan: 3 functions.*: ok' \
+expect "registers of disk and network attacked on PCI" 0 'config-scan: 4 functions.*: ok' \
 	'features-wrong: 2 devices: ok' 'blk.verify +ok'
 
 finish

@@ -63,12 +63,12 @@ expect "features that are not offered are refused" 0 'features-wrong: 1 devices:
 for seed in 1 2 3; do
 	on_pci config-scan=$seed
 	expect "registers read, written and moved in every way, seed $seed" 0 \
-		'config-scan: 2 functions, memory and ports, .* moves: ok'
+		'config-scan: 3 functions, memory and ports, .* moves: ok'
 done
 run --transport pci "${disks[@]}" -a "config-scan blk-id"
-expect "the same with eight disks" 0 'config-scan: 9 functions.*: ok' 'number-0'
+expect "the same with eight disks" 0 'config-scan: 10 functions.*: ok' 'number-0'
 on_pci "pci=ports config-scan"
-expect "the same through the ports alone" 0 'config-scan: 2 functions.*: ok'
+expect "the same through the ports alone" 0 'config-scan: 3 functions.*: ok'
 truncate -s 8M "$disk"
 on_pci hostile=all
 expect "a hostile guest breaks its own device only, which is named" 0 \

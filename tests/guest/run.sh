@@ -8,6 +8,15 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 need_kvm
 
+# expect, and there is one message.
+one_line() {
+	if [ "$(wc -l <"$work/err")" -eq 1 ]; then
+		expect "$@"
+	else
+		fail "$1: not one line"
+	fi
+}
+
 # Exit statuses.
 for value in 0 1 42 119; do
 	run -a "exit=$value"
@@ -47,6 +56,26 @@ else
 	expect "an instruction that KVM's emulator lacks is explained" 120 "suberror 1" \
 		"instruction bytes:( [0-9a-f]{2})+" "emulates kernel code in software" "at 0x[0-9a-f]+"
 fi
+
+# Panics, which pvpanic tells from resets.
+panicked="^veneer: the guest's kernel panicked; its console says why$"
+for words in 'panic reset' 'panic=3 panic=1 poweroff' panic 'panic triple'; do
+	run -a "$words"
+	expect "a panic ends the run with 120, whatever comes then: $words" 120 "$panicked"
+done
+one_line "and says so in one line" 120 "$panicked"
+run -a 'panic reset' --reboot
+one_line "a panic is not started again" 120 "$panicked"
+run -a 'panic spin' -c 2
+expect "a guest that hangs after its panic ends by its silence" 120 "$panicked"
+run -a 'panic spin' --timeout 0.5
+expect "a panic counts before the time limit" 120 "$panicked"
+run -a 'panic flood=64 reset'
+expect "what is printed after the panic is not lost" 120 'flood 0*1023 of 0*1024:' "$panicked"
+run -a 'panic=2 panic=2 poweroff'
+one_line "a crash kernel that takes over is noted, and the guest runs on" 0 'note: .*crash kernel'
+run -a 'panic=0 panic=0xfc poweroff'
+if [ -s "$work/err" ]; then fail "other events mean nothing"; else expect "other events mean nothing" 0; fi
 
 # CPUs.
 for cpus in 1 2 4 16 64; do
@@ -148,13 +177,6 @@ devices "none with --rng off" 0 --transport mmio -k "$kernel" --rng off
 devices "none on PCI" 0 -k "$kernel"
 
 # Bad kernels: one line, status 125.
-one_line() {
-	if [ "$(wc -l <"$work/err")" -eq 1 ]; then
-		expect "$@"
-	else
-		fail "$1: not one line"
-	fi
-}
 echo "not a kernel" >"$work/bad"
 run -k "$work/bad"
 one_line "a text file is no kernel" 125 "$work/bad"

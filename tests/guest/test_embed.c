@@ -271,6 +271,31 @@ static void serial_output_is_whole_when_wait_returns(void **state)
 	fclose(file);
 }
 
+// A panic is an end of its own, whatever the guest or the embedder does after it.
+static void a_panic_is_told_from_other_ends(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer_config config = VENEER_CONFIG_INIT;
+	config.cmdline = "panic reset";
+	struct veneer_result result = run(&config);
+	assert_int_equal(result.end, VENEER_END_PANIC);
+	assert_non_null(strstr(result.message, "panicked"));
+	config.cmdline = "reset";
+	result = run(&config);
+	assert_int_equal(result.end, VENEER_END_RESET);
+	assert_string_equal(result.message, "");
+	config.cmdline = "panic spin";
+	struct veneer *vm = make(&config);
+	struct pollfd wait = {.fd = veneer_fd(vm), .events = POLLIN};
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	assert_int_equal(poll(&wait, 1, 60000), 1);
+	veneer_stop(vm);
+	veneer_wait(vm, &result);
+	assert_int_equal(result.end, VENEER_END_PANIC);
+	veneer_destroy(vm);
+}
+
 // What a thread blocks, from its lines in /proc: bit N - 1 stands for signal N. False when it is none
 // of the library's: KVM, io_uring and sanitizers have threads of their own.
 static bool blocked_signals(const char *task, unsigned long long *blocked)
@@ -513,6 +538,7 @@ int main(void)
 		cmocka_unit_test(a_running_guest_can_be_destroyed),
 		cmocka_unit_test(guests_live_side_by_side),
 		cmocka_unit_test(serial_output_is_whole_when_wait_returns),
+		cmocka_unit_test(a_panic_is_told_from_other_ends),
 		cmocka_unit_test(threads_block_all_but_faults),
 		cmocka_unit_test(cells_tell_their_backing),
 		cmocka_unit_test(failures_leave_nothing),

@@ -617,6 +617,31 @@ static void interpreter_sees_pci(void **state)
 	}
 }
 
+static void interpreter_sees_pvpanic(void **state)
+{
+	static const char command[] = "acpiexec -b 'evaluate \\_SB.PVPA._HID;"
+				      "resources \\_SB.PVPA;evaluate \\_SB.PVPA.RDPT;"
+				      "evaluate \\_SB.PVPA.WRPT 1' dsdt.dat";
+	static char output[256 * 1024];
+	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
+	const struct vn_machine machine = machine_of(1, *state);
+	const char *rest = output;
+	int status;
+
+	need("acpiexec");
+	make_directory(directory, &machine);
+	status = run(directory, command, output, sizeof(output));
+	remove_directory(directory);
+	assert_int_equal(status, 0);
+	expect(&rest, "\"QEMU0001\"");
+	expect(&rest, "Address Minimum : 0505");
+	expect(&rest, "Address Length : 01");
+	expect(&rest, "\\_SB.PVPA.RDPT");
+	expect(&rest, "[Integer] = ");
+	expect(&rest, "\\_SB.PVPA.WRPT");
+	assert_null(strstr(rest, "AE_"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -634,6 +659,7 @@ int main(void)
 		cmocka_unit_test(disassembles),
 		cmocka_unit_test(interpreter_sees_slots),
 		cmocka_unit_test(interpreter_sees_pci),
+		cmocka_unit_test(interpreter_sees_pvpanic),
 	};
 
 	return cmocka_run_group_tests(tests, make_memory, drop_memory);

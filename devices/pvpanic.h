@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pvpanic: the register by which a guest's kernel says that it has panicked (QEMU's
+// docs/specs/pvpanic). It is one device in two forms, an I/O port that ACPI names and a PCI function;
+// a kernel with drivers for both writes to both.
+#ifndef VN_PVPANIC_H
+#define VN_PVPANIC_H
+
+#include "devices/pci.h"
+#include "devices/serial.h"
+#include "vmm/bus.h"
+#include "vmm/end.h"
+#include "vmm/ioloop.h"
+
+struct vn_pvpanic;
+
+// Where it reports, and what tells it that the guest has said its last words. All of it must outlive the
+// device.
+struct vn_pvpanic_site {
+	const struct vn_end_hook *end;
+	const struct vn_log *log;
+	struct vn_ioloop *loop; // for a timer
+	struct vn_serial *serial;
+};
+
+int vn_pvpanic_create(struct vn_pvpanic **pvpanic, const struct vn_pvpanic_site *site,
+	struct veneer_error *error);
+
+// Put it on the port bus, and in a slot of the PCI root.
+int vn_pvpanic_add_port(struct vn_pvpanic *pvpanic, struct vn_bus *pio, struct veneer_error *error);
+int vn_pvpanic_add_pci(
+	struct vn_pvpanic *pvpanic, struct vn_pci *root, unsigned slot, struct veneer_error *error);
+
+// Once no vCPU runs any more.
+void vn_pvpanic_destroy(struct vn_pvpanic *pvpanic);
+
+#endif
