@@ -72,8 +72,49 @@ self_decompressing() {
 	dd if=/dev/zero of="$work/vmlinuz-self" bs=1 seek=$((0x248)) count=8 conv=notrunc status=none
 }
 
+# judge_panic NAME KERNEL WORDS DRIVER ARGUMENT...: a guest with this kernel and these words on its command
+# line panics, without the driver named (or none).
+judge_panic() {
+	local name=$1 kernel=$2 words=$3 without=$4 lines
+	shift 4
+	[ "${MONITOR##*/}" != monitor-qemu ] || {
+		skip "$name" "QEMU's microvm gets no pvpanic here"
+		return
+	}
+	printf '%s\n' "${without:+rmmod $without}" 'echo c >/proc/sysrq-trigger' 'sleep 1000' >"$work/panic"
+	initrd_with "$work/panic" "$kernel"
+	run_guest -c 2 -m 384M -k "$guest/vmlinuz$kernel" -i "$work/initrd" \
+		-a "console=ttyS0 quiet guest.test=script $words" "$@"
+	lines=$(grep -acx "veneer: the guest's kernel panicked; its console says why" "$work/console")
+	if [ "$status" -ne 120 ] || [ "$lines" -ne 1 ]; then
+		not_ok "$name" "exit status $status, and $lines lines that name the panic"
+		show_guest
+	# What Linux prints before its drivers are told of a panic, and after.
+	elif ! grep -aq 'Kernel panic - not syncing: sysrq triggered crash' "$work/console" ||
+		! grep -aq 'Kernel Offset: ' "$work/console"; then
+		not_ok "$name" "not all of its last words are there"
+		show_guest
+	else
+		ok "$name"
+	fi
+}
+
+# judge_reset NAME WORD: a guest reboots by this way of Linux's.
+judge_reset() {
+	echo 'reboot -f; exit' >"$work/reset"
+	initrd_with "$work/reset" ''
+	run_guest -c 2 -k "$guest/vmlinuz" -i "$work/initrd" \
+		-a "$cmdline guest.test=script reboot=$2"
+	if [ "$status" -ne 0 ]; then
+		not_ok "$1" "$(why)"
+		show_guest
+	else
+		ok "$1"
+	fi
+}
+
 cloud=(-i "$guest/initrd")
-plan 7
+plan 11
 for cpus in 2 4; do
 	judge "cloud kernel, bzImage, $cpus vCPU" "$cpus" 256 "${cloud[@]}" -k "$guest/vmlinuz"
 done
@@ -88,4 +129,8 @@ judge "cloud kernel, its own decompressor, 2 vCPU" 2 256 "${cloud[@]}" -k "$work
 judge "generic kernel, 1 vCPU" 1 384 -k "$guest/vmlinuz-generic" -i "$guest/initrd-generic"
 judge "backports kernel, 4 vCPU" 4 384 -k "$guest/vmlinuz-backports" -i "$guest/initrd-backports"
 judge_5g
+judge_panic "cloud kernel: a panic that would reset, with --reboot" '' panic=-1 '' --reboot
+judge_panic "cloud kernel: a panic that would hang, by pvpanic-pci" '' panic=0 pvpanic_mmio
+judge_panic "backports kernel: a panic that would hang, by pvpanic-mmio" -backports panic=0 pvpanic_pci
+judge_reset "cloud kernel: a reset by port 0xcf9" p
 finish
