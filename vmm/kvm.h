@@ -32,7 +32,8 @@ int vn_kvm_create(struct vn_kvm *kvm, struct veneer_error *error);
 int vn_kvm_map_memory(
 	struct vn_kvm *kvm, const struct vn_memory *memory, struct veneer_error *error);
 
-// The interrupt chips in the kernel, and an i8254 if `pit`; before there is a vCPU.
+// The interrupt chips in the kernel, with all lines of the 8259s masked, and an i8254 if `pit`; before
+// there is a vCPU.
 int vn_kvm_create_chips(const struct vn_kvm *kvm, bool pit, struct veneer_error *error);
 
 // Memory goes first, with an expedited grace period that ends the chips' as well: the end of a guest that was

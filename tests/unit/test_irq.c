@@ -2,7 +2,7 @@
 //
 // Message-signalled interrupts: their state without KVM; and, where there is /dev/kvm, that what is
 // raised reaches the request register of a vCPU's local APIC, at once or when it is unmasked, also
-// while another thread raises.
+// while another thread raises. And that a pin reaches a vCPU through the 8259 only once that is programmed.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -340,6 +341,104 @@ static void pins_keep_their_numbers(void **state)
 	vn_msi_close(&msi);
 }
 
+// A program in real mode that lets interrupts in, then programs the master 8259 to deliver line 4 alone,
+// from vector 0x20 on, and lets them in again. It stops for the host with a write to a port, between and
+// after; the handlers of vectors 4 and 0x24 do so too.
+#define PROGRAM     0x1000
+#define HANDLERS    0x2000
+#define HANDLER     0x10 // bytes of each
+#define PORT_STEP   0x80
+#define PORT_VECTOR 0x81
+#define LINE        4
+
+static const uint8_t program[] = {
+	0xfb, 0xb9, 0x00, 0x10, 0xe2, 0xfe, // sti; mov $4096, %cx; loop .
+	0xb0, 1, 0xe6, PORT_STEP, // mov $1, %al; out %al, $PORT_STEP
+	0xfa, // cli
+	0xb0, 0x11, 0xe6, 0x20, // ICW1: edge-triggered, cascaded, ICW4 follows
+	0xb0, 0x20, 0xe6, 0x21, // ICW2: vectors from 0x20 on
+	0xb0, 0x04, 0xe6, 0x21, // ICW3: the slave is on line 2
+	0xb0, 0x01, 0xe6, 0x21, // ICW4: 8086 mode
+	0xb0, 0xff & ~(1 << LINE), 0xe6, 0x21, // OCW1
+	0xb0, 2, 0xe6, PORT_STEP, // the host raises the line
+	0xfb, 0xb9, 0x00, 0x10, 0xe2, 0xfe, // sti; mov $4096, %cx; loop .
+	0xb0, 3, 0xe6, PORT_STEP, //
+};
+
+static void add_handler(uint8_t *memory, uint8_t vector)
+{
+	const uint16_t at = (uint16_t)(HANDLERS + vector * HANDLER);
+	const uint8_t code[] = {0xb0, vector, 0xe6, PORT_VECTOR, 0xcf}; // and iret
+
+	memcpy(memory + at, code, sizeof(code));
+	memcpy(memory + 4 * vector, &at, sizeof(at));
+}
+
+static uint8_t *load_program(const struct machine *machine)
+{
+	uint8_t *memory =
+		mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	memcpy(memory + PROGRAM, program, sizeof(program));
+	add_handler(memory, LINE);
+	add_handler(memory, 0x20 + LINE);
+	struct kvm_userspace_memory_region region = {
+		.memory_size = 0x10000, .userspace_addr = (uintptr_t)memory};
+	assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	struct kvm_sregs sregs;
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_GET_SREGS, &sregs), 0);
+	sregs.cs.selector = 0;
+	sregs.cs.base = 0;
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_SET_SREGS, &sregs), 0);
+	struct kvm_regs regs = {.rip = PROGRAM, .rsp = 0x8000, .rflags = 2};
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_SET_REGS, &regs), 0);
+	return memory;
+}
+
+// Run to the next write to `port`, which must be of `value`.
+static void run_to(const struct machine *machine, struct kvm_run *run, uint16_t port, uint8_t value)
+{
+	assert_int_equal(vn_kvm_ioctl(machine->vcpu, KVM_RUN, NULL), 0);
+	assert_int_equal(run->exit_reason, KVM_EXIT_IO);
+	uint8_t written = *((uint8_t *)run + run->io.data_offset);
+	if (run->io.port != port || written != value)
+		fail_msg("0x%x to port 0x%x, not 0x%x to 0x%x", written, run->io.port, value, port);
+}
+
+// KVM raises pins from a thread of its own.
+static void raise_line(const struct machine *machine, const struct vn_irq *pin)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_PIC_MASTER};
+	vn_irq_raise(pin);
+	for (unsigned i = 0; i < 20000 && !(chip.chip.pic.irr & 1 << LINE); i++) {
+		nanosleep(&pause, NULL);
+		assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_GET_IRQCHIP, &chip), 0);
+	}
+	assert_true(chip.chip.pic.irr & 1 << LINE);
+}
+
+static void the_8259_is_silent_until_programmed(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	uint8_t *memory = load_program(machine);
+	struct kvm_run *run = mmap(
+		NULL, machine->kvm.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, machine->vcpu, 0);
+	struct veneer_error error;
+	struct vn_irq pin;
+	assert_ptr_not_equal(run, MAP_FAILED);
+	assert_int_equal(vn_irq_open(&pin, &machine->kvm, LINE, &error), 0);
+	raise_line(machine, &pin);
+	run_to(machine, run, PORT_STEP, 1);
+	run_to(machine, run, PORT_STEP, 2);
+	raise_line(machine, &pin);
+	run_to(machine, run, PORT_VECTOR, 0x20 + LINE);
+	run_to(machine, run, PORT_STEP, 3);
+	vn_irq_close(&pin);
+	munmap(run, machine->kvm.run_size);
+	munmap(memory, 0x10000);
+}
+
 int main(void)
 {
 #define WITH_KVM(name) cmocka_unit_test_setup_teardown(name, make_machine, drop_machine)
@@ -352,6 +451,7 @@ int main(void)
 		WITH_KVM(the_message_may_change),
 		WITH_KVM(none_is_lost_while_masks_change),
 		WITH_KVM(pins_keep_their_numbers),
+		WITH_KVM(the_8259_is_silent_until_programmed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,20 @@ self_decompressing() {
 	dd if=/dev/zero of="$work/vmlinuz-self" bs=1 seek=$((0x248)) count=8 conv=notrunc status=none
 }
 
+# judge_words NAME WORDS ARGUMENT...: a kernel without its IOAPIC or local APICs has no interrupt for the
+# serial port on a machine with hardware-reduced ACPI, and so its user space prints nothing.
+judge_words() {
+	local name=$1 words=$2
+	shift 2
+	run_guest -m 384M -a "$cmdline $words" "$@"
+	if [ "$status" -eq 0 ] && grep -aq 'reboot: Power down' "$work/console"; then
+		ok "$name"
+	else
+		not_ok "$name" "exit status $status"
+		show_guest
+	fi
+}
+
 # judge_panic NAME KERNEL WORDS DRIVER ARGUMENT...: a guest with this kernel and these words on its command
 # line panics, without the driver named (or none).
 judge_panic() {
@@ -114,7 +128,7 @@ judge_reset() {
 }
 
 cloud=(-i "$guest/initrd")
-plan 11
+plan 13
 for cpus in 2 4; do
 	judge "cloud kernel, bzImage, $cpus vCPU" "$cpus" 256 "${cloud[@]}" -k "$guest/vmlinuz"
 done
@@ -128,6 +142,13 @@ self_decompressing
 judge "cloud kernel, its own decompressor, 2 vCPU" 2 256 "${cloud[@]}" -k "$work/vmlinuz-self"
 judge "generic kernel, 1 vCPU" 1 384 -k "$guest/vmlinuz-generic" -i "$guest/initrd-generic"
 judge "backports kernel, 4 vCPU" 4 384 -k "$guest/vmlinuz-backports" -i "$guest/initrd-backports"
+judge_words "cloud kernel, noapic, 2 vCPU" noapic "${cloud[@]}" -k "$guest/vmlinuz" -c 2
+name="generic kernel, nosmp, 2 vCPU and an i8254"
+if [ "${MONITOR##*/}" = monitor-qemu ]; then
+	skip "$name" "QEMU has no such option"
+else
+	judge_words "$name" nosmp -k "$guest/vmlinuz-generic" -i "$guest/initrd-generic" -c 2,pit=on
+fi
 judge_5g
 judge_panic "cloud kernel: a panic that would reset, with --reboot" '' panic=-1 '' --reboot
 judge_panic "cloud kernel: a panic that would hang, by pvpanic-pci" '' panic=0 pvpanic_mmio
