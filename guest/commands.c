@@ -28,6 +28,8 @@
 #define LSR_DATA          1
 #define FLOOD_DEFAULT_KIB 1024
 #define SETTLE_US         2000000
+#define EVENT_BUTTON      1
+#define EVENT_POLL_US     10000
 
 void leave(uint32_t status)
 {
@@ -122,6 +124,23 @@ int command_poweroff(const char *value)
 {
 	(void)value;
 	return end_by("poweroff", PORT_SLEEP, SLEEP_S5);
+}
+
+/* Looks for the power button in the event device's register, which forgets what was read from it. */
+int command_button(const char *value)
+{
+	uint64_t count = 1;
+
+	parse_number(&value, &count);
+	print("ready\n");
+	while (count > 0) {
+		if (in8(PORT_EVENT) & EVENT_BUTTON) {
+			print("pressed\n");
+			count--;
+		}
+		delay_us(EVENT_POLL_US);
+	}
+	return 0;
 }
 
 /* One character from the serial port, asleep until its interrupt. */

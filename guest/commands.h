@@ -17,6 +17,7 @@ int command_triple(const char *value);
 int command_ill0(const char *value);
 int command_reset(const char *value);
 int command_poweroff(const char *value);
+int command_button(const char *value);
 int command_panic(const char *value);
 int command_echo(const char *value);
 int command_flood(const char *value);

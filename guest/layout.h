@@ -52,6 +52,7 @@
 #define PORT_DEBUG_EXIT  0xf4
 #define PORT_PVPANIC     0x505
 #define PORT_SLEEP       0x600
+#define PORT_EVENT       0x603
 #define PORT_PCI_ADDRESS 0xcf8
 #define PORT_CHIPSET     0xcf9 /* reset control, alone; within PCI_ADDRESS */
 #define PORT_PCI_DATA    0xcfc

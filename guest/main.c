@@ -88,6 +88,7 @@ static const struct action actions[] = {
 	{"ill0", command_ill0},
 	{"reset", command_reset},
 	{"poweroff", command_poweroff},
+	{"button", command_button},
 	{"panic", command_panic},
 };
 

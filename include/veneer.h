@@ -319,8 +319,9 @@ VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
 // times; the first end of a guest is the one that counts.
 VENEER_API void veneer_stop(struct veneer *vm);
 
-// Press the guest's power button, from any thread: a kernel that knows ACPI then powers off in its
-// own time. -ENOTCONN when the guest does not run.
+// Press the guest's power button once, from any thread: a kernel that knows ACPI then powers off in its
+// own time. One that is booting is told when its driver starts; but it forgets a press for which nothing
+// in its user space listens yet, so repeat it until the guest ends. -ENOTCONN when the guest does not run.
 VENEER_API int veneer_press_power_button(struct veneer *vm);
 
 // Look at the size of disk `index` again and tell the guest when it has changed; from any thread.

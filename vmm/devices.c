@@ -10,6 +10,7 @@
 #include "arch/x86/machine.h"
 #include "arch/x86/map.h"
 #include "devices/blk.h"
+#include "devices/event.h"
 #include "devices/net.h"
 #include "devices/pci.h"
 #include "devices/power.h"
@@ -44,7 +45,7 @@ struct vn_devices {
 	struct vn_irq serial_irq;
 	struct vn_serial *serial;
 	struct vn_power power;
-	struct vn_irq button_irq; // ACPI's event device: the power button
+	struct vn_event *event; // the power button
 	struct vn_pci *pci; // NULL where devices are on virtio-mmio
 	struct vn_pvpanic *pvpanic;
 	struct slot slots[PCI_DEVICES_MAX];
@@ -123,7 +124,7 @@ static int create_platform(
 	if (code == 0)
 		code = create_serial(devices, config, error);
 	if (code == 0)
-		code = vn_irq_open(&devices->button_irq, site->kvm, VN_GSI_EVENT, error);
+		code = vn_event_create(&devices->event, site->kvm, site->pio, error);
 	if (code == 0 && config->transport == VENEER_TRANSPORT_PCI)
 		code = create_pci(devices, error);
 	return code == 0 ? create_pvpanic(devices, error) : code;
@@ -226,7 +227,7 @@ int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *
 		return vn_fail(error, -ENOMEM, "no memory for a guest's devices");
 	devices->site = *site;
 	devices->io_cpus.cpus = site->placement->iothreads;
-	devices->serial_irq.fd = devices->button_irq.fd = -1;
+	devices->serial_irq.fd = -1;
 	int code = create_all(devices, config, error);
 	if (code < 0) {
 		vn_devices_destroy(devices);
@@ -243,7 +244,7 @@ void vn_devices_drain(const struct vn_devices *devices)
 
 void vn_devices_press_power_button(const struct vn_devices *devices)
 {
-	vn_irq_raise(&devices->button_irq);
+	vn_event_raise(devices->event, VN_EVENT_BUTTON);
 }
 
 int vn_devices_refresh_disk(
@@ -282,7 +283,8 @@ void vn_devices_destroy(struct vn_devices *devices)
 		vn_pvpanic_destroy(devices->pvpanic);
 	if (devices->pci)
 		vn_pci_destroy(devices->pci);
-	vn_irq_close(&devices->button_irq);
+	if (devices->event)
+		vn_event_destroy(devices->event);
 	if (devices->serial)
 		vn_serial_destroy(devices->serial);
 	vn_irq_close(&devices->serial_irq);

@@ -55,6 +55,14 @@ void vn_irq_raise(const struct vn_irq *irq)
 	(void)written;
 }
 
+void vn_line_set(const struct vn_kvm *kvm, uint32_t gsi, bool up)
+{
+	// Fails only where there are no interrupt chips.
+	struct kvm_irq_level level = {.irq = gsi, .level = up};
+	if (kvm)
+		(void)vn_kvm_ioctl(kvm->vm_fd, KVM_IRQ_LINE, &level);
+}
+
 #define PIC_PINS     8 // of each of the two
 #define IOAPIC_PINS  24
 #define FIXED_ROUTES (2 * PIC_PINS + IOAPIC_PINS)

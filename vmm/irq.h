@@ -23,6 +23,10 @@ int vn_irq_open(
 void vn_irq_close(struct vn_irq *irq);
 void vn_irq_raise(const struct vn_irq *irq);
 
+// Put a level-triggered interrupt source up or down: as long as it is up it is delivered, at the latest
+// when the guest unmasks it. `kvm` NULL: does nothing (tests without KVM).
+void vn_line_set(const struct vn_kvm *kvm, uint32_t gsi, bool up);
+
 // The vm's interrupt routing (KVM_SET_GSI_ROUTING): GSIs 0 to 23 are the IOAPIC's pins, 0 to 15 the
 // PICs' as well; those from 24 on are messages. Owned by the vm, outlives every vn_msi; any thread,
 // it locks itself. `kvm` NULL: nothing is routed (tests without KVM).

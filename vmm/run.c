@@ -29,6 +29,10 @@
 #include "vmm/stats_server.h"
 #include "vmm/terminal.h"
 
+// A press is lost in a guest whose kernel hears it while nothing in its user space does, as during a
+// boot. To one that powers off already, another one means nothing.
+#define PRESS_INTERVAL_NS 3000000000ull
+
 // Why the main thread stopped the guest.
 enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 
@@ -37,7 +41,7 @@ struct run {
 	const struct options *options;
 	const struct veneer_placement *placement; // or NULL
 	struct veneer *vm; // that runs, or NULL
-	bool pressed; // its power button, by SIGTERM
+	bool pressed; // its power button, by SIGTERM; then again with each tick of press_fd
 	struct console console;
 	char name[RUNTIME_NAME_MAX + 1];
 	char identity[RUNTIME_NAME_MAX + 1]; // the name where one is given, or one at random
@@ -45,6 +49,7 @@ struct run {
 	struct veneer_stats *stats; // of the last life, for the end
 	int signal_fd;
 	int timer_fd;
+	int press_fd; // a timer
 	enum stop_reason stop;
 	int signal; // STOP_SIGNAL
 	struct progress progress; // of making the guest
@@ -79,11 +84,16 @@ static int open_signals(void)
 	return signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+static struct timespec timespec_of(uint64_t ns)
+{
+	return (struct timespec){
+		.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+}
+
 static int open_timer(uint64_t ns)
 {
-	struct itimerspec when = {.it_value = {.tv_sec = (time_t)(ns / 1000000000),
-					  .tv_nsec = (long)(ns % 1000000000)}};
-	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	struct itimerspec when = {.it_value = timespec_of(ns)};
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 
 	if (fd >= 0 && timerfd_settime(fd, 0, &when, NULL) < 0) {
 		close(fd);
@@ -108,15 +118,28 @@ static void suspend(void)
 	raise(SIGSTOP);
 }
 
-// The first SIGTERM presses the power button, for a kernel that may know it. The guest that is built
-// in does not. A guest that has ended by itself just now, by a reset perhaps, is not started again.
+// The first SIGTERM presses the power button, for a kernel that may know it, and has it pressed again
+// until the guest has ended. The guest that is built in does not know it. A guest that has ended by
+// itself just now, by a reset perhaps, is not started again.
 static bool press_power_button(struct run *run)
 {
+	const struct itimerspec again = {.it_value = timespec_of(PRESS_INTERVAL_NS),
+		.it_interval = timespec_of(PRESS_INTERVAL_NS)};
+
 	if (run->pressed || !run->options->kernel || !run->vm)
 		return false;
 	run->pressed = true;
 	(void)veneer_press_power_button(run->vm);
+	timerfd_settime(run->press_fd, 0, &again, NULL);
 	return true;
+}
+
+static void press_again(const struct run *run)
+{
+	uint64_t ticks;
+
+	if (read(run->press_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
+		(void)veneer_press_power_button(run->vm);
 }
 
 static void refresh_disks(const struct run *run)
@@ -178,12 +201,13 @@ static void watch(struct run *run, int vm_fd)
 {
 	while (run->stop == STOP_NONE) {
 		int timeout_ms = -1;
-		struct pollfd fds[3 + CONSOLE_POLL_MAX + STATS_POLL_MAX] = {
+		struct pollfd fds[4 + CONSOLE_POLL_MAX + STATS_POLL_MAX] = {
 			{.fd = vm_fd, .events = POLLIN},
 			{.fd = run->signal_fd, .events = POLLIN},
 			{.fd = run->timer_fd, .events = POLLIN},
+			{.fd = run->press_fd, .events = POLLIN},
 		};
-		unsigned count = 3 + console_poll(&run->console, fds + 3, &timeout_ms);
+		unsigned count = 4 + console_poll(&run->console, fds + 4, &timeout_ms);
 		count += stats_server_poll(run->server, fds + count);
 		if (poll(fds, count, timeout_ms) < 0)
 			continue; // EINTR: a stop and its end
@@ -193,6 +217,8 @@ static void watch(struct run *run, int vm_fd)
 			on_signal(run);
 		if (fds[2].revents && run->stop == STOP_NONE)
 			run->stop = STOP_TIMEOUT;
+		if (fds[3].revents)
+			press_again(run);
 		if (run->stop == STOP_NONE && console_relay(&run->console) == CONSOLE_QUIT)
 			run->stop = STOP_QUIT;
 		stats_server_serve(run->server, run->vm);
@@ -457,7 +483,8 @@ int run_command(const struct options *options)
 	terminal_init();
 	run.signal_fd = open_signals();
 	run.timer_fd = open_timer(options->timeout_ns);
-	if (run.signal_fd < 0 || run.timer_fd < 0)
+	run.press_fd = open_timer(0); // which is never
+	if (run.signal_fd < 0 || run.timer_fd < 0 || run.press_fd < 0)
 		complain("no descriptor for signals or time: %s", strerror(errno));
 	else if (!options->kernel && !cmdline)
 		complain("out of memory");
@@ -469,6 +496,8 @@ int run_command(const struct options *options)
 		close(run.signal_fd);
 	if (run.timer_fd >= 0)
 		close(run.timer_fd);
+	if (run.press_fd >= 0)
+		close(run.press_fd);
 	free(cmdline);
 	return status;
 }

@@ -58,15 +58,23 @@ DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 			Name (_UID, 0)
 			Name (_CRS, ResourceTemplate ()
 			{
-				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+				Interrupt (ResourceConsumer, Level, ActiveHigh, Exclusive)
 				{
 					@VN_GSI_EVENT@
 				}
 			})
 
+			// What is pending; reading clears it, and the interrupt with it.
+			OperationRegion (EVTS, SystemIO, @VN_PORT_EVENT@, 1)
+			Field (EVTS, ByteAcc, NoLock, Preserve)
+			{
+				PEND, 8
+			}
+
 			Method (_EVT, 1, Serialized)
 			{
-				If (Arg0 == @VN_GSI_EVENT@)
+				Local0 = PEND
+				If (Local0 & @VN_EVENT_BUTTON@)
 				{
 					Notify (PWRB, 0x80)
 				}

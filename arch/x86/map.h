@@ -43,10 +43,12 @@
 #define VN_PORT_SLEEP_CONTROL    0x600 // ACPI 4.8.3.7
 #define VN_PORT_SLEEP_STATUS     0x601
 #define VN_PORT_RESET            0x602
+#define VN_PORT_EVENT            0x603 // ACPI's generic event device: what is pending
 
 #define VN_RESET_VALUE  0x01 // what a kernel writes to VN_PORT_RESET
 #define VN_SLEEP_S5     5 // SLP_TYP of soft off
 #define VN_SLEEP_ENABLE 0x20
+#define VN_EVENT_BUTTON 0x01 // in VN_PORT_EVENT: the power button was pressed
 
 // IOAPIC pins. Virtio-mmio slot i uses VN_GSI_VIRTIO + i; pins above 15 belong to no ISA device.
 #define VN_GSI_SERIAL   4

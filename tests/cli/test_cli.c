@@ -790,6 +790,19 @@ static void test_power_button(void **state)
 	expect_death(job, SIGTERM);
 }
 
+// Pressed once, and again some seconds later.
+static void test_power_button_again(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct job *job =
+		START("run", "-k", guest, "-a", "button=2", "--transport", "mmio", "--rng", "off");
+	await_text(job, "ready");
+	kill(job->pid, SIGTERM);
+	await_text(job, "pressed\r\npressed\r\n");
+	expect_end(job, 0);
+}
+
 // A guest that resets once its button was pressed is not started again.
 static void test_power_button_ends_reboots(void **state)
 {
@@ -1034,6 +1047,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_harmless_signals),
 		cmocka_unit_test(test_cpu_limit),
 		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_power_button_again),
 		cmocka_unit_test(test_power_button_ends_reboots),
 		cmocka_unit_test(test_refresh),
 		cmocka_unit_test(test_terminal_ends),

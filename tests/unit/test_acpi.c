@@ -613,6 +613,7 @@ static void interpreter_sees_pci(void **state)
 		expect(&rest, present);
 		expect(&rest, "Address : E0000000");
 		expect(&rest, "Address Length : 00100000");
+		expect(&rest, "Triggering : Level");
 		expect(&rest, "Dword00 : 00000005");
 	}
 }

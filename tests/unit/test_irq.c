@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/x86/map.h"
+#include "devices/event.h"
 #include "vmm/irq.h"
 
 #define MSI_ADDRESS 0xfee00000ull // to the local APIC with id 0
@@ -28,7 +30,10 @@
 #define APIC_SPIV   0xf0
 #define APIC_IRR    0x200
 #define GSI_MIN     24
-#define MESSAGES    2048
+
+#define IOAPIC_LEVEL  (1u << 15)
+#define IOAPIC_MASKED (1u << 16)
+#define MESSAGES      2048
 
 static struct vn_irqs *make_irqs(const struct vn_kvm *kvm)
 {
@@ -341,6 +346,48 @@ static void pins_keep_their_numbers(void **state)
 	vn_msi_close(&msi);
 }
 
+static void get_ioapic(const struct machine *machine, struct kvm_irqchip *chip)
+{
+	*chip = (struct kvm_irqchip){.chip_id = KVM_IRQCHIP_IOAPIC};
+	assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_GET_IRQCHIP, chip), 0);
+}
+
+static void set_event_pin(const struct machine *machine, uint64_t entry)
+{
+	struct kvm_irqchip chip;
+	get_ioapic(machine, &chip);
+	chip.chip.ioapic.redirtbl[VN_GSI_EVENT].bits = entry;
+	assert_int_equal(vn_kvm_ioctl(machine->kvm.vm_fd, KVM_SET_IRQCHIP, &chip), 0);
+}
+
+static bool event_line_is_up(const struct machine *machine)
+{
+	struct kvm_irqchip chip;
+	get_ioapic(machine, &chip);
+	return chip.chip.ioapic.irr & 1u << VN_GSI_EVENT;
+}
+
+// The pin is masked and edge-triggered, as it is before a driver sets it up, when the event comes.
+static void an_event_waits_for_its_driver(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_bus pio = {0};
+	struct vn_event *event;
+	uint8_t pending;
+	assert_int_equal(vn_event_create(&event, &machine->kvm, &pio, NULL), 0);
+	vn_event_raise(event, VN_EVENT_BUTTON);
+	assert_false(take(machine, VECTOR));
+	set_event_pin(machine, IOAPIC_MASKED | IOAPIC_LEVEL | VECTOR);
+	assert_false(take(machine, VECTOR));
+	set_event_pin(machine, IOAPIC_LEVEL | VECTOR);
+	assert_true(take_soon(machine, VECTOR));
+	assert_true(event_line_is_up(machine));
+	vn_bus_read(&pio, VN_PORT_EVENT, &pending, 1);
+	assert_int_equal(pending, VN_EVENT_BUTTON);
+	assert_false(event_line_is_up(machine));
+	vn_event_destroy(event);
+}
+
 // A program in real mode that lets interrupts in, then programs the master 8259 to deliver line 4 alone,
 // from vector 0x20 on, and lets them in again. It stops for the host with a write to a port, between and
 // after; the handlers of vectors 4 and 0x24 do so too.
@@ -451,6 +498,7 @@ int main(void)
 		WITH_KVM(the_message_may_change),
 		WITH_KVM(none_is_lost_while_masks_change),
 		WITH_KVM(pins_keep_their_numbers),
+		WITH_KVM(an_event_waits_for_its_driver),
 		WITH_KVM(the_8259_is_silent_until_programmed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

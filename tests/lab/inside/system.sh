@@ -3,7 +3,7 @@
 #
 # A whole Debian, as guest/linux/mkimage makes it: to multi-user.target with all
 # services up, a login on the serial port, its disk and clock, and a clean end by
-# `poweroff` and by the power button.
+# `poweroff` and by the power button, be it pressed before anything in the guest listens.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -19,9 +19,20 @@ mount -t ext4 -o ro,noload "$image" "$work/root"
 cp "$work"/root/boot/{vmlinuz,initrd.img}-* "$work/boot"
 umount "$work/root"
 
+press() {
+	kill -TERM "$(pgrep -f "^$MONITOR run")"
+}
+
 # What a person types at the serial port, until the guest ends.
 # shellcheck disable=SC2016 # for the shell in the guest
 attend() {
+	case $way in
+	'before '*)
+		until_console "$moment"
+		press
+		sleep "$guest_limit"
+		;;
+	esac
 	until_console 'login:'
 	echo root
 	until_console '~#'
@@ -37,7 +48,7 @@ attend() {
 	if [ "$way" = poweroff ]; then
 		echo poweroff
 	else
-		kill -TERM "$(pgrep -f "^$MONITOR run")"
+		press
 	fi
 	sleep "$guest_limit"
 }
@@ -47,10 +58,9 @@ said() {
 	tr -d '\r' <"$work/console" | sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' | grep -aqx "$1"
 }
 
-# judge KIND CPUS WAY: WAY is poweroff or button.
-judge() {
-	local name="Debian with its $1 kernel, $2 vCPU, ended by $3" way=$3 network=(--net user)
-	local kernel initrd version='6\.12\..*-cloud-amd64'
+# files_of KIND: sets kernel and initrd, and version to what the kernel calls itself.
+files_of() {
+	version='6\.12\..*-cloud-amd64'
 	case $1 in
 	backports)
 		# The image has no such kernel: the lab's initrd goes on as the image's init.
@@ -65,6 +75,13 @@ judge() {
 		initrd=$work/boot/initrd.img-$version
 		;;
 	esac
+}
+
+# judge KIND CPUS WAY: WAY is poweroff or button.
+judge() {
+	local name="Debian with its $1 kernel, $2 vCPU, ended by $3" way=$3 network=(--net user)
+	local kernel initrd version
+	files_of "$1"
 	[ "${MONITOR##*/}" != monitor-qemu ] || network=()
 	run_guest -k "$kernel" -i "$initrd" -d "$image" "${network[@]}" -c "$2" -m 512M \
 		-a 'console=ttyS0 root=/dev/vda rw quiet guest.test=system'
@@ -87,7 +104,25 @@ judge() {
 	fi
 }
 
-plan 4
+# judge_early WAY TEXT: the button is pressed when the console shows TEXT.
+judge_early() {
+	local name="Debian, its button pressed $1" way=$1 moment=$2 kernel initrd version
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "QEMU has another way to press it"
+		return
+	fi
+	files_of cloud
+	run_guest -k "$kernel" -i "$initrd" -d "$image" -c 2 -m 512M \
+		-a 'console=ttyS0 earlyprintk=ttyS0 root=/dev/vda rw'
+	if [ "$status" -eq 0 ] && grep -aq 'reboot: Power down' "$work/console"; then
+		ok "$name"
+	else
+		not_ok "$name" "exit status $status"
+		show_guest
+	fi
+}
+
+plan 6
 judge cloud 1 poweroff
 judge backports 2 poweroff
 if [ "${MONITOR##*/}" = monitor-qemu ]; then
@@ -96,4 +131,6 @@ else
 	judge generic 4 button
 fi
 judge cloud 8 poweroff
+judge_early 'before the kernel has its driver' 'Linux version'
+judge_early 'before user space listens' 'Run /init as init process'
 finish
