@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices/net_user_dns.h"
 #include "vmm/iovec.h"
 
 #define LIBRARY "libslirp.so.0"
@@ -70,6 +71,7 @@ struct user {
 	unsigned errors;
 	struct socket_watch *sockets;
 	int socket_count;
+	struct vn_net_dns dns;
 
 	// A ring of frames: FRAMES slots, `first` the oldest.
 	unsigned first, count;
@@ -103,6 +105,11 @@ static ssize_t take_frame(const void *data, size_t size, void *opaque)
 	user->sizes[slot] = (uint32_t)size;
 	user->port->ready(user->port);
 	return (ssize_t)size;
+}
+
+static void take_answer(void *opaque, const void *frame, size_t size)
+{
+	take_frame(frame, size, opaque);
 }
 
 static void guest_error(const char *text, void *opaque)
@@ -189,7 +196,8 @@ static void tell(struct user *user)
 	struct epoll_event events[EVENTS_MAX];
 	int count = epoll_wait(user->epoll, events, EVENTS_MAX, 0);
 	for (int i = 0; i < count; i++)
-		if (events[i].data.fd < user->socket_count)
+		if (!vn_net_dns_ready(&user->dns, events[i].data.fd) &&
+			events[i].data.fd < user->socket_count)
 			user->sockets[events[i].data.fd].ready = events[i].events;
 	user->library.slirp_pollfds_poll(user->slirp, count < 0, ready_events, user);
 	for (int i = 0; i < count; i++)
@@ -328,8 +336,10 @@ static void input(struct user *user, const struct vn_net_packet *packet)
 		packet->size > VN_NET_HEADER + user->slot_size)
 		return;
 	vn_iovec_gather(user->sent, packet->iov, packet->size);
-	user->library.slirp_input(
-		user->slirp, user->sent + VN_NET_HEADER, (int)(packet->size - VN_NET_HEADER));
+	const uint8_t *frame = user->sent + VN_NET_HEADER;
+	size_t size = packet->size - VN_NET_HEADER;
+	if (!vn_net_dns_take(&user->dns, frame, size))
+		user->library.slirp_input(user->slirp, frame, (int)size);
 	user->due = true;
 }
 
@@ -347,6 +357,7 @@ static void destroy(struct vn_net_backend *backend)
 	struct user *user = from_backend(backend);
 	if (user->slirp)
 		user->library.slirp_cleanup(user->slirp);
+	vn_net_dns_close(&user->dns);
 	if (user->timer >= 0)
 		close(user->timer);
 	if (user->epoll >= 0)
@@ -433,7 +444,7 @@ static int start_slirp(
 		.vnetwork.s_addr = htonl(0x0a000200),
 		.vnetmask.s_addr = htonl(0xffffff00),
 		.vhost.s_addr = htonl(0x0a000202),
-		.vnameserver.s_addr = htonl(0x0a000203),
+		.vnameserver.s_addr = htonl(VN_NET_DNS_ADDRESS),
 		.vdhcp_start.s_addr = htonl(0x0a00020f),
 		.if_mtu = user->backend.mtu,
 		.if_mru = user->backend.mtu};
@@ -456,6 +467,7 @@ static int open_descriptors(struct user *user, struct veneer_error *error)
 		epoll_ctl(user->epoll, EPOLL_CTL_ADD, user->timer, &event) < 0)
 		return vn_fail(error, -errno, "network: no epoll or timer descriptor: %s",
 			strerror(errno));
+	user->dns.epoll = user->epoll;
 	return 0;
 }
 
@@ -476,6 +488,11 @@ int vn_net_user_open(struct vn_net_backend **backend, const struct veneer_net *o
 	user->backend.ops = &user_ops;
 	user->backend.pairs = 1;
 	user->backend.mtu = (uint16_t)(options->mtu ? options->mtu : MTU_DEFAULT);
+	user->dns.log = log;
+	user->dns.mtu = user->backend.mtu;
+	user->dns.deliver = take_answer;
+	user->dns.opaque = user;
+	vn_net_dns_open(&user->dns);
 	atomic_init(&user->backend.link, true);
 	user->slot_size = user->backend.mtu + ETH_HLEN;
 	user->frames = calloc(FRAMES, user->slot_size);

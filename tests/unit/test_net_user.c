@@ -9,8 +9,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <dlfcn.h>
+#include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sys/mount.h>
 
 #include "devices/net_user.h"
 #include "netns.h"
@@ -18,6 +22,9 @@
 #define HEADER 12u
 #define GUEST  0x0a00020fu
 #define HOST   0x0a000202u
+#define DNS    0x0a000203u
+
+#define DNS_PORT 53
 
 static const uint8_t guest_mac[6] = {0x02, 1, 2, 3, 4, 5};
 
@@ -28,17 +35,30 @@ struct bench {
 	struct vn_ioloop_hook hook;
 	struct vn_log log;
 	bool readable;
+	pthread_mutex_t lock;
+	char warnings[1024]; // under the lock: all
+	const char *no_resolv_conf; // why /etc/resolv.conf cannot be the test's own, or NULL
 	int listener; // on the host's loopback
 	uint16_t listener_port;
 };
 
-static struct bench bench;
+static struct bench bench = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 // A frame on its way, in either direction.
 struct frame {
 	uint8_t data[2048]; // the virtio-net header first
 	int size;
 };
+
+static void message(void *opaque, enum veneer_severity severity, const char *text)
+{
+	(void)opaque;
+	(void)severity;
+	pthread_mutex_lock(&bench.lock);
+	size_t used = strlen(bench.warnings);
+	snprintf(bench.warnings + used, sizeof(bench.warnings) - used, "%s\n", text);
+	pthread_mutex_unlock(&bench.lock);
+}
 
 static void ready(struct vn_net_port *port)
 {
@@ -248,6 +268,7 @@ static int start(const char *const *forwards, size_t count)
 	struct veneer_net options = {
 		.backend = VENEER_NET_USER, .forwards = forwards, .forward_count = count};
 	struct veneer_error error = {""};
+	bench.warnings[0] = '\0';
 	if (vn_net_user_open(&bench.backend, &options, &bench.log, &error) < 0)
 		fail_msg("%s", error.message);
 	bench.port.ready = ready;
@@ -497,6 +518,266 @@ static void survives_garbage(void **state)
 	assert_true(receive_now(&frame));
 }
 
+static char resolv_conf[] = "/tmp/veneer-resolv-XXXXXX";
+
+static void put_resolv_conf(const char *text)
+{
+	FILE *file = fopen(resolv_conf, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+// A file of the test's own in place of /etc/resolv.conf, for this process; or why not.
+static const char *replace_resolv_conf(void)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return "no mount namespace may be made here";
+	int fd = mkstemp(resolv_conf);
+	if (fd < 0)
+		return "no file in /tmp";
+	close(fd);
+	if (mount(resolv_conf, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0)
+		return "nothing can be mounted on /etc/resolv.conf";
+	put_resolv_conf("nameserver 127.0.0.1\n");
+	return NULL;
+}
+
+static int open_server(const char *address)
+{
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_DGRAM};
+	struct addrinfo *found;
+	assert_int_equal(getaddrinfo(address, "53", &hints, &found), 0);
+	int fd = socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct timeval patience = {.tv_sec = 10};
+	if (fd >= 0 && (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) < 0 ||
+			       bind(fd, found->ai_addr, found->ai_addrlen) < 0)) {
+		close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(found);
+	return fd;
+}
+
+static void make_query(struct frame *frame, uint16_t port, const char *text)
+{
+	unsigned size = 8 + (unsigned)strlen(text);
+	begin(frame, ETH_P_IP);
+	uint8_t *udp = ip_of(frame) + 20;
+	put16(udp, port);
+	put16(udp + 2, DNS_PORT);
+	put16(udp + 4, size);
+	memcpy(udp + 8, text, strlen(text));
+	finish_ip(frame, 17, GUEST, DNS, size, 6);
+}
+
+static void send_query(uint16_t port, const char *text)
+{
+	struct frame frame;
+	make_query(&frame, port, text);
+	transmit(&frame);
+}
+
+// What comes from the name server, put together of its fragments: UDP header and data, *size bytes.
+static const uint8_t *get_answer(size_t *size)
+{
+	static uint8_t packet[65536];
+	struct frame frame;
+	bool more = true;
+	*size = 0;
+	while (more) {
+		const uint8_t *part = next_packet(&frame, 17), *ip = ip_of(&frame);
+		unsigned fragment = get16(ip + 6), length = get16(ip + 2) - 20u;
+		more = fragment & 0x2000;
+		assert_memory_equal(frame.data + HEADER, guest_mac, 6);
+		assert_int_equal(fold(sum(ip, 20, 0)), 0);
+		assert_int_equal(get32(ip + 12), DNS);
+		assert_int_equal(get32(ip + 16), GUEST);
+		assert_int_equal(8 * (fragment & 0x1fff), *size);
+		memcpy(packet + *size, part, length);
+		*size += length;
+	}
+	assert_int_equal(get16(packet + 4), *size);
+	uint32_t pseudo = (DNS >> 16) + (DNS & 0xffff) + (GUEST >> 16) + (GUEST & 0xffff) + 17;
+	assert_int_equal(fold(sum(packet, *size, pseudo + (uint32_t)*size)), 0);
+	return packet;
+}
+
+static void ask_server(int server, uint16_t port, const char *text, size_t answer_size)
+{
+	static uint8_t data[65536];
+	struct sockaddr_storage from;
+	socklen_t from_size = sizeof(from);
+	size_t size;
+	send_query(port, text);
+	ssize_t got = recvfrom(server, data, sizeof(data), 0, (struct sockaddr *)&from, &from_size);
+	assert_int_equal(got, strlen(text));
+	assert_memory_equal(data, text, strlen(text));
+	for (size_t i = 0; i < answer_size; i++)
+		data[i] = (uint8_t)(i * 5 + i / 256);
+	assert_int_equal(sendto(server, data, answer_size, 0, (struct sockaddr *)&from, from_size),
+		answer_size);
+	const uint8_t *udp = get_answer(&size);
+	assert_int_equal(size, 8 + answer_size);
+	assert_int_equal(get16(udp), DNS_PORT);
+	assert_int_equal(get16(udp + 2), port);
+	assert_memory_equal(udp + 8, data, answer_size);
+}
+
+static bool warns_of(const char *text)
+{
+	pthread_mutex_lock(&bench.lock);
+	bool found = strstr(bench.warnings, text);
+	pthread_mutex_unlock(&bench.lock);
+	return found;
+}
+
+static void need_resolv_conf(void)
+{
+	if (!bench.no_resolv_conf)
+		return;
+	print_message("# %s\n", bench.no_resolv_conf);
+	skip();
+}
+
+// Whoever the host's programs ask, the guest's queries reach.
+static void passes_queries(void **state)
+{
+	static const struct {
+		const char *file, *server;
+		bool warning;
+	} hosts[] = {
+		{"nameserver 127.0.0.1\n", "127.0.0.1", false},
+		{"nameserver ::1\n", "::1", false},
+		{"nameserver ::1\nnameserver 127.0.0.1\n", "127.0.0.1", false},
+		{"; nameserver 127.0.0.9\nsearch x\nnameserver\t fe80::53%lo \nnameserver ::1",
+			"fe80::53%lo", false},
+		{"nameserver none\nnameserver ::9%none0\nnameserver ::1\n", "::1", false},
+		{"search example.org\n", "127.0.0.1", true},
+		{"", "127.0.0.1", true},
+	};
+	need_resolv_conf();
+	if (system("ip -6 address replace fe80::53/64 dev lo nodad 2>/dev/null") != 0) {
+		print_message("# no IPv6 here, or no ip (iproute2)\n");
+		skip();
+	}
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		put_resolv_conf(hosts[i].file);
+		start(NULL, 0);
+		announce();
+		int server = open_server(hosts[i].server);
+		assert_true(server >= 0);
+		ask_server(server, 40000, "question", 100);
+		ask_server(server, 40001, "x", 0);
+		ask_server(server, 40000, "another question", 512);
+		assert_int_equal(
+			warns_of("/etc/resolv.conf names no name server"), hosts[i].warning);
+		close(server);
+		stop(state);
+	}
+}
+
+// Answers larger than a packet come in fragments.
+static void passes_large_answers(void **state)
+{
+	static const size_t sizes[] = {1472, 1473, 1480, 2952, 4096, 20000, 65507};
+	(void)state;
+	need_resolv_conf();
+	put_resolv_conf("");
+	start(NULL, 0);
+	int server = open_server("127.0.0.1");
+	assert_true(server >= 0);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		ask_server(server, 40000, "question", sizes[i]);
+	close(server);
+	stop(state);
+}
+
+static void assert_warning(const char *text)
+{
+	for (unsigned i = 0; i < 100000 && !warns_of(text); i++)
+		usleep(100);
+	if (!warns_of(text))
+		fail_msg("\"%s\" does not say \"%s\"", bench.warnings, text);
+}
+
+// The file changes while the guest runs; and a server that is not there is named.
+static void follows_the_file(void **state)
+{
+	need_resolv_conf();
+	put_resolv_conf("nameserver 127.0.0.1\n");
+	start(NULL, 0);
+	assert_string_equal(bench.warnings, "");
+	put_resolv_conf("");
+	usleep(1100000);
+	send_query(40000, "question");
+	assert_warning("/etc/resolv.conf names no name server");
+	assert_warning("the name server 127.0.0.1 does not serve the guest: Connection refused");
+	size_t told = strlen(bench.warnings);
+	int server = open_server("127.0.0.1");
+	ask_server(server, 40000, "question", 100);
+	close(server);
+	assert_int_equal(strlen(bench.warnings), told);
+	stop(state);
+}
+
+static unsigned count_descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	unsigned count = 0;
+	assert_non_null(directory);
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+// Queries that nobody answers take a bounded number of descriptors, and the newest still get through.
+static void forgets_old_queries(void **state)
+{
+	need_resolv_conf();
+	put_resolv_conf("");
+	unsigned before = count_descriptors();
+	start(NULL, 0);
+	int server = open_server("127.0.0.1");
+	assert_true(server >= 0);
+	for (unsigned i = 0; i < 200; i++)
+		send_query((uint16_t)(40000 + i), "question");
+	unsigned most = count_descriptors();
+	assert_true(most > before + 64 && most < before + 64 + 30);
+	uint8_t data[64];
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(recv(server, data, sizeof(data), 0), 8);
+	ask_server(server, 50000, "question", 100);
+	close(server);
+	stop(state);
+	assert_int_equal(count_descriptors(), before);
+}
+
+// Queries that are none in some way: their lengths, flags and addresses do not lead astray.
+static void survives_bad_queries(void **state)
+{
+	struct frame frame;
+	need_resolv_conf();
+	put_resolv_conf("");
+	start(NULL, 0);
+	srand(1);
+	for (unsigned i = 0; i < 5000; i++) {
+		make_query(&frame, 40000, "question");
+		frame.data[HEADER + (unsigned)rand() % 42] = (uint8_t)rand();
+		if (i % 4 == 0)
+			frame.size = (int)(20 + (unsigned)rand() % ((unsigned)frame.size - 20));
+		transmit(&frame);
+	}
+	while (receive_now(&frame))
+		;
+	int server = open_server("127.0.0.1");
+	announce();
+	ask_server(server, 40000, "question", 100);
+	close(server);
+	stop(state);
+}
+
 // Closed with connections and polls in flight, and opened again: it goes on.
 static void reopens(void **state)
 {
@@ -524,16 +805,28 @@ int main(void)
 	if (!dlopen("libslirp.so.0", RTLD_NOW))
 		return netns_skip("no libslirp.so.0: install libslirp0");
 	// Where there is no namespace to be had the host's own loopback does.
-	if (unshare(CLONE_NEWNET) == 0 && !netns_set_up("lo", true))
+	bool alone = unshare(CLONE_NEWNET) == 0;
+	if (alone && !netns_set_up("lo", true))
 		return netns_skip("the loopback interface cannot be configured here");
+	bench.no_resolv_conf =
+		alone ? replace_resolv_conf() : "no network namespace may be made here";
+	bench.log.message = message;
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refuses_options),
 		WITH(offers_an_address),
 		WITH(connects_to_the_host),
 		cmocka_unit_test(forwards_ports),
+		cmocka_unit_test(passes_queries),
+		cmocka_unit_test(passes_large_answers),
+		cmocka_unit_test(follows_the_file),
+		cmocka_unit_test(forgets_old_queries),
+		cmocka_unit_test(survives_bad_queries),
 		WITH(drops_what_is_not_taken),
 		WITH(survives_garbage),
 		WITH(reopens),
 	};
-	return cmocka_run_group_tests_name("net_user", tests, make_listener, close_listener);
+	int failures =
+		cmocka_run_group_tests_name("net_user", tests, make_listener, close_listener);
+	unlink(resolv_conf);
+	return failures;
 }
