@@ -8,6 +8,7 @@
 #include "fdt.h"
 #include "print.h"
 #include "ring0.h"
+#include "words.h"
 
 #define START_MAGIC  0x336ec578
 #define RAM          1
@@ -58,23 +59,21 @@ static const void *at(uint64_t address)
 	return (const void *)(uintptr_t)address;
 }
 
+/* No word has more bytes than it has in `text`, so only what is longer than the buffer is cut. */
 static void read_command_line(const char *text)
 {
-	size_t n = 0;
-	bool in_word = false;
+	char *to = command_line;
 
-	for (; n < COMMAND_LINE - 1 && text[n]; n++) {
-		command_line[n] = text[n];
-		if (text[n] == ' ' || text[n] == '\n') {
-			command_line[n] = '\0';
-			in_word = false;
-		} else if (!in_word) {
-			in_word = true;
-			if (machine.word_count < MAX_WORDS)
-				machine.words[machine.word_count++] = &command_line[n];
-		}
+	while (machine.word_count < MAX_WORDS) {
+		size_t left = (size_t)(command_line + COMMAND_LINE - to);
+
+		text = left > 0 ? words_next(text, to, left) : NULL;
+		if (!text)
+			break;
+		machine.words[machine.word_count++] = to;
+		while (*to++)
+			;
 	}
-	command_line[n] = '\0';
 }
 
 static const char *word_value(const char *word, const char *name)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/words.h"
 #include "vmm/cpuset.h"
 #include "vmm/doctor.h"
 #include "vmm/sysfs.h"
@@ -151,18 +152,15 @@ static void add_parameter(
 	struct veneer_cpuset listed;
 	struct veneer_error error;
 	size_t length = strlen(name);
-	char list[1024];
+	char word[1024];
 
-	for (const char *word = host->cmdline; *word; word += strspn(word, " ")) {
-		size_t end = strcspn(word, " ");
-		if (strncmp(word, name, length) == 0 && (word[length] == '=' || end == length)) {
-			const char *value = word + length + (word[length] == '=');
-			snprintf(list, sizeof(list), "%.*s", (int)(word + end - value), value);
-			if (!*list || veneer_cpuset_parse(&listed, list, &error) < 0)
-				listed = host->online;
-			vn_cpuset_for_each(cpu, &listed) vn_cpuset_add(set, cpu);
-		}
-		word += end;
+	for (const char *rest = host->cmdline; (rest = words_next(rest, word, sizeof(word)));) {
+		if (strncmp(word, name, length) != 0 || (word[length] != '=' && word[length]))
+			continue;
+		const char *list = word + length + (word[length] == '=');
+		if (!*list || veneer_cpuset_parse(&listed, list, &error) < 0)
+			listed = host->online;
+		vn_cpuset_for_each(cpu, &listed) vn_cpuset_add(set, cpu);
 	}
 }
 

@@ -23,6 +23,7 @@
 #include <linux/fs.h>
 
 #include "guest/measure.h"
+#include "guest/words.h"
 
 #define MIB (1ull << 20)
 
@@ -69,18 +70,17 @@ static void add(struct text *text, const char *key, double value)
 static unsigned parts_of(const char *cmdline)
 {
 	static const char *const names[] = {"cpu", "mem", "blk"};
-	const char *word = cmdline + strspn(cmdline, " ");
 	unsigned parts = 0;
+	char word[8];
+	const char *rest = words_next(cmdline, word, sizeof(word));
 
-	if (!*word)
+	if (!rest)
 		return PART_CPU | PART_MEMORY | PART_DISK;
-	while (*word) {
-		size_t length = strcspn(word, " ");
+	for (; rest; rest = words_next(rest, word, sizeof(word))) {
 		for (unsigned i = 0; i < 3; i++) {
-			if (length == strlen(names[i]) && memcmp(word, names[i], length) == 0)
+			if (strcmp(word, names[i]) == 0)
 				parts |= 1u << i;
 		}
-		word += length + strspn(word + length, " ");
 	}
 	return parts;
 }
@@ -367,13 +367,14 @@ char *native_cmdline(const struct options *options)
 	text.stream = open_memstream(&text.data, &text.size);
 	if (!text.stream)
 		return NULL;
-	fprintf(text.stream, "%s%s", cmdline, parts && *cmdline ? " " : "");
 	if (parts & PART_CPU)
 		measure_cpu(&text);
 	if (parts & PART_MEMORY)
 		measure_memory(&text, &memory);
 	if ((parts & PART_DISK) && options->disk_count)
 		measure_disk(&text, &options->disks[0]);
+	// Before the user's words, whose quotes and "--" do not reach it there.
+	fprintf(text.stream, "%s%s", text.any && *cmdline ? " " : "", cmdline);
 	if (fclose(text.stream) != 0) {
 		free(text.data);
 		return NULL;

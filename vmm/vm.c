@@ -295,36 +295,6 @@ static int create_devices(
 	return vn_devices_create(&vm->devices, &site, config, error);
 }
 
-// The user's words, with one for each device that kernels without ACPI find it by: at their end, or
-// before a ` -- `, behind which all words are the init program's.
-static int make_cmdline(
-	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
-{
-	const char *words = config->cmdline ? config->cmdline : "";
-	const char *rest = strstr(words, " -- ");
-	int first = rest ? (int)(rest - words) : (int)strlen(words);
-	size_t size = sizeof(vm->cmdline);
-	size_t used = (size_t)snprintf(vm->cmdline, size, "%.*s", first, words);
-	for (unsigned i = 0; used < size && i < VN_VIRTIO_SLOTS; i++) {
-		const struct vn_machine_virtio *virtio = &vm->machine.virtio[i];
-		if (virtio->size)
-			used += (size_t)snprintf(vm->cmdline + used, size - used,
-				"%svirtio_mmio.device=%lluK@0x%llx:%u", used ? " " : "",
-				(unsigned long long)virtio->size / 1024,
-				(unsigned long long)virtio->base, virtio->gsi);
-	}
-	if (used < size && rest)
-		used += (size_t)snprintf(vm->cmdline + used, size - used, "%s", rest);
-	if (used >= size)
-		return vn_fail(error, -E2BIG,
-			"the kernel's command line is too long: with the words that list the "
-			"virtio "
-			"devices at most %zu bytes fit",
-			size - 1);
-	vm->machine.cmdline = vm->cmdline;
-	return 0;
-}
-
 static int load(struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
 	int code = vn_boot_load(&vm->boot, &vm->memory, config->kernel, vn_builtin_guest,
@@ -337,9 +307,10 @@ static int load(struct veneer *vm, const struct veneer_config *config, struct ve
 				  "stock ones do not boot ('veneer doctor' says more)");
 	vm->machine.initrd_start = vm->boot.initrd_start;
 	vm->machine.initrd_end = vm->boot.initrd_end;
-	code = make_cmdline(vm, config, error);
+	code = vn_machine_write_cmdline(&vm->machine, vm->cmdline, config->cmdline, error);
 	if (code < 0)
 		return code;
+	vm->machine.cmdline = vm->cmdline;
 	code = vn_fdt_build(&vm->machine, &vm->dtb, &vm->dtb_size, error);
 	if (code < 0)
 		return code;

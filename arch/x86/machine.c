@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The part of the guest's address map that depends on the guest: where, above its memory, there is
-// room for PCI devices that its processor can address.
+// room for PCI devices that its processor can address. And what its command line says of it.
 #include "arch/x86/machine.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define GIB                (1ull << 30)
 #define WINDOW_ALIGNMENT   GIB
@@ -44,5 +45,31 @@ int vn_machine_place_window(struct vn_machine_window *window, const struct vn_me
 			(unsigned long long)(base / GIB), (unsigned long long)(limit / GIB));
 	window->base = base;
 	window->size = limit - base < WINDOW_SIZE_MAX ? limit - base : WINDOW_SIZE_MAX;
+	return 0;
+}
+
+int vn_machine_write_cmdline(const struct vn_machine *machine, char line[VN_MAP_CMDLINE_MAX],
+	const char *words, struct veneer_error *error)
+{
+	size_t used = 0;
+
+	if (!words)
+		words = "";
+	for (unsigned i = 0; used < VN_MAP_CMDLINE_MAX && i < VN_VIRTIO_SLOTS; i++) {
+		const struct vn_machine_virtio *virtio = &machine->virtio[i];
+		if (virtio->size)
+			used += (size_t)snprintf(line + used, VN_MAP_CMDLINE_MAX - used,
+				"%svirtio_mmio.device=%lluK@0x%llx:%u", used ? " " : "",
+				(unsigned long long)virtio->size / 1024,
+				(unsigned long long)virtio->base, virtio->gsi);
+	}
+	if (used < VN_MAP_CMDLINE_MAX)
+		used += (size_t)snprintf(line + used, VN_MAP_CMDLINE_MAX - used, "%s%s",
+			used && *words ? " " : "", words);
+	if (used >= VN_MAP_CMDLINE_MAX)
+		return vn_fail(error, -E2BIG,
+			"the kernel's command line is too long: with the words that list the "
+			"virtio devices at most %llu bytes fit",
+			VN_MAP_CMDLINE_MAX - 1);
 	return 0;
 }

@@ -212,10 +212,13 @@ run -a "$(head -c 3000 /dev/zero | tr '\0' x)"
 one_line "a command line that is too long is refused" 125 "command line"
 
 truncate -s 1M "$work/disk"
-run -d "$work/disk" -a "dump a=1 -- b=2"
-words=$(sed -n 's/^word \([^.]*\).*/\1/p' "$work/out" | tr '\n' ' ')
-[ "$words" = "dump a=1 virtio_mmio -- b=2 " ] || status="words: $words"
-expect "words that list devices come before those for init" 0
+for line in 'dump run="tar -- x" a=1 -- b=2' 'dump run="tar -- x" a=1 --' 'dump run="tar -- x" a="1'; do
+	run -d "$work/disk" -a "$line"
+	words=$(sed -n 's/^word \(virtio_mmio\)*\(.*\)/\1\2/p' "$work/out" | tr -d '\r' | tr '\n' ,)
+	[[ $words =~ ^virtio_mmio.device=4K@0x[0-9a-f]+:[0-9]+,dump,run=tar\ --\ x,a=1,$ ]] ||
+		status="words: $words"
+	expect "the guest's words as Linux has them: $line" 0
+done
 
 # The serial port.
 run --serial "file:$work/log" -a dump

@@ -496,6 +496,8 @@ static void test_rcu_parameters(void **state)
 		{"rcu_nocbs=4-N", DOCTOR_OK, "0-15"},
 		{"nohz_full=4-7,12-15", DOCTOR_OK, "4-7,12-15"},
 		{"rcu_nocbs=4-7 nohz_full=12-15", DOCTOR_OK, "4-7,12-15"},
+		{"rcu_nocbs=\"4-7\"\tnohz_full=12-15 -- quiet", DOCTOR_OK, "4-7,12-15"},
+		{"x=\"a rcu_nocbs\" -- rcu_nocbs", DOCTOR_WARN, "none"},
 		{"rcu_nocbs=4-7", DOCTOR_WARN, "12-15"},
 		{"rcu_nocb_poll rcu_nocbsx=4-15 xrcu_nocbs=4-15", DOCTOR_WARN, "none"},
 		{"", DOCTOR_WARN, "none"},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Where the window for PCI devices goes, for memory of several sizes and processors that address
-// more or less.
+// more or less; and the command line.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -97,12 +97,49 @@ static void address_bits_are_the_guests(void **state)
 	assert_int_equal(vn_machine_address_bits(&cpuid), 36);
 }
 
+// Devices come first, whatever the user's words are.
+static void command_lines_name_devices(void **state)
+{
+	struct vn_machine machine = {
+		.virtio = {[1] = {0xd0001000, 4096, 6}, [3] = {0xd0003000, 8192, 8}}};
+	struct veneer_error error = {""};
+	char line[VN_MAP_CMDLINE_MAX], words[VN_MAP_CMDLINE_MAX];
+
+#define DEVICES "virtio_mmio.device=4K@0xd0001000:6 virtio_mmio.device=8K@0xd0003000:8"
+	(void)state;
+	assert_int_equal(
+		vn_machine_write_cmdline(&machine, line, "quiet a=\"b -- c\" --", NULL), 0);
+	assert_string_equal(line, DEVICES " quiet a=\"b -- c\" --");
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, "a=\"b", NULL), 0);
+	assert_string_equal(line, DEVICES " a=\"b");
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, "", NULL), 0);
+	assert_string_equal(line, DEVICES);
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, NULL, NULL), 0);
+	assert_string_equal(line, DEVICES);
+
+	size_t room = sizeof(line) - sizeof(DEVICES " ");
+	memset(words, 'x', sizeof(words));
+	words[room + 1] = '\0';
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, words, &error), -E2BIG);
+	assert_non_null(strstr(error.message, "at most 2047 bytes"));
+	words[room] = '\0';
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, words, NULL), 0);
+	assert_int_equal(strlen(line), sizeof(line) - 1);
+
+	machine = (struct vn_machine){.cpus = 1};
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, "quiet", NULL), 0);
+	assert_string_equal(line, "quiet");
+	assert_int_equal(vn_machine_write_cmdline(&machine, line, NULL, NULL), 0);
+	assert_string_equal(line, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(windows_are_above_memory),
 		cmocka_unit_test(no_room_is_refused),
 		cmocka_unit_test(address_bits_are_the_guests),
+		cmocka_unit_test(command_lines_name_devices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
