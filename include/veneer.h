@@ -268,7 +268,8 @@ struct veneer;
 // The library's version, such as "0.1.0"; static.
 VENEER_API const char *veneer_version(void);
 
-// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. -EINVAL with the line.
+// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. With the line: -EINVAL for
+// what is no list, -ERANGE for one with a number of VENEER_HOST_CPUS_MAX or more.
 VENEER_API int veneer_cpuset_parse(
 	struct veneer_cpuset *set, const char *list, struct veneer_error *error);
 

@@ -6,7 +6,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/error.h"
@@ -49,50 +48,64 @@ void vn_cpuset_or(struct veneer_cpuset *set, const struct veneer_cpuset *other)
 		set->bits[word] |= other->bits[word];
 }
 
-// A CPU's number at *at, which moves behind it; or -1.
-static long parse_cpu(const char **at)
+// A CPU's number at *at, which moves behind it, or -1. A number that no CPU has may come out smaller,
+// but not below VENEER_HOST_CPUS_MAX.
+static int parse_cpu(const char **at)
 {
-	char *end;
+	int cpu = 0;
 	if (!isdigit((unsigned char)**at))
 		return -1;
-	errno = 0;
-	unsigned long cpu = strtoul(*at, &end, 10);
-	if (errno != 0 || cpu >= VENEER_HOST_CPUS_MAX)
-		return -1;
-	*at = end;
-	return (long)cpu;
+	for (; isdigit((unsigned char)**at); ++*at)
+		if (cpu < VENEER_HOST_CPUS_MAX)
+			cpu = cpu * 10 + (**at - '0');
+	return cpu;
 }
 
-// `N` or `N-M`.
-static bool parse_range(struct veneer_cpuset *set, const char **at)
+// `N` or `N-M`; *last is the second, or the first.
+static bool parse_range(struct veneer_cpuset *set, const char **at, int *last)
 {
-	long first = parse_cpu(at), last = first;
+	int first = parse_cpu(at);
+	*last = first;
 	if (first >= 0 && **at == '-') {
 		++*at;
-		last = parse_cpu(at);
+		*last = parse_cpu(at);
 	}
-	if (first < 0 || last < first)
+	if (first < 0 || *last < first)
 		return false;
-	for (long cpu = first; cpu <= last; cpu++)
+	for (int cpu = first; cpu <= *last && cpu < VENEER_HOST_CPUS_MAX; cpu++)
 		vn_cpuset_add(set, (unsigned)cpu);
 	return true;
 }
 
+// Whether it is a list, and the highest number in it.
+static bool parse_list(struct veneer_cpuset *set, const char *list, int *highest)
+{
+	int last;
+	*highest = 0;
+	while (parse_range(set, &list, &last)) {
+		if (last > *highest)
+			*highest = last;
+		if (*list == '\0')
+			return true;
+		if (*list++ != ',')
+			return false;
+	}
+	return false;
+}
+
 int veneer_cpuset_parse(struct veneer_cpuset *set, const char *list, struct veneer_error *error)
 {
-	const char *at = list;
+	int highest;
 	*set = (struct veneer_cpuset){.bits = {0}};
-	if (*at == '\0')
+	if (*list == '\0')
 		return 0;
-	while (parse_range(set, &at)) {
-		if (*at == '\0')
-			return 0;
-		if (*at++ != ',')
-			break;
-	}
-	return vn_fail(error, -EINVAL,
-		"'%s' is no list of CPUs: numbers and ranges up to %d, such as 0-3,8", list,
-		VENEER_HOST_CPUS_MAX - 1);
+	if (!parse_list(set, list, &highest))
+		return vn_fail(error, -EINVAL, "'%s' is no list of CPUs, such as 0-3,8", list);
+	if (highest >= VENEER_HOST_CPUS_MAX)
+		return vn_fail(error, -ERANGE,
+			"'%s' names CPUs above %d, the highest number that one can have", list,
+			VENEER_HOST_CPUS_MAX - 1);
+	return 0;
 }
 
 size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size)

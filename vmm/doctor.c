@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "vmm/cpuset.h"
+#include "vmm/fail.h"
 #include "vmm/sysfs.h"
 
 // Device names, words of a command line: whatever they hold, one line of ASCII comes out.
@@ -255,26 +256,58 @@ static bool wants_colour(void)
 	return isatty(STDOUT_FILENO) && !(forbidden && *forbidden);
 }
 
-static int print_report(const struct doctor_report *report, bool json)
+static int print_report(const struct doctor_report *report, bool json, struct veneer_error *error)
 {
-	int ret = 0;
 
-	if (json)
-		ret = doctor_print_json(report, stdout);
-	else
+	int ret = json ? doctor_print_json(report, stdout) : 0;
+
+	if (!json)
 		doctor_print(report, stdout, wants_colour());
 	if (ret == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		ret = errno ? -errno : -EIO;
+	return ret < 0 ? fail_with(
+				 error, ret, "cannot write to standard output: %s", strerror(-ret))
+		       : 0;
+}
+
+static int check_named(const struct doctor_host *host, struct veneer_error *error)
+{
+	struct veneer_cpuset missing = host->named;
+	char missing_text[DOCTOR_LIST_BYTES];
+	char online_text[DOCTOR_LIST_BYTES];
+
+	vn_cpuset_subtract(&missing, &host->online);
+	if (host->online_code < 0 || vn_cpuset_is_empty(&missing))
+		return 0;
+	return fail_with(error, -EINVAL, "--cpus: the host's CPU %s is not online: %s are",
+		doctor_list(&missing, missing_text), doctor_list(&host->online, online_text));
+}
+
+static int report_on(
+	const struct doctor_host *host, const struct options *options, struct veneer_error *error)
+{
+	struct doctor_report report;
+
+	int ret = check_named(host, error);
+	if (ret < 0)
+		return ret;
+	doctor_examine(&report, host);
+	if (report.incomplete)
+		ret = fail_with(error, -ENOMEM, "out of memory");
+	else
+		ret = print_report(&report, options->json, error);
+	if (ret == 0)
+		ret = (int)doctor_wrong(&report);
+	doctor_report_free(&report);
 	return ret;
 }
 
-int doctor_run(const struct options *options)
+int doctor_run(const struct options *options, struct veneer_error *error)
 {
 	struct doctor_probes probes;
-	struct doctor_report report;
 	struct doctor_host *host = calloc(1, sizeof(*host));
 	struct doctor_disk *disks = calloc(options->disk_count + 1, sizeof(*disks));
-	int ret = -ENOMEM;
+	int ret;
 
 	if (host && disks) {
 		for (size_t i = 0; i < options->disk_count; i++)
@@ -286,11 +319,9 @@ int doctor_run(const struct options *options)
 			.disk_count = options->disk_count,
 			.named = options->host_cpus};
 		doctor_read_host(host);
-		doctor_examine(&report, host);
-		ret = report.incomplete ? -ENOMEM : print_report(&report, options->json);
-		if (ret == 0)
-			ret = (int)doctor_wrong(&report);
-		doctor_report_free(&report);
+		ret = report_on(host, options, error);
+	} else {
+		ret = fail_with(error, -ENOMEM, "out of memory");
 	}
 	free(disks);
 	free(host);

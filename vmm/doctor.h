@@ -103,8 +103,8 @@ int doctor_print_json(const struct doctor_report *report, FILE *out);
 void doctor_probe(struct doctor_probes *probes);
 void doctor_probe_disk(struct doctor_disk *disk, const char *path);
 
-// The command, on standard output: the number of wrong checks, -ENOMEM, or why it could not write.
-int doctor_run(const struct options *options);
+// The command, on standard output: the number of wrong checks, or a negative errno with the line.
+int doctor_run(const struct options *options, struct veneer_error *error);
 
 // What the files of checks share.
 

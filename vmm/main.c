@@ -38,14 +38,12 @@ static int print_version(void)
 
 static int run_doctor(const struct options *options)
 {
-	int wrong = doctor_run(options);
+	struct veneer_error error;
+	int wrong = doctor_run(options, &error);
 
 	if (wrong >= 0)
 		return wrong > 0 ? STATUS_WRONG : STATUS_OK;
-	if (wrong == -ENOMEM)
-		complain("out of memory");
-	else
-		complain("cannot write to standard output: %s", strerror(-wrong));
+	complain("%s", error.message);
 	return STATUS_FAILED;
 }
 

@@ -224,24 +224,12 @@ static int parse_option(
 	}
 }
 
-static int parse_doctor_cpus(
-	struct options *options, const char *argument, struct veneer_error *error)
-{
-	struct veneer_error reason;
-
-	if (!*argument)
-		return refuse(error, "--cpus: '' names no CPU; it takes a list such as 0-3,8");
-	if (veneer_cpuset_parse(&options->host_cpus, argument, &reason) < 0)
-		return refuse(error, "--cpus: %s", reason.message);
-	return 0;
-}
-
 static int parse_doctor_option(
 	struct options *options, int option, const char *argument, struct veneer_error *error)
 {
 	switch (option) {
 	case 'c':
-		return parse_doctor_cpus(options, argument, error);
+		return parse_host_cpus(&options->host_cpus, "", argument, error);
 	case 'd':
 		return parse_disk(options, argument, error);
 	case OPTION_JSON:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The command line's meaning: words in, a plain structure out, or one line that says which word is
-// wrong and what it could have been. Touches no file and prints nothing.
+// wrong and what it could have been. Reads a file only to say what CPUs the host has, and prints nothing.
 #ifndef VN_OPTIONS_H
 #define VN_OPTIONS_H
 

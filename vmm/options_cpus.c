@@ -9,6 +9,7 @@
 
 #include "vmm/options_parts.h"
 #include "vmm/options_words.h"
+#include "vmm/sysfs.h"
 
 #define FIFO_MAX 99 // the highest real-time priority of sched(7)
 
@@ -75,11 +76,18 @@ int parse_host_cpus(
 	struct veneer_cpuset *cpus, const char *name, const char *list, struct veneer_error *error)
 {
 	struct veneer_error why;
+	int ret = *list ? veneer_cpuset_parse(cpus, list, &why) : -EINVAL;
+	char online[256];
 
-	if (*list && veneer_cpuset_parse(cpus, list, &why) == 0)
+	if (ret == 0)
 		return 0;
-	return refuse(
-		error, "--cpus: %s'%s' is no list of the host's CPUs, such as 0-3,8", name, list);
+	if (ret != -ERANGE)
+		return refuse(error, "--cpus: %s'%s' is no list of the host's CPUs, such as 0-3,8",
+			name, list);
+	if (vn_sysfs_line("", online, sizeof(online), "/sys/devices/system/cpu/online") < 0)
+		return refuse(error, "--cpus: %s%s", name, why.message);
+	return refuse(error, "--cpus: %s'%s' names CPUs that the host does not have: %s are online",
+		name, list, online);
 }
 
 static bool has_cpu(const struct veneer_cpuset *cpus, unsigned cpu)
@@ -99,7 +107,13 @@ static int pin_pair(struct options *options, char *item, struct veneer_error *er
 			error, "--cpus: '%s' in pin= is no pair VCPUS:CPUS, such as 0:2-3", item);
 	*colon = '\0';
 	int ret = parse_host_cpus(&cpus, "pin=...:", colon + 1, error);
-	if (ret == 0 && (!*item || veneer_cpuset_parse(&vcpus, item, error) < 0))
+	if (ret < 0)
+		return ret;
+	ret = *item ? veneer_cpuset_parse(&vcpus, item, error) : -EINVAL;
+	if (ret == -ERANGE)
+		return refuse(error, "--cpus: pin= names vCPUs '%s', and there are 0 to %u", item,
+			options->cpus - 1);
+	if (ret < 0)
 		return refuse(error, "--cpus: '%s' before the colon in pin= names no vCPU", item);
 	for (unsigned vcpu = 0; ret == 0 && vcpu < VENEER_HOST_CPUS_MAX; vcpu++) {
 		if (!has_cpu(&vcpus, vcpu))

@@ -27,8 +27,14 @@ static int parse_hugepages(
 static int parse_node(int *node, const char *option, const char *value, struct veneer_error *error)
 {
 	uint64_t number;
+	int ret = parse_number(value, INT_MAX, &number);
 
-	if (parse_number(value, INT_MAX, &number) < 0)
+	if (ret == -ERANGE)
+		return refuse(error,
+			"%s: node='%s': the host has no such NUMA node (numactl --hardware lists "
+			"them)",
+			option, value);
+	if (ret < 0)
 		return refuse(
 			error, "%s: node='%s' is not the number of a NUMA node", option, value);
 	*node = (int)number;
@@ -137,7 +143,12 @@ static int add_cell(
 		return refuse(error, "--numa: cell %d is there twice", cell->number);
 	*to = (struct veneer_cell){
 		.size = cell->size, .hugepage_size = cell->hugepage_size, .node = cell->node};
-	if (veneer_cpuset_parse(&to->cpus, cell->cpus, &reason) < 0)
+	int ret = veneer_cpuset_parse(&to->cpus, cell->cpus, &reason);
+	if (ret == -ERANGE)
+		return refuse(error,
+			"--numa: cpus='%s' names CPUs that no guest has: %d is the last",
+			cell->cpus, VENEER_CPUS_MAX - 1);
+	if (ret < 0)
 		return refuse(error, "--numa: cpus=%s", reason.message);
 	options->cells_given |= 1u << cell->number;
 	options->cell_count++;

@@ -180,6 +180,7 @@ static void test_bad_arguments(void **state)
 		{{"run", "--bogus"}, "'--bogus'"},
 		{{"doctor", "--bogus"}, "'--bogus'"},
 		{{"doctor", "-c", "x"}, "'x'"},
+		{{"doctor", "-c", "1020-1023"}, "CPU 1020-1023 is not online: 0"},
 		{{"doctor", "here"}, "'here'"},
 		{{"run", "-k"}, "'-k'"},
 		{{"run", "vmlinuz"}, "'vmlinuz'"},

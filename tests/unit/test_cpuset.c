@@ -41,14 +41,29 @@ static void test_parse(void **state)
 
 static void test_malformed(void **state)
 {
-	static const char *const lists[] = {",", "1,", ",1", "1,,2", "-", "1-", "-1", "3-1", "1024",
-		"0-1024", "a", "1 ", " 1", "+1", "0x1", "1-2-3", "99999999999999999999"};
+	static const char *const lists[] = {",", "1,", ",1", "1,,2", "-", "1-", "-1", "3-1", "a",
+		"1 ", " 1", "+1", "0x1", "1-2-3", "1024x", "1024,", "5000-4000"};
 	(void)state;
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
 		struct veneer_cpuset set;
 		struct veneer_error error = {""};
 		assert_int_equal(veneer_cpuset_parse(&set, lists[i], &error), -EINVAL);
 		assert_non_null(strstr(error.message, lists[i]));
+	}
+}
+
+// A list, but of CPUs that no host has.
+static void test_beyond(void **state)
+{
+	static const char *const lists[] = {
+		"1024", "0-1024", "1,2000-3000,2", "99999999999999999999", "0,10240"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		struct veneer_cpuset set;
+		struct veneer_error error = {""};
+		assert_int_equal(veneer_cpuset_parse(&set, lists[i], &error), -ERANGE);
+		assert_non_null(strstr(error.message, lists[i]));
+		assert_non_null(strstr(error.message, "above 1023"));
 	}
 }
 
@@ -91,6 +106,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_malformed),
+		cmocka_unit_test(test_beyond),
 		cmocka_unit_test(test_format_small),
 		cmocka_unit_test(test_operations),
 	};
