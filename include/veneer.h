@@ -185,8 +185,9 @@ typedef void (*veneer_message_fn)(void *opaque, enum veneer_severity severity, c
 // -ECANCELED.
 typedef bool (*veneer_progress_fn)(void *opaque, uint64_t done, uint64_t total);
 
-// Everything that describes a guest. Strings and arrays are copied by veneer_create(). Fields are
-// only ever added at the end; `struct_size` tells the library which ones the caller knows.
+// Everything that describes a guest. Strings and arrays are copied by veneer_create(). Begin with
+// VENEER_CONFIG_INIT, in C99 or later and C++11 or later: it fills in the sizes and what is not 0 by
+// default. Fields are only ever added at the end; `struct_size` tells the library which ones the caller knows.
 struct veneer_config {
 	size_t struct_size;
 	const char *kernel; // ELF or bzImage; NULL: the guest that is built in
@@ -233,16 +234,24 @@ struct veneer_config {
 	const char *identity;
 };
 
-#define VENEER_CONFIG_INIT                                                                         \
-	{                                                                                          \
-		.struct_size = sizeof(struct veneer_config), .cpus = 1,                            \
-		.disk_struct_size = sizeof(struct veneer_disk),                                    \
-		.net_struct_size = sizeof(struct veneer_net),                                      \
-		.placement_struct_size = sizeof(struct veneer_placement),                          \
-		.cell_struct_size = sizeof(struct veneer_cell),                                    \
-		.memory = {.size = 256ull << 20, .node = -1}, .serial_in = -1, .serial_out = -1,   \
-		.halt_poll_ns = -1                                                                 \
-	}
+// Every field, in order: designators in C++17 are an extension.
+// clang-format off
+#define VENEER_CONFIG_INIT { \
+	sizeof(struct veneer_config), \
+	NULL, NULL, NULL, /* kernel, initrd, cmdline */ \
+	1, false, /* cpus, pit */ \
+	{ (uint64_t)256 << 20, 0, -1, false, false, false }, /* memory: size, hugepage_size, node */ \
+	NULL, 0, sizeof(struct veneer_disk), \
+	NULL, 0, sizeof(struct veneer_net), \
+	false, VENEER_TRANSPORT_DEFAULT, /* rng */ \
+	-1, -1, NULL, NULL, /* serial_in, serial_out, message */ \
+	{ 0, 0, 0, 0 }, VENEER_IDLE_HALT, -1, /* topology, idle, halt_poll_ns */ \
+	NULL, 0, sizeof(struct veneer_cell), \
+	NULL, NULL, /* progress */ \
+	NULL, 0, /* cpu, tsc_khz */ \
+	NULL, sizeof(struct veneer_placement), \
+	NULL, /* identity */ }
+// clang-format on
 
 enum veneer_end {
 	VENEER_END_POWEROFF, // the guest switched itself off

@@ -47,6 +47,27 @@ static void expect_net_error(const struct veneer_config *config, const char *tex
 		fail_msg("'%s' does not speak of '%s'", error.message, text);
 }
 
+// The initializer goes by the order of the fields.
+static void test_defaults(void **state)
+{
+	static const struct veneer_config fixed = VENEER_CONFIG_INIT;
+	struct veneer_config expected;
+	(void)state;
+	memset(&expected, 0, sizeof(expected));
+	expected.struct_size = sizeof(struct veneer_config);
+	expected.cpus = 1;
+	expected.memory.size = 256 << 20;
+	expected.memory.node = -1;
+	expected.disk_struct_size = sizeof(struct veneer_disk);
+	expected.net_struct_size = sizeof(struct veneer_net);
+	expected.serial_in = -1;
+	expected.serial_out = -1;
+	expected.halt_poll_ns = -1;
+	expected.cell_struct_size = sizeof(struct veneer_cell);
+	expected.placement_struct_size = sizeof(struct veneer_placement);
+	assert_memory_equal(&fixed, &expected, sizeof(expected)); // static: padding is zero, too
+}
+
 static void test_none(void **state)
 {
 	(void)state;
@@ -319,6 +340,7 @@ static void test_bad_cells(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_none),
 		cmocka_unit_test(test_old_disks),
 		cmocka_unit_test(test_default_queues),
