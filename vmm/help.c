@@ -7,14 +7,13 @@ const char HELP[] =
 	"veneer, a small virtual machine monitor for Linux KVM\n"
 	"\n"
 	"  veneer run [OPTION]...   run a guest; without --kernel, the one that is built in\n"
-	"  veneer run --help        its options\n"
-	"  veneer doctor            what of this host costs guests speed, and what mends it\n"
-	"  veneer doctor --help     its options\n"
 	"  veneer list              the guests that are running\n"
 	"  veneer stats GUEST       what one of them has done so far\n"
-	"  veneer stats --help      its options\n"
-	"  veneer --version         the version\n"
-	"  veneer --help            this help\n";
+	"  veneer doctor            what of this host costs guests speed, and what mends it\n"
+	"  veneer version           the version\n"
+	"  veneer help [COMMAND]    this help, or a command's; so does veneer COMMAND --help\n"
+	"\n"
+	"For a first look: veneer run\n";
 
 const char RUN_HELP[] =
 	"veneer run [OPTION]...\n"
@@ -46,8 +45,9 @@ const char RUN_HELP[] =
 	"                        Haswell or EPYC-Milan. ? lists models and features, and which of\n"
 	"                        them run here. tsc-khz: frequency of the time-stamp counter\n"
 	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock][,merge=on|off]\n"
-	"                        bytes, or with K, M, G; default 256M. hugepages: from the host's\n"
-	"                        reserve, else transparent huge pages. node: this NUMA node and "
+	"                        default 256M; as every size, bytes, or with K, M, G or T (KB and\n"
+	"                        KiB are 1024 bytes, too). hugepages: from the host's reserve,\n"
+	"                        else transparent huge pages. node: this NUMA node and "
 	"no\n"
 	"                        other. prealloc: all of it before the start. lock: the same, and\n"
 	"                        never swapped. merge: KSM may merge its pages with equal ones\n"
@@ -162,6 +162,12 @@ const char DOCTOR_HELP[] =
 	"  0        nothing is wrong: no warn and no bad\n"
 	"  1        something is\n"
 	"  125      the doctor failed, or its arguments are wrong\n";
+
+const char LIST_HELP[] = "veneer list\n"
+			 "\n"
+			 "The running guests of this user, a line each: name and process ID. "
+			 "'veneer stats GUEST' tells\n"
+			 "what one has done.\n";
 
 const char STATS_HELP[] =
 	"veneer stats GUEST [OPTION]...\n"

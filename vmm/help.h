@@ -7,6 +7,7 @@
 extern const char HELP[];
 extern const char RUN_HELP[];
 extern const char DOCTOR_HELP[];
+extern const char LIST_HELP[];
 extern const char STATS_HELP[];
 
 #endif

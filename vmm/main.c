@@ -82,6 +82,9 @@ static int show_stats(const struct stats_query *query)
 static int act(const struct options *options)
 {
 	switch (options->action) {
+	case ACTION_USAGE: // whoever forgot the command does not take this for success
+		fputs(HELP, stderr);
+		return STATUS_FAILED;
 	case ACTION_HELP:
 		return print(HELP);
 	case ACTION_RUN_HELP:
@@ -98,6 +101,8 @@ static int act(const struct options *options)
 		return print(STATS_HELP);
 	case ACTION_STATS:
 		return show_stats(&options->query);
+	case ACTION_LIST_HELP:
+		return print(LIST_HELP);
 	case ACTION_LIST:
 		return list_guests();
 	default:

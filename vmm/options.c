@@ -70,13 +70,6 @@ static const struct option DOCTOR_LONG_OPTIONS[] = {
 	{NULL, 0, NULL, 0},
 };
 
-#define DOCTOR_CHOICES "--json, --disk, --cpus, --help"
-
-#define RUN_CHOICES                                                                                \
-	"--kernel, --initrd, --cmdline, --cpus, --cpu, --memory, --numa, --disk, --net, --rng, "   \
-	"--transport, --serial, --timeout, --dump-dtb, --reboot, --name, --stats, --dry-run, "     \
-	"--help"
-
 static int parse_transport(
 	struct options *options, const char *argument, struct veneer_error *error)
 {
@@ -241,50 +234,66 @@ static int parse_doctor_option(
 	}
 }
 
-// A command with options of its own.
-struct command {
+// A command's options.
+struct syntax {
+	const char *command;
 	const char *short_options;
 	const struct option *long_options;
-	const char *choices; // the long ones, for complaints
 	int (*parse)(struct options *options, int option, const char *argument,
 		struct veneer_error *error);
 };
 
-static const struct command RUN_COMMAND = {SHORT_OPTIONS, LONG_OPTIONS, RUN_CHOICES, parse_option};
-static const struct command DOCTOR_COMMAND = {
-	"+:c:d:h", DOCTOR_LONG_OPTIONS, DOCTOR_CHOICES, parse_doctor_option};
+static const struct syntax RUN_SYNTAX = {"run", SHORT_OPTIONS, LONG_OPTIONS, parse_option};
+static const struct syntax DOCTOR_SYNTAX = {
+	"doctor", "+:c:d:h", DOCTOR_LONG_OPTIONS, parse_doctor_option};
 
 // getopt_long() takes any unique beginning of a long option for the option, a promise that the next
 // option's name would break.
-static bool abbreviated(const struct command *command, const char *word, int index)
+static bool abbreviated(const struct syntax *syntax, const char *word, int index)
 {
-	return index >= 0 && strcspn(word + 2, "=") != strlen(command->long_options[index].name);
+	return index >= 0 && strcspn(word + 2, "=") != strlen(syntax->long_options[index].name);
 }
 
+// What would be right, or where to find it: of an option, or a word that is none.
 static int unknown_option(
-	const struct command *command, const char *word, struct veneer_error *error)
+	const struct syntax *syntax, const char *what, const char *word, struct veneer_error *error)
 {
-	return refuse(error, "unknown option '%s'; there are %s", word, command->choices);
+	const char *name = word + strspn(word, "-");
+	struct nearest nearest = nearest_to(name, strcspn(name, "="));
+
+	for (const struct option *option = syntax->long_options; option->name; option++)
+		nearest_try(&nearest, option->name, strlen(option->name));
+	if (nearest.name)
+		return refuse(error, "%s '%s'; did you mean '--%s'?", what, word, nearest.name);
+	return refuse(
+		error, "%s '%s'; 'veneer help %s' lists the options", what, word, syntax->command);
+}
+
+// A word with one dash that getopt(3) would take for a letter and its value, but people mean
+// otherwise: a long option, or several letters. `-h` is the only letter without a value.
+static bool one_dash(const struct syntax *syntax, const char *word)
+{
+	if (word[0] != '-' || word[1] == '-' || !word[1] || !word[2])
+		return false;
+	for (const struct option *option = syntax->long_options; option->name; option++)
+		if (strcmp(word + 1, option->name) == 0)
+			return true;
+	return word[1] == 'h';
 }
 
 // getopt_long() has refused `word`.
 static int bad_option(
-	const struct command *command, const char *word, bool missing, struct veneer_error *error)
+	const struct syntax *syntax, const char *word, bool missing, struct veneer_error *error)
 {
-	bool known_letter = optopt > 0 && optopt < LONG_ONLY_FIRST;
-
 	if (missing)
 		return refuse(error, "'%s' needs a value", word);
-	if (strncmp(word, "--", 2) != 0 && known_letter)
-		return refuse(
-			error, "unknown option '-%c'; there are %s", optopt, command->choices);
-	if (optopt != 0) // a known long option, with a value that it does not take
+	if (optopt != 0 && strncmp(word, "--", 2) == 0) // known, with a value that it does not take
 		return refuse(error, "'%s': the option takes no value", word);
-	return unknown_option(command, word, error);
+	return unknown_option(syntax, "unknown option", word, error);
 }
 
 // Until the words end, one is wrong, or one asks for another action (--help).
-static int parse_command(struct options *options, const struct command *command, int argc,
+static int parse_words(struct options *options, const struct syntax *syntax, int argc,
 	char *const argv[], struct veneer_error *error)
 {
 	enum action action = options->action;
@@ -297,19 +306,18 @@ static int parse_command(struct options *options, const struct command *command,
 		int index = -1;
 		optopt = 0;
 		int option = getopt_long(
-			argc, argv, command->short_options, command->long_options, &index);
+			argc, argv, syntax->short_options, syntax->long_options, &index);
 		if (option < 0)
 			break;
-		if (abbreviated(command, word, index))
-			ret = unknown_option(command, word, error);
+		if (abbreviated(syntax, word, index) || (option > 1 && one_dash(syntax, word)))
+			ret = unknown_option(syntax, "unknown option", word, error);
 		else if (option == '?' || option == ':')
-			ret = bad_option(command, word, option == ':', error);
+			ret = bad_option(syntax, word, option == ':', error);
 		else
-			ret = command->parse(options, option, optarg, error);
+			ret = syntax->parse(options, option, optarg, error);
 	}
 	if (ret == 0 && options->action == action && optind < argc)
-		return refuse(error, "'%s' is not an option; there are %s", argv[optind],
-			command->choices);
+		return unknown_option(syntax, "not an option:", argv[optind], error);
 	return ret;
 }
 
@@ -356,14 +364,13 @@ static int parse_stats_option(
 	}
 }
 
-static const struct command STATS_COMMAND = {STATS_SHORT_OPTIONS, STATS_LONG_OPTIONS,
-	"--json, --prometheus, --watch, --output, --help", parse_stats_option};
+static const struct syntax STATS_SYNTAX = {
+	"stats", STATS_SHORT_OPTIONS, STATS_LONG_OPTIONS, parse_stats_option};
 
 static int parse_stats_command(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	options->action = ACTION_STATS;
-	int ret = parse_command(options, &STATS_COMMAND, argc, argv, error);
+	int ret = parse_words(options, &STATS_SYNTAX, argc, argv, error);
 
 	if (ret < 0 || options->action != ACTION_STATS || options->query.guest)
 		return ret;
@@ -375,7 +382,7 @@ static int parse_stats_command(
 static int parse_run(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	int ret = parse_command(options, &RUN_COMMAND, argc, argv, error);
+	int ret = parse_words(options, &RUN_SYNTAX, argc, argv, error);
 
 	if (!options->rng_given)
 		options->rng = options->kernel != NULL;
@@ -385,37 +392,100 @@ static int parse_run(
 static int parse_doctor(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	options->action = ACTION_DOCTOR;
-	return parse_command(options, &DOCTOR_COMMAND, argc, argv, error);
+	return parse_words(options, &DOCTOR_SYNTAX, argc, argv, error);
+}
+
+static int parse_help(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error);
+static int parse_nothing(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error);
+
+static const struct command {
+	const char *name;
+	enum action action, help;
+	int (*parse)(
+		struct options *options, int argc, char *const argv[], struct veneer_error *error);
+} COMMANDS[] = {
+	{"run", ACTION_RUN, ACTION_RUN_HELP, parse_run},
+	{"doctor", ACTION_DOCTOR, ACTION_DOCTOR_HELP, parse_doctor},
+	{"list", ACTION_LIST, ACTION_LIST_HELP, parse_nothing},
+	{"stats", ACTION_STATS, ACTION_STATS_HELP, parse_stats_command},
+	{"version", ACTION_VERSION, ACTION_HELP, parse_nothing},
+	{"help", ACTION_HELP, ACTION_HELP, parse_help},
+};
+
+#define COMMAND_COUNT (sizeof(COMMANDS) / sizeof(COMMANDS[0]))
+
+static const struct command *find_command(const char *name, struct veneer_error *error)
+{
+	struct nearest nearest = nearest_to(name, strlen(name));
+
+	for (size_t i = 0; i < COMMAND_COUNT; i++) {
+		if (strcmp(name, COMMANDS[i].name) == 0)
+			return &COMMANDS[i];
+		nearest_try(&nearest, COMMANDS[i].name, strlen(COMMANDS[i].name));
+	}
+	if (nearest.name)
+		refuse(error, "unknown command '%s'; did you mean '%s'?", name, nearest.name);
+	else
+		refuse(error, "unknown command '%s'; 'veneer help' lists them", name);
+	return NULL;
+}
+
+static bool asks_for_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static int parse_nothing(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	if (argc > 1 && asks_for_help(argv[1]))
+		options->action = find_command(argv[0], error)->help;
+	else if (argc > 1)
+		return refuse(error, "'%s' after '%s': nothing may follow it", argv[1], argv[0]);
+	return 0;
+}
+
+// help [COMMAND]
+static int parse_help(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	const struct command *command;
+
+	if (argc > 2)
+		return refuse(error, "'%s' after '%s': one command at a time", argv[2], argv[1]);
+	if (argc < 2 || asks_for_help(argv[1]))
+		return 0;
+	command = find_command(argv[1], error);
+	if (command)
+		options->action = command->help;
+	return command ? 0 : -EINVAL;
+}
+
+// The program's own options are commands by other names.
+static const char *command_name(const char *word)
+{
+	return asks_for_help(word) ? "help" : strcmp(word, "--version") == 0 ? "version" : word;
 }
 
 int options_parse(struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	const char *command = argc > 1 ? argv[1] : "";
 	const struct veneer_config defaults = VENEER_CONFIG_INIT;
+	const struct command *command;
 
-	*options = (struct options){.action = ACTION_RUN,
+	*options = (struct options){.action = ACTION_USAGE,
 		.cpus = defaults.cpus,
 		.halt_poll_ns = -1,
 		.memory = defaults.memory};
 	error->message[0] = '\0';
-	if (strcmp(command, "run") == 0)
-		return parse_run(options, argc - 1, argv + 1, error);
-	if (strcmp(command, "doctor") == 0)
-		return parse_doctor(options, argc - 1, argv + 1, error);
-	if (strcmp(command, "stats") == 0)
-		return parse_stats_command(options, argc - 1, argv + 1, error);
-	bool list = strcmp(command, "list") == 0;
-	bool help = strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0;
-	if (!list && !help && strcmp(command, "--version") != 0) {
-		const char *choices = "it is one of run, list, stats, doctor, --help, --version";
-		return argc > 1 ? refuse(error, "unknown command '%s'; %s", command, choices)
-				: refuse(error, "no command; %s", choices);
-	}
-	if (argc > 2)
-		return refuse(error, "'%s' after '%s': nothing may follow it", argv[2], command);
-	options->action = list ? ACTION_LIST : help ? ACTION_HELP : ACTION_VERSION;
-	return 0;
+	if (argc < 2)
+		return 0;
+	command = find_command(command_name(argv[1]), error);
+	if (!command)
+		return -EINVAL;
+	options->action = command->action;
+	return command->parse(options, argc - 1, argv + 1, error);
 }
 
 void options_free(struct options *options)

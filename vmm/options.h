@@ -12,15 +12,17 @@
 #include "vmm/stats_client.h"
 
 enum action {
-	ACTION_HELP, // veneer --help
-	ACTION_VERSION, // veneer --version
-	ACTION_RUN_HELP, // veneer run --help
+	ACTION_USAGE, // veneer
+	ACTION_HELP, // veneer help, or --help
+	ACTION_VERSION, // veneer version, or --version
+	ACTION_RUN_HELP, // veneer run --help, or help run; the others likewise
 	ACTION_RUN,
 	ACTION_DOCTOR_HELP, // veneer doctor --help
 	ACTION_DOCTOR,
 	ACTION_CPU_MODELS, // veneer run --cpu ?
 	ACTION_STATS_HELP, // veneer stats --help
 	ACTION_STATS,
+	ACTION_LIST_HELP, // veneer list --help
 	ACTION_LIST, // veneer list, or veneer stats without a guest
 };
 

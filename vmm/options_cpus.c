@@ -204,9 +204,8 @@ static int parse_cpus_word(struct options *options, const char *word, struct ven
 		return parse_sched(options, value, error);
 	if (!(value = value_of(word, "pit")))
 		return unknown_word(error, "--cpus", word,
-			"topology=SxDxCxT, pin=LIST, pin=auto, iothreads=LIST, vmm=LIST, "
-			"sched=fifo:PRIORITY, idle=halt|poll|mwait, halt-poll-ns=N, pit=on or "
-			"pit=off");
+			"topology=SxDxCxT, pin=LIST|auto, iothreads=LIST, vmm=LIST, "
+			"sched=fifo:PRIORITY, idle=halt|poll|mwait, halt-poll-ns=N, pit=on|off");
 	if (parse_switch(value, &options->pit) < 0)
 		return refuse(error, "--cpus: pit='%s' is neither on nor off", value);
 	return 0;
@@ -270,7 +269,8 @@ static int parse_cpu_words(
 		if (khz)
 			ret = parse_tsc_khz(options, khz, error);
 		else if ((*word != '+' && *word != '-') || !word[1])
-			ret = unknown_word(error, "--cpu", word, "+FEATURE, -FEATURE or tsc-khz=N");
+			ret = unknown_word(
+				error, "--cpu", word, "tsc-khz=N; a feature has + or - before it");
 		else
 			end = stpcpy(stpcpy(end, ","), word);
 	}

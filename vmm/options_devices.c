@@ -85,7 +85,7 @@ static int parse_limit(const char *name, const char *value, bool is_size, uint64
 	}
 	if (ret < 0)
 		return refuse(error, "%s='%s' is not %s", name, value,
-			is_size ? "SIZE or SIZE:BURST, of 1K a second or more"
+			is_size ? "SIZE or SIZE:BURST, of 1K a second or more, such as 100M"
 				: "N or N:BURST, of 1 a second or more");
 	return 0;
 }
@@ -157,10 +157,9 @@ static int parse_disk_word(
 		*serial = value;
 	} else {
 		return unknown_word(error, "--disk", word,
-			"readonly, cache=none, cache=writeback, cache=writethrough, "
-			"cache=directsync, cache=unsafe, queues=N, serial=S, poll-us=N, "
-			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on, "
-			"iopoll=on or format=raw; a comma within a path is written ,,");
+			"readonly, cache=MODE, queues=N, serial=S, poll-us=N, "
+			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on|off, "
+			"iopoll=on|off, format=raw; a comma within a path is written ,,");
 	}
 	return 0;
 }
@@ -332,7 +331,7 @@ static int parse_tap_word(struct veneer_net *net, const char *word, struct venee
 		return parse_vhost(&net->vhost, value, error);
 	if (!(value = value_of(word, "mtu")))
 		return unknown_word(error, "--net tap", word,
-			"mac=M, queues=N, mtu=N, vhost=on|off|auto, poll-us=N, pps=N[:BURST] or "
+			"mac=M, queues=N, mtu=N, vhost=on|off|auto, poll-us=N, pps=N[:BURST], "
 			"bps=SIZE[:BURST]");
 	if (parse_number(value, UINT16_MAX, &mtu) < 0 || mtu < MTU_MIN)
 		return refuse(error, "--net: mtu='%s' is not a number from %d to %d", value,
@@ -348,7 +347,7 @@ static int parse_user_word(struct veneer_net *net, const char *word, struct vene
 	if ((value = value_of(word, "hostfwd")))
 		return add_forward(net, value, error);
 	return unknown_word(error, "--net user", word,
-		"mac=M, poll-us=N, pps=N[:BURST], bps=SIZE[:BURST] or "
+		"mac=M, poll-us=N, pps=N[:BURST], bps=SIZE[:BURST], "
 		"hostfwd=tcp:ADDR:HOSTPORT:GUESTPORT");
 }
 
@@ -372,7 +371,8 @@ static int parse_net_words(
 	else if (strcmp(kind, "user") == 0)
 		net->backend = VENEER_NET_USER;
 	else
-		return unknown_word(error, "--net", kind, "tap=NAME or user first");
+		return refuse(error,
+			"--net: '%s' is neither tap=NAME nor user, of which one comes first", kind);
 	for (unsigned i = 1; i < words->count && ret == 0; i++) {
 		ret = parse_net_word(net, words->words[i], error);
 		if (ret == NOT_COMMON)

@@ -15,13 +15,9 @@
 static int parse_hugepages(
 	uint64_t *size, const char *option, const char *value, struct veneer_error *error)
 {
-	if (strcmp(value, "2M") == 0)
-		*size = 2 * MIB;
-	else if (strcmp(value, "1G") == 0)
-		*size = GIB;
-	else
-		return refuse(error, "%s: hugepages='%s' is neither 2M nor 1G", option, value);
-	return 0;
+	if (parse_size(value, size) == 0 && (*size == 2 * MIB || *size == GIB))
+		return 0;
+	return refuse(error, "%s: hugepages='%s' is neither 2M nor 1G", option, value);
 }
 
 static int parse_node(int *node, const char *option, const char *value, struct veneer_error *error)
@@ -49,11 +45,11 @@ static int parse_memory_size(
 	if (ret == -ERANGE)
 		return refuse(error, "%s: '%s' is more than 64 bits hold", option, value);
 	if (ret < 0)
-		return refuse(
-			error, "%s: '%s' is not a size: a number, then K, M or G", option, value);
+		return refuse(error, "%s: '%s' is not a size: a number, then K, M, G or T", option,
+			value);
 	if (*size < MEMORY_MIN)
 		return refuse(error,
-			"%s: '%s' is less than 1M; sizes are in bytes unless K, M or G follows",
+			"%s: '%s' is less than 1M; sizes are in bytes unless K, M, G or T follows",
 			option, value);
 	return 0;
 }
@@ -76,8 +72,7 @@ static int parse_memory_word(
 		memory->lock = true;
 	} else {
 		return unknown_word(error, "--memory", word,
-			"hugepages=2M, hugepages=1G, node=N, prealloc, lock, merge=on or "
-			"merge=off");
+			"hugepages=2M|1G, node=N, prealloc, lock, merge=on|off");
 	}
 	return 0;
 }
@@ -128,7 +123,7 @@ static int parse_cell_word(struct cell_words *cell, const char *word, struct ven
 		cell->number = (int)number;
 	} else {
 		return unknown_word(error, "--numa", word,
-			"cell=N, cpus=LIST, memory=SIZE, node=N, hugepages=2M or hugepages=1G");
+			"cell=N, cpus=LIST, memory=SIZE, node=N, hugepages=2M|1G");
 	}
 	return 0;
 }

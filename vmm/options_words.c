@@ -3,6 +3,7 @@
 // The words of an option's argument.
 #include "vmm/options_words.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -52,33 +53,36 @@ int parse_number(const char *text, uint64_t max, uint64_t *value)
 	return ret < 0 ? ret : *end ? -EINVAL : 0;
 }
 
+// How many bits the unit at *at shifts by; it moves behind the unit.
+static unsigned take_unit(const char **at)
+{
+	static const char units[] = "kmgt";
+	const char *unit = **at ? strchr(units, tolower((unsigned char)**at)) : NULL;
+
+	if (!unit)
+		return 0;
+	++*at;
+	if (tolower((unsigned char)**at) == 'i')
+		++*at;
+	if (tolower((unsigned char)**at) == 'b')
+		++*at;
+	return 10 * (unsigned)(unit - units + 1);
+}
+
 int parse_size(const char *text, uint64_t *size)
 {
 	const char *end;
 	uint64_t count;
-	uint64_t unit = 1;
 
 	int ret = parse_digits(text, UINT64_MAX, &end, &count);
 	if (ret < 0)
 		return ret;
-	switch (*end) {
-	case 'K':
-		unit = KIB;
-		break;
-	case 'M':
-		unit = MIB;
-		break;
-	case 'G':
-		unit = GIB;
-		break;
-	}
-	if (unit > 1)
-		end++;
+	unsigned shift = take_unit(&end);
 	if (*end)
 		return -EINVAL;
-	if (count > UINT64_MAX / unit)
+	if (count > UINT64_MAX >> shift)
 		return -ERANGE;
-	*size = count * unit;
+	*size = count << shift;
 	return 0;
 }
 
@@ -135,10 +139,74 @@ const char *value_of(const char *word, const char *name)
 	return strncmp(word, name, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
 }
 
+#define NAME_BYTES 32
+
+// Letters that are added, left out, replaced, or swapped with their neighbour, from one to the other.
+static unsigned distance(const char *a, size_t a_size, const char *b, size_t b_size)
+{
+	unsigned char steps[NAME_BYTES + 1][NAME_BYTES + 1];
+
+	for (size_t i = 0; i <= a_size; i++) {
+		for (size_t j = 0; j <= b_size; j++) {
+			unsigned least = (unsigned)(i > j ? i : j);
+			if (i > 0 && j > 0) {
+				least = steps[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0u : 1u);
+				if (steps[i - 1][j] + 1u < least)
+					least = steps[i - 1][j] + 1u;
+				if (steps[i][j - 1] + 1u < least)
+					least = steps[i][j - 1] + 1u;
+			}
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+				steps[i - 2][j - 2] + 1u < least)
+				least = steps[i - 2][j - 2] + 1u;
+			steps[i][j] = (unsigned char)least;
+		}
+	}
+	return steps[a_size][b_size];
+}
+
+// One letter in three may be wrong, and one of few.
+struct nearest nearest_to(const char *word, size_t size)
+{
+	return (struct nearest){.word = word,
+		.size = size,
+		.distance = size < 5 ? 2 : 1 + (unsigned)(size + 1) / 3};
+}
+
+void nearest_try(struct nearest *nearest, const char *name, size_t size)
+{
+	if (nearest->size == 0 || nearest->size > NAME_BYTES || size > NAME_BYTES)
+		return;
+	bool begins = nearest->size < size && memcmp(nearest->word, name, nearest->size) == 0;
+	unsigned steps = begins ? 1 : distance(nearest->word, nearest->size, name, size);
+	if (steps >= nearest->distance)
+		return;
+	nearest->distance = steps;
+	nearest->name = name;
+	nearest->name_size = size;
+}
+
 int unknown_word(
 	struct veneer_error *error, const char *option, const char *word, const char *choices)
 {
-	return refuse(error, "%s: unknown word '%s'; it takes %s", option, word, choices);
+	struct nearest nearest = nearest_to(word, strcspn(word, "="));
+	const char *advice = strstr(choices, "; ");
+	const char *end = advice ? advice : choices + strlen(choices);
+
+	for (const char *at = choices; at < end; at += strspn(at, ", ")) {
+		size_t size = strcspn(at, ",;");
+		size_t name = strcspn(at, "=,;");
+		unsigned before = nearest.distance;
+		nearest_try(&nearest, at, name);
+		if (nearest.distance < before)
+			nearest.name_size = size; // with its value
+		at += size;
+	}
+	if (nearest.name)
+		return refuse(error, "%s: unknown word '%s'; did you mean '%.*s'?%s", option, word,
+			(int)nearest.name_size, nearest.name, advice ? advice : "");
+	return refuse(error, "%s: unknown word '%s'; 'veneer help run' lists what it takes%s",
+		option, word, advice ? advice : "");
 }
 
 int parse_switch(const char *text, bool *on)

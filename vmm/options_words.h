@@ -6,6 +6,7 @@
 #define VN_OPTIONS_WORDS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "veneer.h"
@@ -20,13 +21,27 @@
 int refuse(struct veneer_error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 int out_of_memory(struct veneer_error *error); // -ENOMEM
+
+// `choices`: sub-options, each with its value, between ", "; after "; ", advice that is always given.
 int unknown_word(
 	struct veneer_error *error, const char *option, const char *word, const char *choices);
+
+// The name that someone who wrote `word` may have meant: what begins with it, or has few letters else.
+struct nearest {
+	const char *word;
+	size_t size;
+	const char *name; // or NULL: none is near
+	size_t name_size;
+	unsigned distance;
+};
+struct nearest nearest_to(const char *word, size_t size);
+void nearest_try(struct nearest *nearest, const char *name, size_t size);
 
 // Digits up to a character that is none, which *end tells. -EINVAL: no digit; -ERANGE: too large.
 int parse_digits(const char *text, uint64_t max, const char **end, uint64_t *value);
 
-// Digits and nothing else, or the same with K, M or G behind them.
+// Digits and nothing else; or a unit behind them: K, M, G or T, 1024 to a step, alone or followed by B,
+// iB or i, in any case.
 int parse_number(const char *text, uint64_t max, uint64_t *value);
 int parse_size(const char *text, uint64_t *size);
 

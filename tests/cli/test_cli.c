@@ -146,7 +146,23 @@ static void expect_exit(const struct outcome *outcome, int status)
 static void test_help(void **state)
 {
 	(void)state;
-	struct outcome *outcome = RUN(NULL, "--help");
+	const char *const nothing[] = {NULL};
+	struct outcome *outcome = run(NULL, nothing);
+	expect_exit(outcome, 125);
+	assert_non_null(strstr(outcome->err, "veneer run"));
+	assert_string_equal(outcome->out, "");
+	static const char *const commands[] = {"run", "doctor", "list", "stats", "version"};
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		outcome = RUN(NULL, "help", commands[i]);
+		expect_exit(outcome, 0);
+		assert_non_null(strstr(outcome->out, commands[i]));
+		char help[sizeof(outcome->out)];
+		memcpy(help, outcome->out, sizeof(help));
+		outcome = RUN(NULL, commands[i], "--help");
+		expect_exit(outcome, 0);
+		assert_string_equal(outcome->out, help);
+	}
+	outcome = RUN(NULL, "--help");
 	expect_exit(outcome, 0);
 	assert_non_null(strstr(outcome->out, "veneer run"));
 	assert_string_equal(outcome->err, "");
@@ -175,7 +191,6 @@ static void test_bad_arguments(void **state)
 		const char *arguments[4];
 		const char *names;
 	} cases[] = {
-		{{NULL}, "no command"},
 		{{"walk"}, "'walk'"},
 		{{"run", "--bogus"}, "'--bogus'"},
 		{{"doctor", "--bogus"}, "'--bogus'"},
@@ -183,6 +198,9 @@ static void test_bad_arguments(void **state)
 		{{"doctor", "-c", "1020-1023"}, "CPU 1020-1023 is not online: 0"},
 		{{"doctor", "here"}, "'here'"},
 		{{"run", "-k"}, "'-k'"},
+		{{"run", "-hda", "foo"}, "'-hda'"},
+		{{"run", "--memroy", "1G"}, "'--memory'"},
+		{{"help", "walk"}, "'walk'"},
 		{{"run", "vmlinuz"}, "'vmlinuz'"},
 		{{"run", "-c", "0"}, "'0'"},
 		{{"run", "-c", "1,pit=no"}, "'no'"},

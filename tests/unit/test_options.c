@@ -39,39 +39,52 @@ struct bad {
 };
 
 static const struct bad bad_lines[] = {
-	{{NULL}, "no command", "run"},
-	{{""}, "''", "run"},
-	{{"walk"}, "'walk'", "run, list, stats, doctor, --help, --version"},
-	{{"--kernel"}, "'--kernel'", "run"},
-	{{"--help", "run"}, "'run'", "--help"},
+	{{""}, "''", "'veneer help' lists them"},
+	{{"walk"}, "'walk'", "'veneer help' lists them"},
+	{{"rnu"}, "'rnu'", "did you mean 'run'?"},
+	{{"lst"}, "'lst'", "did you mean 'list'?"},
+	{{"doc"}, "'doc'", "did you mean 'doctor'?"},
+	{{"--kernel"}, "'--kernel'", "'veneer help'"},
+	{{"--help", "walk"}, "'walk'", "'veneer help' lists them"},
+	{{"help", "stat"}, "'stat'", "did you mean 'stats'?"},
+	{{"help", "run", "x"}, "'x'", "one command"},
+	{{"version", "x"}, "'x'", "nothing"},
 	{{"--version", "x"}, "'x'", "--version"},
-	{{"run", "--bogus"}, "'--bogus'", "--kernel"},
-	{{"run", "--bogus=1"}, "'--bogus=1'", "--memory"},
-	{{"run", "-z"}, "'-z'", "--disk"},
-	{{"run", "-?"}, "'-?'", "--disk"},
+	{{"run", "--bogus"}, "'--bogus'", "'veneer help run'"},
+	{{"run", "--bogus=1"}, "'--bogus=1'", "'veneer help run'"},
+	{{"run", "-z"}, "'-z'", "'veneer help run'"},
+	{{"run", "-?"}, "'-?'", "'veneer help run'"},
 	{{"run", "--ker", "x"}, "'--ker'", "--kernel"},
 	{{"run", "--s", "none"}, "'--s'", "--serial"},
+	{{"run", "--memroy", "1G"}, "'--memroy'", "did you mean '--memory'?"},
+	{{"run", "--dsik=x"}, "'--dsik=x'", "did you mean '--disk'?"},
+	{{"run", "memory", "1G"}, "'memory'", "did you mean '--memory'?"},
+	{{"run", "-hda", "foo"}, "'-hda'", "'veneer help run'"},
+	{{"run", "-smp", "4"}, "'-smp'", "'veneer help run'"},
+	{{"run", "-kernel", "x"}, "'-kernel'", "did you mean '--kernel'?"},
+	{{"run", "-m", "1G", "-cpu", "host"}, "'-cpu'", "did you mean '--cpu'?"},
 	{{"run", "--reboot=yes"}, "'--reboot=yes'", "no value"},
 	{{"run", "--help=me"}, "'--help=me'", "no value"},
 	{{"run", "--kernel"}, "'--kernel'", "value"},
 	{{"run", "-m"}, "'-m'", "value"},
 	{{"run", "--timeout"}, "'--timeout'", "value"},
-	{{"run", "vmlinuz"}, "'vmlinuz'", "--kernel"},
-	{{"run", "-c", "2", "vmlinuz"}, "'vmlinuz'", "--kernel"},
-	{{"run", "--", "x"}, "'x'", "--kernel"},
-	{{"doctor", "--bogus"}, "'--bogus'", "--json, --disk, --cpus, --help"},
-	{{"doctor", "-m", "1G"}, "'-m'", "--cpus"},
+	{{"run", "vmlinuz"}, "'vmlinuz'", "'veneer help run'"},
+	{{"run", "-c", "2", "vmlinuz"}, "'vmlinuz'", "'veneer help run'"},
+	{{"run", "--", "x"}, "'x'", "'veneer help run'"},
+	{{"doctor", "--bogus"}, "'--bogus'", "'veneer help doctor'"},
+	{{"doctor", "-m", "1G"}, "'-m'", "'veneer help doctor'"},
+	{{"doctor", "--cpu", "1"}, "'--cpu'", "did you mean '--cpus'?"},
 	{{"doctor", "--js"}, "'--js'", "--json"},
 	{{"doctor", "--json=1"}, "'--json=1'", "no value"},
-	{{"doctor", "run"}, "'run'", "--disk"},
+	{{"doctor", "run"}, "'run'", "'veneer help doctor'"},
 	{{"doctor", "--disk"}, "'--disk'", "value"},
 	{{"doctor", "--disk", ""}, "''", "path"},
-	{{"doctor", "--disk", "a,fast"}, "'fast'", "cache=none"},
+	{{"doctor", "--disk", "a,fast"}, "'fast'", "'veneer help run'"},
 	{{"doctor", "--cpus", ""}, "''", "0-3,8"},
 	{{"doctor", "--cpus", "all"}, "'all'", "0-3,8"},
 	{{"doctor", "--cpus", "0-1024"}, "'0-1024'", "does not have: 0"},
 	{{"doctor", "--cpus", "3-1"}, "'3-1'", "0-3,8"},
-	{{"run", "--bo\ngus"}, "'--bo?gus'", "--kernel"},
+	{{"run", "--bo\ngus"}, "'--bo?gus'", "'veneer help run'"},
 
 	{{"run", "--name", ""}, "''", "letters"},
 	{{"run", "--name", "a/b"}, "'a/b'", "letters"},
@@ -82,18 +95,18 @@ static const struct bad bad_lines[] = {
 	{{"run", "--name", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"},
 		"--name", "1 to 64"},
 	{{"run", "--stats=xml"}, "'xml'", "text nor json"},
-	{{"run", "--stats", "json"}, "'json'", "--stats"},
+	{{"run", "--stats", "json"}, "'json'", "'veneer help run'"},
 	{{"list", "x"}, "'x'", "nothing"},
 	{{"stats", "--json"}, "--json", "veneer list"},
 	{{"stats", "a", "b"}, "'b'", "one guest"},
-	{{"stats", "a", "--xml"}, "'--xml'", "--json, --prometheus"},
+	{{"stats", "a", "--xml"}, "'--xml'", "'veneer help stats'"},
 	{{"stats", "a", "--js"}, "'--js'", "--json"},
 	{{"stats", "a", "--watch=0"}, "'0'", "--watch"},
 	{{"stats", "a", "--watch=x"}, "'x'", "--watch"},
 	{{"stats", "a", "--output"}, "'--output'", "value"},
 	{{"stats", "a", "--output="}, "''", "path"},
 	{{"stats", "a", "--json=1"}, "'--json=1'", "no value"},
-	{{"stats", "a", "-k"}, "'-k'", "--json"},
+	{{"stats", "a", "-k"}, "'-k'", "'veneer help stats'"},
 
 	{{"run", "-c", ""}, "''", "1 to 64"},
 	{{"run", "-c", "0"}, "'0'", "1 to 64"},
@@ -105,10 +118,11 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "0x2"}, "'0x2'", "1 to 64"},
 	{{"run", "-c", "2.0"}, "'2.0'", "1 to 64"},
 	{{"run", "-c", "18446744073709551617"}, "'18446744073709551617'", "1 to 64"},
-	{{"run", "-c", "1,"}, "''", "pit=on"},
-	{{"run", "-c", "1,pit"}, "'pit'", "pit=on or pit=off"},
+	{{"run", "-c", "1,"}, "''", "'veneer help run'"},
+	{{"run", "-c", "1,pit"}, "'pit'", "did you mean 'pit=on|off'?"},
 	{{"run", "-c", "1,pit=maybe"}, "'maybe'", "on nor off"},
-	{{"run", "-c", "1,hpet=on"}, "'hpet=on'", "pit=on"},
+	{{"run", "-c", "1,hpet=on"}, "'hpet=on'", "'veneer help run'"},
+	{{"run", "-c", "1,pti=on"}, "'pti=on'", "did you mean 'pit=on|off'?"},
 	{{"run", "-c", "1,idle"}, "'idle'", "idle=halt|poll|mwait"},
 	{{"run", "-c", "1,idle="}, "''", "halt, poll or mwait"},
 	{{"run", "-c", "1,idle=spin"}, "'spin'", "halt, poll or mwait"},
@@ -125,7 +139,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "4,topology=2x1x2x2"}, "2x1x2x2", "makes 8 CPUs"},
 	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625", "not 4"},
 	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
-	{{"run", "-c", "2,pin"}, "'pin'", "pin=LIST, pin=auto"},
+	{{"run", "-c", "2,pin"}, "'pin'", "pin=LIST|auto"},
 	{{"run", "-c", "2,pin="}, "''", "such as 0-3,8"},
 	{{"run", "-c", "2,pin=any"}, "'any'", "such as 0-3,8"},
 	{{"run", "-c", "2,pin=automatic"}, "'automatic'", "such as 0-3,8"},
@@ -137,7 +151,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "2,pin=1024:0"}, "vCPUs '1024'", "0 to 1"},
 	{{"run", "-c", "2,iothreads=1024"}, "iothreads='1024'", "does not have: 0"},
 	{{"run", "-c", "2,vmm=99999999999999999999"}, "vmm='99999999999999999999'", "are online"},
-	{{"run", "-c", "1,pin=0,"}, "''", "pin=LIST"},
+	{{"run", "-c", "1,pin=0,"}, "''", "'veneer help run'"},
 	{{"run", "-c", "2,pin=0"}, "pin= lists 1", "2 are needed"},
 	{{"run", "-c", "2,pin=0-1,8"}, "pin= lists 3", "2 are needed"},
 	{{"run", "-c", "2,pin=0:1,1"}, "'1'", "such as 0:2-3"},
@@ -160,31 +174,32 @@ static const struct bad bad_lines[] = {
 
 	{{"run", "--cpu", ""}, "''", "host or x86-64-v3"},
 	{{"run", "--cpu", "+avx"}, "'+avx'", "? lists them"},
-	{{"run", "--cpu", "host,avx"}, "'avx'", "+FEATURE, -FEATURE or tsc-khz=N"},
-	{{"run", "--cpu", "host,"}, "''", "+FEATURE"},
-	{{"run", "--cpu", "host,-"}, "'-'", "+FEATURE"},
+	{{"run", "--cpu", "host,avx"}, "'avx'", "+ or - before it"},
+	{{"run", "--cpu", "host,"}, "''", "+ or - before it"},
+	{{"run", "--cpu", "host,-"}, "'-'", "+ or - before it"},
 	{{"run", "--cpu", "host,tsc-khz=0"}, "'0'", "kHz"},
 	{{"run", "--cpu", "host,tsc-khz=2147483648"}, "'2147483648'", "kHz"},
 	{{"run", "--cpu", "host,tsc-khz=2GHz"}, "'2GHz'", "kHz"},
 
-	{{"run", "-m", ""}, "''", "K, M or G"},
-	{{"run", "-m", "M"}, "'M'", "K, M or G"},
-	{{"run", "-m", "512"}, "'512'", "K, M or G"},
-	{{"run", "-m", "0"}, "'0'", "K, M or G"},
+	{{"run", "-m", ""}, "''", "K, M, G or T"},
+	{{"run", "-m", "M"}, "'M'", "K, M, G or T"},
+	{{"run", "-m", "512"}, "'512'", "K, M, G or T"},
+	{{"run", "-m", "0"}, "'0'", "K, M, G or T"},
 	{{"run", "-m", "1023K"}, "'1023K'", "1M"},
-	{{"run", "-m", "-1G"}, "'-1G'", "K, M or G"},
-	{{"run", "-m", "1T"}, "'1T'", "K, M or G"},
-	{{"run", "-m", "1m"}, "'1m'", "K, M or G"},
-	{{"run", "-m", "1GB"}, "'1GB'", "K, M or G"},
-	{{"run", "-m", "1.5G"}, "'1.5G'", "K, M or G"},
-	{{"run", "-m", "1G M"}, "'1G M'", "K, M or G"},
+	{{"run", "-m", "-1G"}, "'-1G'", "K, M, G or T"},
+	{{"run", "-m", "1.5G"}, "'1.5G'", "K, M, G or T"},
+	{{"run", "-m", "1P"}, "'1P'", "K, M, G or T"},
+	{{"run", "-m", "1B"}, "'1B'", "K, M, G or T"},
+	{{"run", "-m", "1GBi"}, "'1GBi'", "K, M, G or T"},
+	{{"run", "-m", "1GiBs"}, "'1GiBs'", "K, M, G or T"},
+	{{"run", "-m", "16777216T"}, "'16777216T'", "64 bits"},
+	{{"run", "-m", "1G M"}, "'1G M'", "K, M, G or T"},
 	{{"run", "-m", "18446744073709551616"}, "'18446744073709551616'", "64 bits"},
 	{{"run", "-m", "17179869184G"}, "'17179869184G'", "64 bits"},
-	{{"run", "-m", "1G,"}, "''", "prealloc"},
-	{{"run", "-m", "1G,huge"}, "'huge'", "hugepages=2M"},
-	{{"run", "-m", "1G,hugepages"}, "'hugepages'", "hugepages=1G"},
+	{{"run", "-m", "1G,"}, "''", "'veneer help run'"},
+	{{"run", "-m", "1G,huge"}, "'huge'", "did you mean 'hugepages=2M|1G'?"},
+	{{"run", "-m", "1G,hugepages"}, "'hugepages'", "hugepages=2M|1G"},
 	{{"run", "-m", "1G,hugepages=4K"}, "'4K'", "2M nor 1G"},
-	{{"run", "-m", "1G,hugepages=2m"}, "'2m'", "2M nor 1G"},
 	{{"run", "-m", "1G,node"}, "'node'", "node=N"},
 	{{"run", "-m", "1G,node="}, "''", "NUMA node"},
 	{{"run", "-m", "1G,node=-1"}, "'-1'", "NUMA node"},
@@ -197,7 +212,8 @@ static const struct bad bad_lines[] = {
 	{{"run", "-m", "1G,merge"}, "'merge'", "merge=on"},
 	{{"run", "-m", "1G,merge=yes"}, "'yes'", "on nor off"},
 
-	{{"run", "--numa", ""}, "''", "cell=N, cpus=LIST"},
+	{{"run", "--numa", ""}, "''", "'veneer help run'"},
+	{{"run", "--numa", "cell=0,cpu=0,memory=1G"}, "'cpu=0'", "did you mean 'cpus=LIST'?"},
 	{{"run", "--numa", "cell=0"}, "cell=0", "cell=0,cpus=0-3,memory=4G"},
 	{{"run", "--numa", "cpus=0,memory=1G"}, "cpus=0,memory=1G", "a number"},
 	{{"run", "--numa", "cell=0,memory=1G"}, "cell=0,memory=1G", "CPUs"},
@@ -209,11 +225,10 @@ static const struct bad bad_lines[] = {
 	{{"run", "--numa", "cell=0,cpus=1024,memory=1G"}, "'1024'", "63 is the last"},
 	{{"run", "--numa", "cell=0,cpus=3-1,memory=1G"}, "'3-1'", "0-3,8"},
 	{{"run", "--numa", "cell=0,cpus=0,2-,memory=1G"}, "'0,2-'", "0-3,8"},
-	{{"run", "--numa", "cell=0,cpus=0,memory=1"}, "'1'", "K, M or G"},
-	{{"run", "--numa", "cell=0,cpus=0,memory=1T"}, "'1T'", "K, M or G"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1"}, "'1'", "K, M, G or T"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=1G,node=x"}, "'x'", "NUMA node"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=1G,hugepages=4K"}, "'4K'", "2M nor 1G"},
-	{{"run", "--numa", "cell=0,cpus=0,memory=1G,prealloc"}, "'prealloc'", "node=N"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=1G,prealloc"}, "'prealloc'", "'veneer help run'"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=1G", "--numa", "cell=0,cpus=1,memory=1G"},
 		"cell 0", "twice"},
 	{{"run", "--numa", "cell=1,cpus=0,memory=1G"}, "1 cells", "no cell 0"},
@@ -226,10 +241,11 @@ static const struct bad bad_lines[] = {
 
 	{{"run", "-d", ""}, "''", "path"},
 	{{"run", "-d", ",readonly"}, "''", "path"},
-	{{"run", "-d", "a,"}, "''", "readonly"},
-	{{"run", "-d", "a,ro"}, "'ro'", "readonly"},
+	{{"run", "-d", "a,"}, "''", "'veneer help run'"},
+	{{"run", "-d", "a,ro"}, "'ro'", "'veneer help run'"},
+	{{"run", "-d", "a,read-only"}, "'read-only'", "did you mean 'readonly'?"},
 	{{"run", "-d", "a,readonly=on"}, "'readonly=on'", "readonly"},
-	{{"run", "-d", "a,cache"}, "'cache'", "cache=none"},
+	{{"run", "-d", "a,cache"}, "'cache'", "did you mean 'cache=MODE'?"},
 	{{"run", "-d", "a,cache=safe"}, "'safe'", "none, writeback, writethrough, directsync or"},
 	{{"run", "-d", "a,cache="}, "''", "or unsafe"},
 	{{"run", "-d", "a,queues"}, "'queues'", "queues=N"},
@@ -249,22 +265,20 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,iops=10:0"}, "'10:0'", "N:BURST"},
 	{{"run", "-d", "a,iops=10:2:3"}, "'10:2:3'", "N:BURST"},
 	{{"run", "-d", "a,bps=100"}, "'100'", "1K a second"},
-	{{"run", "-d", "a,bps=1T"}, "'1T'", "SIZE:BURST"},
 	{{"run", "-d", "a,bps=999999999999G"}, "'999999999999G'", "SIZE:BURST"},
 	{{"run", "-d", "a,serial"}, "'serial'", "serial=S"},
 	{{"run", "-d", "a,serial="}, "''", "1 to 20 bytes"},
 	{{"run", "-d", "a,serial=123456789012345678901"}, "'123456789012345678901'", "20"},
 	{{"run", "-d", "a,b,readonly"}, "'b'", ",,"},
 
-	{{"run", "--net", ""}, "''", "tap=NAME or user"},
-	{{"run", "--net", "tap"}, "'tap'", "tap=NAME or user"},
+	{{"run", "--net", ""}, "''", "tap=NAME nor user"},
+	{{"run", "--net", "tap"}, "'tap'", "tap=NAME nor user"},
 	{{"run", "--net", "mac=02:00:00:00:00:01,user"}, "'mac=02:00:00:00:00:01'", "first"},
 	{{"run", "--net", "tap="}, "''", "interface"},
 	{{"run", "--net", "tap=sixteen-bytes-16"}, "'sixteen-bytes-16'", "interface"},
 	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
-	{{"run", "--net", "tap=t,user"}, "'user'",
-		"mac=M, queues=N, mtu=N, vhost=on|off|auto, poll-us=N, pps="},
-	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "mtu=N"},
+	{{"run", "--net", "tap=t,user"}, "'user'", "'veneer help run'"},
+	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "'veneer help run'"},
 	{{"run", "--net", "tap=t,vhost="}, "''", "on, off or auto"},
 	{{"run", "--net", "tap=t,pps=0"}, "--net: pps='0'", "1 a second"},
 	{{"run", "--net", "tap=t,pps=1:0"}, "'1:0'", "N:BURST"},
@@ -273,7 +287,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap=t,poll-us=10001"}, "--net: poll-us='10001'", "0 to 10000"},
 	{{"run", "--net", "user,poll-us="}, "--net: poll-us=''", "0 to 10000"},
 	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "on, off or auto"},
-	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "or hostfwd="},
+	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "'veneer help run'"},
 	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00"}, "'02:00:00:00:00'", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00:01:02"}, "'02:00:00:00:00:01:02'",
@@ -288,7 +302,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap=t,mtu=67"}, "'67'", "68 to 65535"},
 	{{"run", "--net", "tap=t,mtu=65536"}, "'65536'", "68 to 65535"},
 	{{"run", "--net", "tap=t,mtu=big"}, "'big'", "68 to 65535"},
-	{{"run", "--net", "user,queues=2"}, "'queues=2'", "or hostfwd="},
+	{{"run", "--net", "user,queues=2"}, "'queues=2'", "'veneer help run'"},
 	{{"run", "--net", "user,mac=x"}, "'x'", "one device"},
 	{{"run", "--net", "user,hostfwd"}, "'hostfwd'", "hostfwd=tcp:ADDR"},
 	{{"run", "--net", "user,hostfwd="}, "''", "tcp:ADDR:HOSTPORT:GUESTPORT"},
@@ -387,7 +401,21 @@ static void test_doctor(void **state)
 static void test_actions(void **state)
 {
 	(void)state;
+	assert_int_equal(good((const char *const[]){NULL}).action, ACTION_USAGE);
 	assert_int_equal(GOOD("--help").action, ACTION_HELP);
+	assert_int_equal(GOOD("help").action, ACTION_HELP);
+	assert_int_equal(GOOD("help", "help").action, ACTION_HELP);
+	assert_int_equal(GOOD("help", "--help").action, ACTION_HELP);
+	assert_int_equal(GOOD("help", "run").action, ACTION_RUN_HELP);
+	assert_int_equal(GOOD("--help", "run").action, ACTION_RUN_HELP);
+	assert_int_equal(GOOD("help", "doctor").action, ACTION_DOCTOR_HELP);
+	assert_int_equal(GOOD("help", "stats").action, ACTION_STATS_HELP);
+	assert_int_equal(GOOD("help", "list").action, ACTION_LIST_HELP);
+	assert_int_equal(GOOD("list", "--help").action, ACTION_LIST_HELP);
+	assert_int_equal(GOOD("list", "-h").action, ACTION_LIST_HELP);
+	assert_int_equal(GOOD("list").action, ACTION_LIST);
+	assert_int_equal(GOOD("version").action, ACTION_VERSION);
+	assert_int_equal(GOOD("version", "--help").action, ACTION_HELP);
 	assert_int_equal(GOOD("-h").action, ACTION_HELP);
 	assert_int_equal(GOOD("--version").action, ACTION_VERSION);
 	assert_int_equal(GOOD("run", "--help").action, ACTION_RUN_HELP);
@@ -565,6 +593,17 @@ static void test_memory(void **state)
 	assert_int_equal(GOOD("run", "-m", "2048K").memory.size, 2 * MIB);
 	assert_int_equal(GOOD("run", "-m", "512M").memory.size, 512 * MIB);
 	assert_int_equal(GOOD("run", "--memory", "3G").memory.size, 3 * GIB);
+	static const struct {
+		const char *text;
+		uint64_t size;
+	} sizes[] = {{"2048k", 2 * MIB}, {"2048KB", 2 * MIB}, {"2048KiB", 2 * MIB}, {"2m", 2 * MIB},
+		{"2MB", 2 * MIB}, {"2mib", 2 * MIB}, {"2Mi", 2 * MIB}, {"1g", GIB}, {"1GiB", GIB},
+		{"1gb", GIB}, {"1T", 1024 * GIB}, {"2TiB", 2048 * GIB}, {"1tb", 1024 * GIB},
+		{"16777215T", 16777215ull << 40}};
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		assert_int_equal(GOOD("run", "-m", sizes[i].text).memory.size, sizes[i].size);
+	assert_int_equal(GOOD("run", "-m", "1G,hugepages=2MiB").memory.hugepage_size, 2 * MIB);
+	assert_int_equal(GOOD("run", "-m", "1G,hugepages=1g").memory.hugepage_size, GIB);
 	assert_true(GOOD("run", "-m", "17179869183G").memory.size == 17179869183 * GIB);
 	options = GOOD("run", "-m", "4G,hugepages=1G,node=1,prealloc,lock");
 	assert_int_equal(options.memory.size, 4 * GIB);
