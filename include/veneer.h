@@ -124,7 +124,9 @@ enum veneer_transport {
 };
 
 struct veneer_memory {
-	uint64_t size; // bytes; a multiple of the page size in use
+	// Bytes; a multiple of the page size in use, and at least what the kernel's image takes, 64 MiB for
+	// the guest that is built in.
+	uint64_t size;
 	uint64_t hugepage_size; // 0: transparent huge pages; else 2 MiB or 1 GiB from hugetlbfs
 	int node; // NUMA node to bind strictly to, or -1
 	bool prealloc; // touch every page before the guest starts

@@ -3,6 +3,7 @@
 // The vm: every part made in order, wired, started, and taken down in reverse; and the implementation
 // of include/veneer.h.
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@
 #include "vmm/memory_limits.h"
 #include "vmm/placement.h"
 #include "vmm/vcpu.h"
+
+#define BUILTIN_MEMORY_MIN (64ull << 20) // the least that its report and loads are tried with
 
 // A guest. Its parts are immutable once it runs; what follows a lock is shared under it.
 struct veneer {
@@ -160,6 +163,19 @@ static void describe_cells(struct veneer *vm, const struct veneer_cell *cells)
 	}
 }
 
+static int check_builtin_memory(
+	const struct veneer_cell *cells, size_t count, struct veneer_error *error)
+{
+	uint64_t size = 0;
+	for (size_t i = 0; i < count; i++)
+		size += cells[i].size;
+	if (size >= BUILTIN_MEMORY_MIN)
+		return 0;
+	return vn_fail(error, -EINVAL,
+		"the guest that is built in needs %lluM of memory, and is given %" PRIu64 "K",
+		BUILTIN_MEMORY_MIN >> 20, size / 1024);
+}
+
 static int create_memory(
 	struct veneer *vm, const struct veneer_config *config, struct veneer_error *error)
 {
@@ -173,7 +189,10 @@ static int create_memory(
 	if (code < 0)
 		return code;
 	plan.cells = cells;
-	code = vn_memory_create_cells(&vm->memory, &plan, error);
+	if (!config->kernel)
+		code = check_builtin_memory(cells, plan.cell_count, error);
+	if (code == 0)
+		code = vn_memory_create_cells(&vm->memory, &plan, error);
 	if (code == 0 && config->cell_count > 0)
 		describe_cells(vm, cells);
 	free(cells);

@@ -18,6 +18,7 @@
 
 #define CHUNK     (256u << 10)
 #define PAGE_SIZE 4096ull
+#define MIB       ((uint64_t)1 << 20)
 
 static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
 {
@@ -157,8 +158,9 @@ static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 		return vn_fail(error, -E2BIG,
 			"%s: an initrd of %" PRIu64
 			" KiB does not fit between the kernel's end at %" PRIu64 " KiB and %" PRIu64
-			" KiB; give the guest more memory",
-			image->name, image->size / 1024, floor / 1024, ceiling / 1024);
+			" KiB; behind the kernel, it needs %" PRIu64 "M of memory",
+			image->name, image->size / 1024, floor / 1024, ceiling / 1024,
+			(floor + image->size + (uint64_t)PAGE_SIZE + MIB - 1) / MIB);
 	void *host = vn_memory_at(memory, VN_GPA(start), image->size);
 	if (!host)
 		return vn_fail(error, -EFAULT, "%s: no memory for an initrd", image->name);

@@ -10,6 +10,7 @@
 #include "arch/x86/decompress.h"
 #include "arch/x86/map.h"
 
+#define MIB                ((uint64_t)1 << 20)
 #define SECTOR             512u
 #define HEADER_OFFSET      0x1f1u // of struct setup_header
 #define HEADER_END         0x202u // with setup_sects in byte 0x201: where the header ends
@@ -196,9 +197,12 @@ int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *me
 	void *host = *start ? vn_memory_at(memory, VN_GPA(*start), size) : NULL;
 	if (!host)
 		return vn_fail(error, -E2BIG,
-			"%s: the kernel's decompressor needs %u KiB of memory from %" PRIu64
-			" KiB on; give the guest more memory",
-			bzimage->image->name, bzimage->header.init_size / 1024,
-			(uint64_t)bzimage->header.pref_address / 1024);
+			"%s: the kernel needs %" PRIu64
+			"M of memory to decompress itself, and the guest has %" PRIu64 "K",
+			bzimage->image->name,
+			((uint64_t)bzimage->header.pref_address + bzimage->header.init_size + MIB -
+				1) /
+				MIB,
+			memory->size / 1024);
 	return vn_image_read(bzimage->image, bzimage->setup_size, host, size, error);
 }

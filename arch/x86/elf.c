@@ -10,6 +10,7 @@
 
 #include "arch/x86/map.h"
 
+#define MIB               ((uint64_t)1 << 20)
 #define NOTE_PHYS32_ENTRY 18 // XEN_ELFNOTE_PHYS32_ENTRY
 
 void vn_elf_begin(struct vn_elf *elf, const char *name, const struct vn_memory *memory,
@@ -83,6 +84,35 @@ static int check_overlap(struct vn_elf *elf, const struct vn_elf_piece *new)
 	return 0;
 }
 
+// Whether the segment could be in RAM, if there were enough.
+static bool below_hole(const Elf64_Phdr *phdr)
+{
+	return phdr->p_paddr < VN_MAP_HOLE && phdr->p_memsz <= VN_MAP_HOLE - phdr->p_paddr;
+}
+
+static int fail_place(const struct vn_elf *elf, const Elf64_Phdr *wrong)
+{
+	Elf64_Ehdr header;
+	uint64_t end = 0;
+	memcpy(&header, elf->head, sizeof(header));
+	for (unsigned i = 0; i < header.e_phnum; i++) {
+		Elf64_Phdr phdr;
+		memcpy(&phdr, elf->head + header.e_phoff + i * sizeof(phdr), sizeof(phdr));
+		if (phdr.p_type == PT_LOAD && below_hole(&phdr) &&
+			phdr.p_paddr + phdr.p_memsz > end)
+			end = phdr.p_paddr + phdr.p_memsz;
+	}
+	if (below_hole(wrong) && elf->memory->size < end)
+		return fail(elf,
+			"%s: the kernel needs %" PRIu64 "M of memory, and the guest has %" PRIu64
+			"K",
+			elf->name, (end + MIB - 1) / MIB, elf->memory->size / 1024);
+	return fail(elf,
+		"%s: the segment at guest-physical 0x%" PRIx64 ", %" PRIu64
+		" KiB long, does not fit into the guest's memory below 3 GiB",
+		elf->name, wrong->p_paddr, wrong->p_memsz / 1024);
+}
+
 static int add_load(struct vn_elf *elf, const Elf64_Phdr *phdr)
 {
 	if (phdr->p_memsz < phdr->p_filesz)
@@ -98,13 +128,10 @@ static int add_load(struct vn_elf *elf, const Elf64_Phdr *phdr)
 			"; kernels are loaded from 1 MiB on",
 			elf->name, phdr->p_paddr);
 	uint8_t *host = NULL;
-	if (phdr->p_paddr < VN_MAP_HOLE && phdr->p_memsz <= VN_MAP_HOLE - phdr->p_paddr)
+	if (below_hole(phdr))
 		host = vn_memory_at(elf->memory, VN_GPA(phdr->p_paddr), phdr->p_memsz);
 	if (!host)
-		return fail(elf,
-			"%s: the segment at guest-physical 0x%" PRIx64 ", %" PRIu64
-			" KiB long, does not fit into the guest's memory below 3 GiB",
-			elf->name, phdr->p_paddr, phdr->p_memsz / 1024);
+		return fail_place(elf, phdr);
 
 	struct vn_elf_piece piece = {.offset = phdr->p_offset,
 		.file_size = phdr->p_filesz,

@@ -181,6 +181,10 @@ run -c 2 --numa cell=0,cpus=0-1,memory=64M --numa cell=1,cpus=1,memory=64M -a ex
 expect "a CPU in two cells is named" 125 "CPU 1 is in cell 1"
 run -c 2 --numa cell=0,cpus=0-1,memory=64M,node=77 -a exit=0
 expect "a cell on a node that is not there is refused" 125 "node=77"
+run -m 63M -a exit=0
+expect "less than the built-in guest needs is refused" 125 "needs 64M of memory, and is given 64512K"
+run -c 2 --numa cell=0,cpus=0,memory=32M --numa cell=1,cpus=1,memory=31M -a exit=0
+expect "in cells, too" 125 "needs 64M of memory, and is given 64512K"
 run -c 2 -m 128M --numa cell=0,cpus=0-1,memory=64M -a exit=0
 expect "cells that are not all memory are refused" 125 "131072K.* 65536K"
 

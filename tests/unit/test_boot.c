@@ -121,6 +121,11 @@ static void test_own_decompressor(void **state)
 	int code = load_bytes(&guest, ELF_MEMORY, &kernel, path);
 	assert_refused("init_size", code, -E2BIG, &guest.error, "an initrd of 8 KiB does not fit");
 	vn_memory_destroy(&guest.memory);
+
+	code = load_bytes(&guest, 32 * MIB, &kernel, path);
+	assert_refused("memory", code, -E2BIG, &guest.error,
+		"needs 48M of memory to decompress itself, and the guest has 32768K");
+	vn_memory_destroy(&guest.memory);
 	close(fd);
 	free(initrd.data);
 	free(kernel.data);

@@ -268,7 +268,7 @@ static int place(uint64_t pref, uint32_t init_size, bool relocatable, uint64_t *
 	*start = 0;
 	int code = vn_bzimage_load(&bzimage, &gaps, start, &error);
 	if (code < 0)
-		assert_refused("place", code, -E2BIG, &error, "KiB of memory from");
+		assert_refused("place", code, -E2BIG, &error, "M of memory to decompress itself");
 	vn_memory_destroy(&gaps);
 	free(file.data);
 	return code;

@@ -323,7 +323,7 @@ static const struct {
 	{"p_offset overflows", offset_overflow, "out of range"},
 	{"p_offset behind the file", offset_behind_file, "cut short"},
 	{"below 1 MiB", segment_too_low, "begins at guest-physical 0xfffff"},
-	{"past the end of memory", segment_over_the_end, "does not fit"},
+	{"past the end of memory", segment_over_the_end, "M of memory, and the guest has 49152K"},
 	{"in the hole", segment_in_hole, "0xc0000000"},
 	{"above 4 GiB", segment_in_high_memory, "0x100000000"},
 	{"address wraps", segment_wraps, "0xffffffffffffffef"},
