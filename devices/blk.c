@@ -51,6 +51,7 @@ struct blk_queue {
 	struct vn_virtqueue *ring;
 	struct vn_queue_stats *stats;
 	struct vn_ioloop *loop;
+	struct vn_blk_channel *channel;
 	struct vn_ioloop_event kick;
 	struct vn_ioloop_hook hook;
 	struct vn_poll poll;
@@ -203,7 +204,7 @@ static void submit(struct blk_request *request, enum vn_blk_kind kind)
 	if (queue->blk->limited && !may_begin(request))
 		return;
 	queue->in_flight++;
-	queue->blk->backend->ops->submit(queue->blk->backend, queue->loop, &request->io);
+	queue->blk->backend->ops->submit(queue->channel, &request->io);
 }
 
 static void turn_has_come(struct vn_ioloop_timer *timer)
@@ -226,7 +227,9 @@ static bool is_within(const struct vn_blk_backend *backend, uint64_t sector, uin
 static bool detect_zeroes(struct blk_request *request)
 {
 	enum veneer_detect_zeroes mode = request->queue->blk->detect_zeroes;
+	uint32_t align = request->queue->blk->backend->zero_align;
 	request->detected = mode != VENEER_DETECT_ZEROES_OFF &&
+			    ((request->io.offset | request->io.size) & (align - 1)) == 0 &&
 			    vn_iovec_is_zero(request->io.iov, request->io.size);
 	request->io.unmap = mode == VENEER_DETECT_ZEROES_UNMAP;
 	return request->detected;
@@ -616,8 +619,17 @@ static void attach_on_loop(void *arg)
 	struct vn_blk_backend *backend = queue->blk->backend;
 	attachment->rings =
 		vn_ioloop_set_polling(queue->loop, queue->blk->sqpoll, queue->blk->iopoll);
-	attachment->file = backend->ops->attach(backend, queue->loop);
-	attachment->memory = register_memory(queue);
+	if (attachment->rings < 0)
+		return;
+	attachment->file = backend->ops->attach(backend, queue->loop, &queue->channel);
+	if (attachment->file == 0)
+		attachment->memory = register_memory(queue);
+}
+
+static void detach_on_loop(void *arg)
+{
+	struct blk_queue *queue = arg;
+	queue->blk->backend->ops->detach(queue->channel);
 }
 
 static int create_loop(
@@ -671,6 +683,7 @@ static int create_queue(
 static void destroy_queues(struct vn_blk *blk, unsigned count)
 {
 	for (unsigned i = count; i-- > 0;) {
+		vn_ioloop_call(blk->queues[i].loop, detach_on_loop, &blk->queues[i]);
 		vn_ioloop_destroy(blk->queues[i].loop);
 		free(blk->queues[i].requests);
 	}

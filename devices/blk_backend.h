@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a block device does its I/O on. The device prepares an operation inside its own request and
-// submits it; the backend carries it out on the given loop and reports its end. Neither allocates
-// for that, but for the case that devices/blk_file.h names.
+// submits it to a channel, which is the backend on one loop; that carries it out and reports its end.
+// Neither allocates for that.
 #ifndef VN_BLK_BACKEND_H
 #define VN_BLK_BACKEND_H
 
@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "devices/blk_range.h"
 #include "vmm/error.h"
 #include "vmm/ioloop.h"
 
@@ -23,6 +24,12 @@ enum vn_blk_kind {
 };
 
 struct vn_blk_backend;
+
+// Embedded in what a backend has for each loop.
+struct vn_blk_channel {
+	struct vn_blk_backend *backend;
+	struct vn_ioloop *loop;
+};
 
 // One operation, embedded in the device's request: its own until submitted, the backend's until
 // `done` is called, on the loop's thread only.
@@ -42,21 +49,26 @@ struct vn_blk_io {
 
 	// The backend's.
 	struct vn_ioloop_op op;
-	struct vn_blk_backend *backend;
-	struct vn_ioloop *loop;
-	struct iovec bounce;
+	struct vn_blk_channel *channel;
 	unsigned step;
+	uint64_t step_offset; // bytes of the file, and of memory, that are on their way
+	uint64_t step_size;
+	char *bounce; // a buffer of the channel's
+	struct vn_blk_io *next; // that waits for one
+	struct vn_blk_range range;
+	bool locked; // `range` is held or waited for
 };
 
-// `attach` and `submit` are called on the loop's thread; different loops may call them at once.
+// Of a channel, on its loop's thread; different loops may call them at once.
 struct vn_blk_backend_ops {
 	// Before the first operation on this loop: 0 or a negative errno.
-	int (*attach)(struct vn_blk_backend *backend, struct vn_ioloop *loop);
-	void (*submit)(
-		struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io);
+	int (*attach)(struct vn_blk_backend *backend, struct vn_ioloop *loop,
+		struct vn_blk_channel **channel);
+	void (*submit)(struct vn_blk_channel *channel, struct vn_blk_io *io);
+	void (*detach)(struct vn_blk_channel *channel); // nothing is in flight
 	// Look at the size again and set `capacity` to it. From any thread, one at a time.
 	int (*refresh)(struct vn_blk_backend *backend, struct veneer_error *error);
-	void (*destroy)(struct vn_blk_backend *backend); // nothing is in flight
+	void (*destroy)(struct vn_blk_backend *backend); // it has no channels
 };
 
 // Embedded in a backend of some kind. Immutable once opened, but for the capacity.
@@ -71,6 +83,8 @@ struct vn_blk_backend {
 	uint32_t alignment;
 	uint32_t io_min;
 	uint32_t io_best;
+	// Parts of a VN_BLK_ZERO that are not multiples of this, a power of two, are written.
+	uint32_t zero_align;
 	bool discards; // takes VN_BLK_DISCARD
 	bool zeroes; // takes VN_BLK_ZERO
 	bool readonly;

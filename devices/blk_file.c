@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The file backend: opening, which finds out what the file is and what O_DIRECT needs, and the data
-// path, which is one submission for each operation and further ones for what a short transfer left or
-// what the host does only in steps.
+// The file backend: opening, and the data path. An operation is one submission, and further ones for what
+// a short transfer left or what the host does only in steps. With O_DIRECT, what is not aligned goes
+// through buffers of its channel, block by block where a block is written in part.
 #include "devices/blk_file.h"
 
 #include <errno.h>
@@ -14,26 +14,33 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "devices/blk_file_format.h"
+#include "devices/blk_file_measure.h"
 #include "vmm/iovec.h"
-
-#define SECTOR 512
-// A file system's blocks may be larger, but are not read to write a part of them.
-#define PHYSICAL_MAX 4096
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
-// Immutable once opened, but for the capacity.
+// Immutable once opened, but for the capacity and the ranges.
 struct blk_file {
 	struct vn_blk_backend backend;
 	char *path; // for messages
 	int fd;
-	bool device; // a block device
+	int tail_fd; // without O_DIRECT, for what is behind the last whole block; or -1
 	bool unsafe; // nothing need be stable
-	uint32_t memory_align; // of buffers for O_DIRECT; a power of two
+	struct vn_blk_file_traits traits;
+	struct vn_blk_ranges ranges; // of writes, where the alignment is above a sector
+};
+
+// Its loop's alone.
+struct file_channel {
+	struct vn_blk_channel channel;
+	struct vn_blk_loop_ranges ranges;
+	char *memory; // of the buffers; NULL without O_DIRECT
+	char *spare[VN_BLK_BOUNCE_COUNT];
+	unsigned spare_count;
+	struct vn_blk_io *waiting; // for a buffer
 };
 
 static struct blk_file *from_backend(struct vn_blk_backend *backend)
@@ -41,45 +48,84 @@ static struct blk_file *from_backend(struct vn_blk_backend *backend)
 	return (struct blk_file *)((char *)backend - offsetof(struct blk_file, backend));
 }
 
-// Move along by what has been transferred.
+static struct file_channel *from_channel(struct vn_blk_channel *channel)
+{
+	return (struct file_channel *)((char *)channel - offsetof(struct file_channel, channel));
+}
+
+static struct blk_file *file_of(const struct vn_blk_io *io)
+{
+	return from_backend(io->channel->backend);
+}
+
+static struct vn_blk_io *from_op(struct vn_ioloop_op *op)
+{
+	return (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
+}
+
+static bool clears(const struct vn_blk_io *io)
+{
+	return io->kind == VN_BLK_DISCARD || io->kind == VN_BLK_ZERO;
+}
+
+// Move along by what has been done.
 static void advance(struct vn_blk_io *io, size_t size)
 {
 	io->offset += size;
 	io->size -= size;
-	vn_iovec_advance(&io->iov, &io->iov_count, size);
+	if (!clears(io))
+		vn_iovec_advance(&io->iov, &io->iov_count, size);
+}
+
+static void go_on(struct vn_blk_io *io);
+
+// To whoever waits the longest, or to the others.
+static void give_back(struct vn_blk_io *io)
+{
+	struct file_channel *channel = from_channel(io->channel);
+	struct vn_blk_io *next = channel->waiting;
+	char *bounce = io->bounce;
+	io->bounce = NULL;
+	if (!next) {
+		channel->spare[channel->spare_count++] = bounce;
+		return;
+	}
+	channel->waiting = next->next;
+	next->bounce = bounce;
+	go_on(next);
 }
 
 static void finish(struct vn_blk_io *io, int code, const char *reason)
 {
-	free(io->bounce.iov_base);
-	io->bounce.iov_base = NULL;
+	if (io->bounce)
+		give_back(io);
+	if (io->locked)
+		vn_blk_ranges_unlock(&io->range);
+	io->locked = false;
 	io->done(io, code, reason);
 }
 
 static bool is_aligned(const struct blk_file *file, const struct vn_blk_io *io)
 {
+	uint32_t align = file->traits.align;
+	if (((io->offset | io->size) & (align - 1)) != 0)
+		return false;
 	for (unsigned i = 0; i < io->iov_count; i++) {
 		uintptr_t base = (uintptr_t)io->iov[i].iov_base;
-		if ((base & (file->memory_align - 1)) != 0 ||
-			(io->iov[i].iov_len & (file->backend.block_size - 1)) != 0)
+		if ((base & (file->traits.memory_align - 1)) != 0 ||
+			(io->iov[i].iov_len & (align - 1)) != 0)
 			return false;
 	}
 	return true;
 }
 
-// Submit what is left of a read or write, or the next step of it through the bounce buffer.
+// Submit what is left of a read or write.
 static void transfer(struct blk_file *file, struct vn_blk_io *io)
 {
+	struct vn_ioloop *loop = io->channel->loop;
 	const struct iovec *iov = io->iov;
 	unsigned count = io->iov_count;
-	if (io->bounce.iov_base) {
-		io->bounce.iov_len = io->size < VN_BLK_BOUNCE_MAX ? io->size : VN_BLK_BOUNCE_MAX;
-		if (io->kind == VN_BLK_WRITE)
-			vn_iovec_gather(io->bounce.iov_base, io->iov, io->bounce.iov_len);
-		iov = &io->bounce;
-		count = 1;
-	}
-	struct io_uring_sqe *sqe = vn_ioloop_transfer_sqe(io->loop, &io->op);
+	struct io_uring_sqe *sqe = vn_ioloop_transfer_sqe(loop, &io->op);
 	if (io->kind == VN_BLK_READ && count == 1)
 		io_uring_prep_read(
 			sqe, file->fd, iov->iov_base, (unsigned)iov->iov_len, io->offset);
@@ -92,14 +138,16 @@ static void transfer(struct blk_file *file, struct vn_blk_io *io)
 		io_uring_prep_writev(sqe, file->fd, iov, count, io->offset);
 	if (io->kind == VN_BLK_WRITE && io->stable)
 		sqe->rw_flags = RWF_DSYNC;
-	vn_ioloop_use_registered(io->loop, sqe);
+	vn_ioloop_use_registered(loop, sqe);
 }
+
+static const char shorter[] = "the file has become shorter";
 
 static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
 	(void)flags;
-	struct vn_blk_io *io = (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
-	struct blk_file *file = from_backend(io->backend);
+	struct vn_blk_io *io = from_op(op);
+	struct blk_file *file = file_of(io);
 	if (result == -EINTR || result == -EAGAIN) {
 		transfer(file, io);
 		return;
@@ -109,13 +157,11 @@ static void transferred(struct vn_ioloop_op *op, int result, uint32_t flags)
 		return;
 	}
 	size_t size = (size_t)result;
-	if (size > 0 && io->kind == VN_BLK_READ && io->bounce.iov_base)
-		vn_iovec_scatter(io->iov, io->bounce.iov_base, size);
 	advance(io, size);
 	if (io->size == 0)
 		finish(io, 0, NULL);
-	else if (size == 0 || (file->backend.direct && size % file->backend.block_size != 0))
-		finish(io, -EIO, io->kind == VN_BLK_READ ? "the file has become shorter" : NULL);
+	else if (size == 0 || size % file->traits.align != 0)
+		finish(io, -EIO, io->kind == VN_BLK_READ ? shorter : NULL);
 	else
 		transfer(file, io);
 }
@@ -125,81 +171,180 @@ static void flushed(struct vn_ioloop_op *op, int result, uint32_t flags);
 static void flush(struct blk_file *file, struct vn_blk_io *io)
 {
 	io->op.complete = flushed;
-	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->channel->loop, &io->op);
 	io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
-	vn_ioloop_use_registered(io->loop, sqe);
+	vn_ioloop_use_registered(io->channel->loop, sqe);
 }
 
 static void flushed(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
 	(void)flags;
-	struct vn_blk_io *io = (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
+	struct vn_blk_io *io = from_op(op);
 	if (result == -EINTR || result == -EAGAIN)
-		flush(from_backend(io->backend), io);
+		flush(file_of(io), io);
 	else
 		finish(io, result, NULL);
 }
 
-static void submit_transfer(struct blk_file *file, struct vn_blk_io *io)
+// The steps of what is not aligned.
+enum part_step {
+	PART_READ, // whole blocks into the buffer, around what is wanted
+	PART_FETCH, // the block that changes in part
+	PART_STORE, // whole blocks from the buffer
+	PART_TAIL, // what is behind the last whole block, by the page cache
+	PART_ZERO, // zeroes into a part of a block, by the page cache
+};
+
+static const char zeroes[4096];
+
+static void parted(struct vn_ioloop_op *op, int result, uint32_t flags);
+
+static void do_part(struct vn_blk_io *io, enum part_step step, uint64_t offset, uint64_t size)
 {
-	io->op.complete = transferred;
-	if (file->backend.direct &&
-		((io->offset | io->size) & (file->backend.block_size - 1)) != 0) {
-		finish(io, -EINVAL,
-			"O_DIRECT: offset and size are not multiples of the block size");
+	struct blk_file *file = file_of(io);
+	struct vn_ioloop *loop = io->channel->loop;
+	bool cached = step == PART_TAIL || step == PART_ZERO;
+	unsigned length = (unsigned)size;
+	io->op.complete = parted;
+	io->step = step;
+	io->step_offset = offset;
+	io->step_size = size;
+	struct io_uring_sqe *sqe =
+		cached ? vn_ioloop_sqe(loop, &io->op) : vn_ioloop_transfer_sqe(loop, &io->op);
+	if (step == PART_READ || step == PART_FETCH)
+		io_uring_prep_read(sqe, file->fd, io->bounce, length, offset);
+	else if (step == PART_STORE)
+		io_uring_prep_write(sqe, file->fd, io->bounce, length, offset);
+	else if (step == PART_ZERO)
+		io_uring_prep_write(sqe, file->fd, zeroes, length, offset);
+	else if (io->kind == VN_BLK_READ)
+		io_uring_prep_readv(sqe, file->tail_fd, io->iov, io->iov_count, offset);
+	else
+		io_uring_prep_writev(sqe, file->tail_fd, io->iov, io->iov_count, offset);
+	if (io->stable && step != PART_FETCH)
+		sqe->rw_flags = RWF_DSYNC;
+	vn_ioloop_use_registered(loop, sqe);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+// The next step of a read or write, which has a buffer.
+static void next_part(struct vn_blk_io *io)
+{
+	const struct blk_file *file = file_of(io);
+	uint64_t align = file->traits.align, mask = ~(align - 1);
+	uint64_t start = io->offset & mask;
+	uint64_t end = (io->offset + io->size + align - 1) & mask;
+	uint64_t limit = UINT64_MAX; // of whole blocks
+	if (file->tail_fd >= 0)
+		limit = mask & atomic_load_explicit(&file->backend.capacity, memory_order_relaxed);
+	if (io->size == 0) {
+		finish(io, 0, NULL);
+	} else if (io->offset >= limit) {
+		do_part(io, PART_TAIL, io->offset, io->size);
+	} else if (io->kind == VN_BLK_READ) {
+		do_part(io, PART_READ, start, least(least(end, limit) - start, VN_BLK_BOUNCE_SIZE));
+	} else if (start < io->offset || io->size < align) {
+		do_part(io, PART_FETCH, start, align);
+	} else {
+		uint64_t size = least(least(io->size & mask, limit - start), VN_BLK_BOUNCE_SIZE);
+		vn_iovec_gather(io->bounce, io->iov, size);
+		do_part(io, PART_STORE, start, size);
+	}
+}
+
+// Put what is to be written into the block that was read.
+static void change(struct vn_blk_io *io)
+{
+	uint64_t at = io->offset - io->step_offset;
+	uint64_t size = least(io->size, io->step_size - at);
+	if (io->kind == VN_BLK_ZERO)
+		memset(io->bounce + at, 0, size);
+	else
+		vn_iovec_gather(io->bounce + at, io->iov, size);
+}
+
+// Move along by what a step did that transferred `size` bytes, with what is around.
+static void advance_part(struct vn_blk_io *io, uint64_t size)
+{
+	uint64_t before = io->offset - io->step_offset;
+	uint64_t done = size > before ? least(io->size, size - before) : 0;
+	if (io->step == PART_READ)
+		vn_iovec_scatter(io->iov, io->bounce + before, done);
+	advance(io, done);
+}
+
+static void parted(struct vn_ioloop_op *op, int result, uint32_t flags)
+{
+	(void)flags;
+	struct vn_blk_io *io = from_op(op);
+	bool cached = io->step == PART_TAIL || io->step == PART_ZERO;
+	bool reads = io->step == PART_FETCH || io->kind == VN_BLK_READ;
+	if (result == -EINTR || result == -EAGAIN) {
+		do_part(io, io->step, io->step_offset, io->step_size);
 		return;
 	}
-	if (file->backend.direct && !is_aligned(file, io)) {
-		size_t align =
-			file->memory_align > sizeof(void *) ? file->memory_align : sizeof(void *);
-		int code = posix_memalign(&io->bounce.iov_base, align, VN_BLK_BOUNCE_MAX);
-		if (code > 0) {
-			io->bounce.iov_base = NULL;
-			finish(io, -code, NULL);
-			return;
-		}
+	if (result < 0) {
+		finish(io, result, NULL);
+		return;
 	}
-	transfer(file, io);
+	uint64_t size = (uint64_t)result;
+	bool whole = size > 0 && (cached || size % file_of(io)->traits.align == 0);
+	if (io->step == PART_FETCH && whole) {
+		change(io);
+		do_part(io, PART_STORE, io->step_offset, io->step_size);
+		return;
+	}
+	if (io->step != PART_FETCH)
+		advance_part(io, size);
+	if (!whole && io->size > 0)
+		finish(io, -EIO, reads ? shorter : NULL);
+	else
+		go_on(io);
 }
 
 // The steps of clearing a range.
-enum step {
-	STEP_PUNCH, // a hole, which reads as zero
-	STEP_ZERO, // zeroes in place
-	STEP_REPUNCH, // where the file system cannot do that: a hole...
-	STEP_FILL, // ...and new blocks in it
-	STEP_SYNC,
+enum clear_step {
+	CLEAR_PUNCH, // a hole, which reads as zero
+	CLEAR_ZERO, // zeroes in place
+	CLEAR_REPUNCH, // where the file system cannot do that: a hole...
+	CLEAR_FILL, // ...and new blocks in it
+	CLEAR_SYNC,
 };
 
 static void cleared(struct vn_ioloop_op *op, int result, uint32_t flags);
 
-static void clear(struct blk_file *file, struct vn_blk_io *io, enum step step)
+static void clear(struct blk_file *file, struct vn_blk_io *io, enum clear_step step)
 {
-	static const int modes[] = {[STEP_PUNCH] = PUNCH,
-		[STEP_ZERO] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
-		[STEP_REPUNCH] = PUNCH,
-		[STEP_FILL] = FALLOC_FL_KEEP_SIZE};
+	static const int modes[] = {[CLEAR_PUNCH] = PUNCH,
+		[CLEAR_ZERO] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		[CLEAR_REPUNCH] = PUNCH,
+		[CLEAR_FILL] = FALLOC_FL_KEEP_SIZE};
+	struct vn_ioloop *loop = io->channel->loop;
 	io->op.complete = cleared;
 	io->step = step;
-	struct io_uring_sqe *sqe = vn_ioloop_sqe(io->loop, &io->op);
-	if (step == STEP_SYNC)
+	struct io_uring_sqe *sqe = vn_ioloop_sqe(loop, &io->op);
+	if (step == CLEAR_SYNC)
 		io_uring_prep_fsync(sqe, file->fd, IORING_FSYNC_DATASYNC);
 	else
 		io_uring_prep_fallocate(
-			sqe, file->fd, modes[step], (off_t)io->offset, (off_t)io->size);
-	vn_ioloop_use_registered(io->loop, sqe);
+			sqe, file->fd, modes[step], (off_t)io->offset, (off_t)io->step_size);
+	vn_ioloop_use_registered(loop, sqe);
 }
 
 // Another way to the same end, where the host does not know this one. A block device knows
-// STEP_ZERO always, a file that got this far STEP_PUNCH.
+// CLEAR_ZERO always, a file that got this far CLEAR_PUNCH.
 static bool retry(struct blk_file *file, struct vn_blk_io *io)
 {
 	if (io->kind != VN_BLK_ZERO)
 		return false;
-	if (io->step == STEP_PUNCH)
-		clear(file, io, STEP_ZERO);
-	else if (io->step == STEP_ZERO && !io->unmap && !file->device)
-		clear(file, io, STEP_REPUNCH);
+	if (io->step == CLEAR_PUNCH)
+		clear(file, io, CLEAR_ZERO);
+	else if (io->step == CLEAR_ZERO && !io->unmap && !file->traits.device)
+		clear(file, io, CLEAR_REPUNCH);
 	else
 		return false;
 	return true;
@@ -208,51 +353,205 @@ static bool retry(struct blk_file *file, struct vn_blk_io *io)
 static void cleared(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
 	(void)flags;
-	struct vn_blk_io *io = (struct vn_blk_io *)((char *)op - offsetof(struct vn_blk_io, op));
-	struct blk_file *file = from_backend(io->backend);
-	if (result == -EINTR || result == -EAGAIN)
+	struct vn_blk_io *io = from_op(op);
+	struct blk_file *file = file_of(io);
+	if (result == -EINTR || result == -EAGAIN) {
 		clear(file, io, io->step);
-	else if (result == -EOPNOTSUPP && retry(file, io))
+	} else if (result == -EOPNOTSUPP && retry(file, io)) {
 		return;
-	else if (result < 0 && io->step != STEP_FILL) // the hole reads as zero anyway
+	} else if (result < 0 && io->step != CLEAR_FILL) { // the hole reads as zero anyway
 		finish(io, result, NULL);
-	else if (io->step == STEP_REPUNCH)
-		clear(file, io, STEP_FILL);
-	else if (io->stable && io->step != STEP_SYNC)
-		clear(file, io, STEP_SYNC);
-	else
-		finish(io, 0, NULL);
+	} else if (io->step == CLEAR_REPUNCH) {
+		clear(file, io, CLEAR_FILL);
+	} else if (io->stable && io->step != CLEAR_SYNC) {
+		clear(file, io, CLEAR_SYNC);
+	} else {
+		advance(io, io->step_size);
+		go_on(io);
+	}
 }
 
-static void submit(struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_io *io)
+// The next step of clearing: parts of a device's blocks are written, which O_DIRECT does with a buffer.
+static void next_clearing(struct vn_blk_io *io)
 {
-	struct blk_file *file = from_backend(backend);
-	io->backend = backend;
-	io->loop = loop;
-	io->bounce.iov_base = NULL;
+	struct blk_file *file = file_of(io);
+	uint64_t align = file->backend.zero_align, mask = ~(align - 1);
+	uint64_t start = io->offset & mask;
+	if (io->size == 0) {
+		finish(io, 0, NULL);
+	} else if (start == io->offset && io->size >= align) {
+		io->step_size = io->size & mask;
+		clear(file, io, io->kind == VN_BLK_DISCARD || io->unmap ? CLEAR_PUNCH : CLEAR_ZERO);
+	} else if (file->backend.direct) {
+		do_part(io, PART_FETCH, start, align);
+	} else {
+		uint64_t size = least(io->size, start + align - io->offset);
+		do_part(io, PART_ZERO, io->offset, least(size, sizeof(zeroes)));
+	}
+}
+
+static void go_on(struct vn_blk_io *io)
+{
+	if (clears(io))
+		next_clearing(io);
+	else
+		next_part(io);
+}
+
+// Go on with a buffer, at once or when there is one.
+static void take_buffer(struct vn_blk_io *io)
+{
+	struct file_channel *channel = from_channel(io->channel);
+	struct vn_blk_io **end = &channel->waiting;
+	if (channel->spare_count > 0) {
+		io->bounce = channel->spare[--channel->spare_count];
+		go_on(io);
+		return;
+	}
+	while (*end)
+		end = &(*end)->next;
+	io->next = NULL;
+	*end = io;
+}
+
+// Begin with what holds its range, if it needs that.
+static void begin(struct vn_blk_io *io)
+{
+	struct blk_file *file = file_of(io);
+	bool direct = file->backend.direct;
+	if (clears(io)) {
+		uint64_t parts = (io->offset | io->size) & (file->backend.zero_align - 1);
+		if (direct && parts != 0)
+			take_buffer(io);
+		else
+			next_clearing(io);
+	} else if (direct && !is_aligned(file, io)) {
+		take_buffer(io);
+	} else {
+		io->op.complete = transferred;
+		transfer(file, io);
+	}
+}
+
+static void granted(struct vn_blk_range *range)
+{
+	begin((struct vn_blk_io *)((char *)range - offsetof(struct vn_blk_io, range)));
+}
+
+// The blocks that are written: for itself, if only in part.
+static bool lock_range(struct vn_blk_io *io)
+{
+	uint64_t align = file_of(io)->traits.align, mask = ~(align - 1);
+	io->locked = true;
+	io->range = (struct vn_blk_range){.start = io->offset & mask,
+		.end = (io->offset + io->size + align - 1) & mask,
+		.exclusive = ((io->offset | io->size) & (align - 1)) != 0,
+		.granted = granted};
+	return vn_blk_ranges_lock(&from_channel(io->channel)->ranges, &io->range);
+}
+
+// Only whole blocks are discarded. False: there are none.
+static bool trim(const struct blk_file *file, struct vn_blk_io *io)
+{
+	uint64_t own = file->backend.zero_align;
+	uint64_t align = file->traits.align > own ? file->traits.align : own;
+	uint64_t start = (io->offset + align - 1) & ~(align - 1);
+	uint64_t end = (io->offset + io->size) & ~(align - 1);
+	if (start >= end)
+		return false;
+	io->offset = start;
+	io->size = end - start;
+	return true;
+}
+
+static void submit(struct vn_blk_channel *channel, struct vn_blk_io *io)
+{
+	struct blk_file *file = from_backend(channel->backend);
+	io->channel = channel;
+	io->bounce = NULL;
+	io->locked = false;
 	if (file->unsafe)
 		io->stable = false;
 	if (io->kind == VN_BLK_FLUSH && file->unsafe)
 		finish(io, 0, NULL);
 	else if (io->kind == VN_BLK_FLUSH)
 		flush(file, io);
-	else if (io->kind == VN_BLK_DISCARD)
-		clear(file, io, STEP_PUNCH);
-	else if (io->kind == VN_BLK_ZERO)
-		clear(file, io, io->unmap ? STEP_PUNCH : STEP_ZERO);
-	else
-		submit_transfer(file, io);
+	else if (io->kind == VN_BLK_DISCARD && !trim(file, io))
+		finish(io, 0, NULL);
+	else if (file->traits.align <= VN_BLK_SECTOR || io->kind == VN_BLK_READ || lock_range(io))
+		begin(io);
 }
 
-static int attach(struct vn_blk_backend *backend, struct vn_ioloop *loop)
+static void free_channel(struct file_channel *channel)
 {
-	return vn_ioloop_register_file(loop, from_backend(backend)->fd);
+	free(channel->memory);
+	free(channel);
+}
+
+// With O_DIRECT, memory for all buffers, which exists from when it is used.
+static int make_channel(struct file_channel **made, const struct blk_file *file)
+{
+	struct file_channel *channel =
+		aligned_alloc(_Alignof(struct file_channel), sizeof(*channel));
+	if (!channel)
+		return -ENOMEM;
+	*channel = (struct file_channel){.waiting = NULL};
+	*made = channel;
+	if (!file->backend.direct)
+		return 0;
+	channel->memory =
+		aligned_alloc(VN_BLK_BOUNCE_SIZE, VN_BLK_BOUNCE_COUNT * VN_BLK_BOUNCE_SIZE);
+	if (!channel->memory) {
+		free(channel);
+		return -ENOMEM;
+	}
+	while (channel->spare_count < VN_BLK_BOUNCE_COUNT) {
+		char *buffer = channel->memory + channel->spare_count * VN_BLK_BOUNCE_SIZE;
+		channel->spare[channel->spare_count++] = buffer;
+	}
+	return 0;
+}
+
+static int attach(
+	struct vn_blk_backend *backend, struct vn_ioloop *loop, struct vn_blk_channel **result)
+{
+	struct blk_file *file = from_backend(backend);
+	struct file_channel *channel;
+	int code = make_channel(&channel, file);
+	if (code < 0)
+		return code;
+	channel->channel = (struct vn_blk_channel){backend, loop};
+	code = vn_ioloop_register_file(loop, file->fd);
+	if (code == 0 && file->traits.align > VN_BLK_SECTOR)
+		code = vn_blk_ranges_attach(&file->ranges, &channel->ranges, loop);
+	if (code < 0) {
+		free_channel(channel);
+		return code;
+	}
+	*result = &channel->channel;
+	return 0;
+}
+
+static void detach(struct vn_blk_channel *given)
+{
+	struct file_channel *channel = from_channel(given);
+	if (from_backend(given->backend)->traits.align > VN_BLK_SECTOR)
+		vn_blk_ranges_detach(&channel->ranges);
+	free_channel(channel);
+}
+
+static void close_files(struct blk_file *file)
+{
+	if (file->tail_fd >= 0)
+		close(file->tail_fd);
+	close(file->fd);
 }
 
 static void destroy(struct vn_blk_backend *backend)
 {
 	struct blk_file *file = from_backend(backend);
-	close(file->fd);
+	close_files(file);
+	vn_blk_ranges_destroy(&file->ranges);
 	free(file->path);
 	free(file);
 }
@@ -271,10 +570,7 @@ static int open_failure(const struct veneer_disk *disk, int code, struct veneer_
 {
 	bool direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
 	if (code == -EINVAL && direct)
-		return vn_fail(error, code,
-			"disk %s: its file system has no O_DIRECT, which cache=none and "
-			"cache=directsync need; use cache=writeback or cache=writethrough",
-			disk->path);
+		return vn_blk_file_no_direct(disk, error);
 	bool refused = code == -EACCES || code == -EPERM || code == -EROFS;
 	const char *remedy = refused && !disk->readonly && can_be_read(disk)
 				     ? "; add readonly if it is to be read only"
@@ -331,133 +627,31 @@ static int lock(struct blk_file *file, const struct veneer_disk *disk, const str
 static int read_capacity(struct blk_file *file, uint64_t *capacity, struct veneer_error *error)
 {
 	struct stat status;
-	int code =
-		file->device ? ioctl(file->fd, BLKGETSIZE64, capacity) : fstat(file->fd, &status);
+	int code = file->traits.device ? ioctl(file->fd, BLKGETSIZE64, capacity)
+				       : fstat(file->fd, &status);
 	if (code < 0)
 		return vn_fail(error, -errno, "disk %s: its size is unknown: %s", file->path,
 			strerror(errno));
-	if (!file->device)
+	if (!file->traits.device)
 		*capacity = (uint64_t)status.st_size;
-	return 0;
-}
-
-// A number of a block device's queue; a partition has its disk's. 0 where there is none to read.
-static uint64_t read_limit(dev_t number, const char *name)
-{
-	static const char *const places[] = {"queue", "../queue"};
-	uint64_t limit = 0;
-	bool found = false;
-	for (unsigned i = 0; i < 2 && !found; i++) {
-		char path[96];
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(number),
-			minor(number), places[i], name);
-		FILE *stream = fopen(path, "re");
-		if (!stream)
-			continue;
-		found = fscanf(stream, "%lu", &limit) == 1;
-		fclose(stream);
-	}
-	return found ? limit : 0;
-}
-
-// The block size that partition tables on a block device are written in, what it had better be
-// accessed in, and what it can clear. A hole there is zeroes written with leave to unmap, without
-// which a device has no use for fallocate() as a discard.
-static int measure_device(struct blk_file *file, dev_t number, struct veneer_error *error)
-{
-	struct vn_blk_backend *backend = &file->backend;
-	int block_size;
-	unsigned physical, io_min = 0, io_best = 0;
-	int alignment = 0;
-	if (ioctl(file->fd, BLKSSZGET, &block_size) < 0 ||
-		ioctl(file->fd, BLKPBSZGET, &physical) < 0)
-		return vn_fail(error, -errno, "disk %s: its block size is unknown: %s", file->path,
-			strerror(errno));
-	if (ioctl(file->fd, BLKIOMIN, &io_min) == 0)
-		backend->io_min = io_min;
-	if (ioctl(file->fd, BLKIOOPT, &io_best) == 0)
-		backend->io_best = io_best;
-	if (ioctl(file->fd, BLKALIGNOFF, &alignment) == 0 && alignment > 0)
-		backend->alignment = (uint32_t)alignment;
-	backend->block_size = (uint32_t)block_size;
-	backend->physical_size = physical;
-	backend->zeroes = !backend->readonly;
-	backend->discards = !backend->readonly && read_limit(number, "discard_max_bytes") > 0 &&
-			    read_limit(number, "write_zeroes_max_bytes") > 0;
-	return 0;
-}
-
-static bool is_power_of_two(uint64_t value)
-{
-	return value > 0 && (value & (value - 1)) == 0;
-}
-
-// A file is accessed best in its file system's blocks. Whether holes can be punched is asked where
-// there is nothing to lose, behind its end.
-static void measure_file(struct blk_file *file, const struct stat *status)
-{
-	struct vn_blk_backend *backend = &file->backend;
-	uint32_t block = (uint32_t)status->st_blksize;
-	backend->block_size = SECTOR;
-	backend->physical_size = SECTOR;
-	if (is_power_of_two((uint64_t)status->st_blksize) && block >= SECTOR) {
-		backend->physical_size = block < PHYSICAL_MAX ? block : PHYSICAL_MAX;
-		backend->io_best = block > PHYSICAL_MAX ? block : 0;
-	}
-	backend->io_min = backend->physical_size;
-	backend->discards = !backend->readonly &&
-			    fallocate(file->fd, PUNCH, status->st_size, PHYSICAL_MAX) == 0;
-	backend->zeroes = backend->discards;
-}
-
-static int measure(
-	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
-{
-	struct stat status;
-	if (fstat(file->fd, &status) < 0)
-		return open_failure(disk, -errno, error);
-	file->device = S_ISBLK(status.st_mode);
-	if (file->device)
-		return measure_device(file, status.st_rdev, error);
-	measure_file(file, &status);
-	return 0;
-}
-
-// What O_DIRECT needs (statx(2), Linux 6.1). File systems that do not say get what they all take:
-// sectors.
-static int measure_direct(
-	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
-{
-	struct statx status;
-	file->memory_align = SECTOR;
-	if (statx(file->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) < 0 ||
-		!(status.stx_mask & STATX_DIOALIGN))
-		return 0;
-	if (status.stx_dio_offset_align == 0)
-		return open_failure(disk, -EINVAL, error);
-	file->memory_align = status.stx_dio_mem_align;
-	struct vn_blk_backend *backend = &file->backend;
-	if (status.stx_dio_offset_align > backend->block_size)
-		backend->block_size = status.stx_dio_offset_align;
-	if (backend->physical_size < backend->block_size)
-		backend->physical_size = backend->io_min = backend->block_size;
 	return 0;
 }
 
 static int judge_capacity(
 	const struct blk_file *file, uint64_t capacity, struct veneer_error *error)
 {
+	uint32_t block = file->backend.block_size, own = file->backend.zero_align;
+	uint32_t unit = block > own ? block : own;
 	if (capacity == 0)
 		return vn_fail(error, -EINVAL, "disk %s: is empty", file->path);
-	if (capacity % SECTOR != 0)
+	if (capacity % VN_BLK_SECTOR != 0)
 		return vn_fail(error, -EINVAL,
 			"disk %s: its size, %llu bytes, is not a multiple of 512", file->path,
 			(unsigned long long)capacity);
-	if (capacity % file->backend.block_size != 0)
+	if (capacity % unit != 0)
 		return vn_fail(error, -EINVAL,
-			"disk %s: its size, %llu bytes, is not a multiple of %u, which O_DIRECT "
-			"needs here; use cache=writeback",
-			file->path, (unsigned long long)capacity, file->backend.block_size);
+			"disk %s: its size, %llu bytes, is not a multiple of its block size, %u",
+			file->path, (unsigned long long)capacity, unit);
 	return 0;
 }
 
@@ -474,26 +668,41 @@ static int refresh(struct vn_blk_backend *backend, struct veneer_error *error)
 	return code;
 }
 
-static const struct vn_blk_backend_ops file_ops = {
-	.attach = attach, .submit = submit, .refresh = refresh, .destroy = destroy};
+static const struct vn_blk_backend_ops file_ops = {.attach = attach,
+	.submit = submit,
+	.detach = detach,
+	.refresh = refresh,
+	.destroy = destroy};
 
-// What IOPOLL needs: O_DIRECT, and below it a device with queues that are polled.
-static int judge_polling(
-	const struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+// The last block of a file may be one in part, which O_DIRECT cannot write without making the file longer:
+// that goes through the page cache, by a description of its own.
+static int open_tail(
+	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
 {
-	struct stat status;
-	if (!file->backend.direct)
-		return vn_fail(error, -EINVAL,
-			"disk %s: iopoll=on is for cache=none and cache=directsync", disk->path);
-	if (fstat(file->fd, &status) < 0)
+	struct stat status, tail;
+	file->tail_fd = open(disk->path, O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR));
+	if (file->tail_fd < 0)
 		return open_failure(disk, -errno, error);
-	if (read_limit(file->device ? status.st_rdev : status.st_dev, "io_poll") == 1)
-		return 0;
-	return vn_fail(error, -EOPNOTSUPP,
-		"disk %s: iopoll=on: its device has no queues that are polled (io_poll in "
-		"/sys/block/*/queue); an NVMe device has them with nvme.poll_queues=N on the "
-		"host's kernel command line",
-		disk->path);
+	if (fstat(file->fd, &status) < 0 || fstat(file->tail_fd, &tail) < 0)
+		return open_failure(disk, -errno, error);
+	if (status.st_dev != tail.st_dev || status.st_ino != tail.st_ino)
+		return vn_fail(
+			error, -EAGAIN, "disk %s: was replaced while it was opened", disk->path);
+	return 0;
+}
+
+static int prepare_alignment(
+	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+{
+	const struct vn_blk_file_traits *traits = &file->traits;
+	if (traits->align > VN_BLK_BOUNCE_SIZE || traits->memory_align > VN_BLK_BOUNCE_SIZE)
+		return vn_fail(error, -EINVAL,
+			"disk %s: O_DIRECT needs multiples of %u bytes here, more than %u; use "
+			"cache=writeback or cache=writethrough",
+			disk->path, traits->align, VN_BLK_BOUNCE_SIZE);
+	if (traits->align > VN_BLK_SECTOR && !traits->device)
+		return open_tail(file, disk, error);
+	return 0;
 }
 
 static int open_file(struct blk_file *file, const struct veneer_disk *disk,
@@ -512,24 +721,24 @@ static int open_file(struct blk_file *file, const struct veneer_disk *disk,
 		return open_failure(disk, -errno, error);
 	code = lock(file, disk, log, error);
 	if (code == 0)
-		code = measure(file, disk, error);
-	if (code == 0 && file->backend.direct)
-		code = measure_direct(file, disk, error);
-	if (code == 0 && disk->iopoll)
-		code = judge_polling(file, disk, error);
+		code = vn_blk_file_measure(&file->traits, &file->backend, file->fd, disk, error);
+	if (code == 0)
+		code = prepare_alignment(file, disk, error);
 	if (code == 0)
 		code = refresh(&file->backend, error);
 	if (code < 0)
-		close(file->fd);
+		close_files(file);
 	return code;
 }
 
 int vn_blk_file_open(struct vn_blk_backend **backend, const struct veneer_disk *disk,
 	const struct vn_log *log, struct veneer_error *error)
 {
-	struct blk_file *file = calloc(1, sizeof(*file));
+	struct blk_file *file = aligned_alloc(_Alignof(struct blk_file), sizeof(*file));
 	if (!file)
 		return vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
+	*file = (struct blk_file){.tail_fd = -1};
+	vn_blk_ranges_init(&file->ranges);
 	file->backend.ops = &file_ops;
 	file->backend.readonly = disk->readonly;
 	file->backend.write_cache =
@@ -539,6 +748,7 @@ int vn_blk_file_open(struct vn_blk_backend **backend, const struct veneer_disk *
 	int code = file->path ? open_file(file, disk, log, error)
 			      : vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
 	if (code < 0) {
+		vn_blk_ranges_destroy(&file->ranges);
 		free(file->path);
 		free(file);
 		return code;

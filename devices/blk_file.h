@@ -13,9 +13,11 @@
 // A discard punches a hole. Zeroes are written by fallocate() too, which keeps the blocks allocated
 // unless the guest lets them go. Both are offered where the host's file system or device has them.
 //
-// O_DIRECT asks for aligned offsets, sizes and memory. The first two become the disk's block size,
-// to which drivers keep; a request that does not is failed. Memory that is aligned too little for
-// the host goes through a buffer allocated for it, in steps of VN_BLK_BOUNCE_MAX bytes.
+// O_DIRECT asks for aligned offsets, sizes and memory. The guest is told of that (physical block, minimum
+// size), and not held to it: a request that is not aligned goes through one of its channel's
+// buffers, in steps of VN_BLK_BOUNCE_SIZE bytes, or waits for one. Where the alignment is above 512, a
+// block that is written in part is read, changed and written back, while no other write has it
+// (devices/blk_range.h).
 //
 // The file is locked while it is open (an open file description lock): one writer, or any number of
 // readers, also against other programs that lock, QEMU among them.
@@ -24,7 +26,8 @@
 
 #include "devices/blk_backend.h"
 
-#define VN_BLK_BOUNCE_MAX (256u << 10)
+#define VN_BLK_BOUNCE_SIZE  (64u << 10)
+#define VN_BLK_BOUNCE_COUNT 16 // of each channel with O_DIRECT
 
 // Open `disk`. Nothing of it is needed afterwards. On failure one line says what mends it:
 // -ENOENT, -EACCES, -EROFS, -EISDIR, -EBUSY (locked), -EINVAL (size, kind of file, O_DIRECT)...

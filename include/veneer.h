@@ -61,6 +61,9 @@ enum veneer_detect_zeroes {
 	VENEER_DETECT_ZEROES_UNMAP, // the blocks are zeroed, and their room may be given back
 };
 
+#define VENEER_BLOCK_SIZE_MIN 512
+#define VENEER_BLOCK_SIZE_MAX 4096
+
 // One virtio-blk device on a raw file or block device.
 struct veneer_disk {
 	const char *path;
@@ -79,6 +82,9 @@ struct veneer_disk {
 	uint64_t bps, bps_burst;
 	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU for that
 	bool iopoll; // completions are looked for at the device: O_DIRECT, and queues that are polled
+	// What the guest takes for the size of a block: 512, 1024, 2048 or 4096 bytes. 0: 512 for a file,
+	// and its own for a block device.
+	uint64_t block_size;
 	// Take the bytes for the disk's own although they look like an image in another format (qcow2,
 	// VMDK...), which is refused without this.
 	bool raw;

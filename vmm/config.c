@@ -81,6 +81,12 @@ static int judge_limits(const char *kind, const char *name, struct rate count, s
 	return 0;
 }
 
+static bool is_block_size(uint64_t size)
+{
+	return size >= VENEER_BLOCK_SIZE_MIN && size <= VENEER_BLOCK_SIZE_MAX &&
+	       (size & (size - 1)) == 0;
+}
+
 static int judge_disk(const struct veneer_disk *disk, size_t index, struct veneer_error *error)
 {
 	if (!disk->path)
@@ -94,6 +100,10 @@ static int judge_disk(const struct veneer_disk *disk, size_t index, struct venee
 	if (disk->poll_us > VENEER_POLL_MAX && disk->poll_us != VENEER_POLL_OFF)
 		return vn_fail(error, -EINVAL, "disk %s: polling for %u us: must be 1 to %d",
 			disk->path, disk->poll_us, VENEER_POLL_MAX);
+	if (disk->block_size && !is_block_size(disk->block_size))
+		return vn_fail(error, -EINVAL,
+			"disk %s: blocks of %llu bytes: must be 512, 1024, 2048 or 4096",
+			disk->path, (unsigned long long)disk->block_size);
 	if ((unsigned)disk->detect_zeroes > VENEER_DETECT_ZEROES_UNMAP)
 		return vn_fail(error, -EINVAL, "disk %s: unknown detect-zeroes mode %u", disk->path,
 			(unsigned)disk->detect_zeroes);

@@ -124,6 +124,14 @@ static int parse_format(bool *raw, const char *value, struct veneer_error *error
 		value);
 }
 
+static int parse_block_size(uint64_t *size, const char *value, struct veneer_error *error)
+{
+	if (parse_number(value, VENEER_BLOCK_SIZE_MAX, size) == 0 &&
+		*size >= VENEER_BLOCK_SIZE_MIN && (*size & (*size - 1)) == 0)
+		return 0;
+	return refuse(error, "--disk: block-size='%s' is not 512, 1024, 2048 or 4096", value);
+}
+
 static int parse_disk_word(
 	struct veneer_disk *disk, const char **serial, const char *word, struct veneer_error *error)
 {
@@ -135,6 +143,8 @@ static int parse_disk_word(
 		return parse_cache(disk, value, error);
 	} else if ((value = value_of(word, "format"))) {
 		return parse_format(&disk->raw, value, error);
+	} else if ((value = value_of(word, "block-size"))) {
+		return parse_block_size(&disk->block_size, value, error);
 	} else if ((value = value_of(word, "queues"))) {
 		return parse_queues(&disk->queues, "--disk", value, error);
 	} else if ((value = value_of(word, "poll-us"))) {
@@ -159,7 +169,8 @@ static int parse_disk_word(
 		return unknown_word(error, "--disk", word,
 			"readonly, cache=MODE, queues=N, serial=S, poll-us=N, "
 			"detect-zeroes=on|unmap, iops=N[:BURST], bps=SIZE[:BURST], sqpoll=on|off, "
-			"iopoll=on|off, format=raw; a comma within a path is written ,,");
+			"iopoll=on|off, block-size=N, format=raw; a comma within a path is written "
+			",,");
 	}
 	return 0;
 }

@@ -8,11 +8,17 @@ set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 need_kvm
 pattern=$build/tests/guest/pattern
-mounted=
+mounted='' device=''
 
 cleanup() {
-	[ -z "$mounted" ] || umount "$mounted"
+	[ -z "$mounted" ] || umount -l "$mounted" # a guest may still be there
+	[ -z "$device" ] || losetup -d "$device"
 	rm -rf "$work"
+}
+
+# unmount: what is in $mounted, once the kernel has taken the last guest's io_uring apart.
+unmount() {
+	eventually umount -q "$mounted" && mounted=
 }
 
 # The scratch directory must be on a file system with O_DIRECT for cache=none and directsync.
@@ -67,7 +73,7 @@ chmod 400 "$disk"
 # Root may read and write any file, unless it has given that up.
 unprivileged() {
 	local command=()
-	[ "$(id -u)" -ne 0 ] || command=(setpriv --bounding-set -dac_override,-dac_read_search)
+	[ "$(id -u)" -ne 0 ] || command=(setpriv --bounding-set "-dac_override,-dac_read_search")
 	status=0
 	"${command[@]}" "$veneer" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
 }
@@ -144,9 +150,95 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$work/full" && mount -t tmpfs -o size=1M none 
 	else
 		expect "O_DIRECT on tmpfs (Linux 6.6 and later)" 0
 	fi
+	unmount
 else
 	skip "a full file system is an I/O error" "only root can mount one"
 fi
+
+# in_parts NAME DISK: on a disk where O_DIRECT takes more than a sector at once, sectors are as everywhere.
+in_parts() {
+	local cache
+	for cache in none directsync; do
+		"$pattern" fill "$2" 3
+		run -d "$2,cache=$cache" -a 'blk-read=1,1'
+		expect "$1, cache=$cache: a sector is read" 0
+		run -d "$2,cache=$cache" -a 'blk-write=7,11'
+		expect "$1, cache=$cache: parts of blocks are written" 0
+		"$pattern" fill "$work/same" 3
+		run -d "$work/same" -a 'blk-write=7,11'
+		cmp "$2" "$work/same" >"$work/out" 2>&1
+		status=$?
+		expect "$1, cache=$cache: and nothing else is" 0
+		run -d "$2,cache=$cache,queues=4" -a blk
+		expect "$1, cache=$cache: the report writes, verifies" 0
+	done
+}
+
+# A last block that is not whole, which must not make the file longer.
+with_a_tail() {
+	truncate -s 8389120 "$2"
+	"$pattern" fill "$2" 3
+	run -d "$2,cache=none" -a 'blk-read=16384,1'
+	expect "$1: a last block in part is read" 0
+	run -d "$2,cache=none" -a 'blk-write=16376,9'
+	expect "$1: and written" 0
+	run -d "$2,cache=none" -a 'blk-fill=4'
+	"$pattern" check "$2" 4 >"$work/out" 2>&1
+	status=$?
+	expect "$1: and holds what the guest wrote" 0
+	[ "$(stat -c %s "$2")" -eq 8389120 ]
+	status=$?
+	expect "$1: and the file is as long as before" 0
+	run -d "$2,block-size=4096" -a exit=0
+	expect "$1: with larger blocks it is refused" 125 'not a multiple of its block size, 4096'
+}
+
+mkdir "$work/blocks"
+truncate -s 64M "$work/image"
+truncate -s 8M "$work/same"
+if [ "$(id -u)" -eq 0 ] && device=$(losetup -b 4096 --show -f "$work/image" 2>"$work/err"); then
+	run -d "$device" -a 'blk-read=1,1'
+	expect "a device with blocks of 4096 bytes, by the page cache" 0
+	run -d "$device,cache=none" -a 'blk-read=1,1'
+	expect "and by O_DIRECT" 0
+	run -d "$device,cache=none,block-size=512" -a 'blk-fill=6'
+	expect "blocks of 512 bytes on it are filled" 0
+	run -d "$device,block-size=512" -a 'blk-check=6'
+	expect "and are what they were" 0
+	if mkfs.ext4 -q -F "$device" >"$work/err" 2>&1 && mount "$device" "$work/blocks"; then
+		mounted=$work/blocks
+		truncate -s 8M "$mounted/disk"
+		in_parts "ext4 on 4096-byte sectors" "$mounted/disk"
+		with_a_tail "ext4 on 4096-byte sectors" "$mounted/disk"
+		unmount
+	else
+		skip "ext4 on 4096-byte sectors" "it cannot be mounted: $(head -n 1 "$work/err")"
+	fi
+	losetup -d "$device"
+else
+	skip "a device with blocks of 4096 bytes" "only root can make a loop device"
+fi
+device=
+
+rm -f "$work/image"
+truncate -s 320M "$work/image"
+if [ "$(id -u)" -ne 0 ] || ! command -v mkfs.xfs >/dev/null; then
+	skip "a reflinked file on XFS" "only root can mount, and mkfs.xfs is needed"
+elif mkfs.xfs -q -f -m reflink=1 "$work/image" >"$work/err" 2>&1 &&
+	mount -o loop "$work/image" "$work/blocks" 2>>"$work/err"; then
+	mounted=$work/blocks
+	truncate -s 8M "$mounted/base"
+	cp --reflink=always "$mounted/base" "$mounted/disk"
+	in_parts "a reflinked file on XFS" "$mounted/disk"
+	with_a_tail "a reflinked file on XFS" "$mounted/disk"
+	cmp "$mounted/base" <(head -c 8M /dev/zero) >"$work/out" 2>&1
+	status=$?
+	expect "a reflinked file on XFS: what it was made of is as it was" 0
+	unmount
+else
+	skip "a reflinked file on XFS" "it cannot be mounted: $(head -n 1 "$work/err")"
+fi
+rm -f "$work/image" "$work/same"
 
 # Disks that cannot be.
 run -d "$work/missing" -a exit=0

@@ -493,7 +493,7 @@ static void every_alignment_without_cache(void **state)
 	static const unsigned misaligned[] = {
 		64, 65, 67, 128, 256, 511, 512, 513, 1024, 4095, 4096};
 	static const uint32_t cuts[] = {1, 3, 64, 256, 511, 512, 513, 2048, 4095, 4096, 4097};
-	static const uint32_t sizes[] = {512, 4096, 8192 + 512, 2 * VN_BLK_BOUNCE_MAX + 512};
+	static const uint32_t sizes[] = {512, 4096, 8192 + 512, 2 * VN_BLK_BOUNCE_SIZE + 512};
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		fill_file();
 		attach(&(struct veneer_disk){.path = bench.path, .cache = VENEER_CACHE_NONE});
@@ -1630,6 +1630,17 @@ static void a_size_that_keeps_changing(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+static void assert_refused(const struct veneer_disk *disk, int code, const char *text)
+{
+	struct vn_virtio_device *device;
+	struct veneer_error error = {""};
+	assert_int_equal(
+		vn_blk_create(&device, "blk0", disk, &bench.memory, &bench.log, NULL, &error),
+		code);
+	if (!strstr(error.message, text) || !strstr(error.message, disk->path))
+		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
+}
+
 // A block device, made of the scratch file; only root can make one.
 struct loop {
 	int fd;
@@ -1688,9 +1699,6 @@ static void a_block_device(void **state)
 	assert_int_equal(request(VIRTIO_BLK_T_IN, 6144, DATA, MIB), VIRTIO_BLK_S_OK);
 	assert_original(data_at(DATA, MIB), 3 * MIB, MIB);
 	assert_int_equal(warnings(), 0);
-	// Parts of its blocks are the driver's mistake.
-	assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 6145, 8, 0), VIRTIO_BLK_S_IOERR);
-	assert_words(3 * MIB, MIB);
 
 	struct veneer_error error;
 	assert_int_equal(ftruncate(bench.fd, 2 * DISK_SIZE), 0);
@@ -1699,6 +1707,163 @@ static void a_block_device(void **state)
 	assert_int_equal(read_config().capacity, 2 * SECTORS);
 	detach();
 	close(loop.fd);
+}
+
+// Blocks larger than a sector, of which the guest reads, writes and clears parts.
+static void clear_parts(void)
+{
+	static const struct {
+		uint64_t sector;
+		uint32_t count;
+	} parts[] = {{9, 1}, {16, 7}, {31, 1}, {35, 2}, {47, 2}, {59, 21}, {90, 22}, {128, 8}};
+	static uint8_t want[MIB];
+	for (uint32_t flags = 0; flags < 2; flags++)
+		for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+			assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+			memcpy(want, data_at(DATA, MIB), MIB);
+			memset(want + 512 * parts[i].sector, 0, 512ull * parts[i].count);
+			assert_int_equal(clear_range(VIRTIO_BLK_T_WRITE_ZEROES, parts[i].sector,
+						 parts[i].count, flags),
+				VIRTIO_BLK_S_OK);
+			assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+			assert_memory_equal(data_at(DATA, MIB), want, MIB);
+		}
+}
+
+// Nothing but whole blocks goes, and all of those may.
+static void discard_parts(void)
+{
+	static uint8_t before[MIB];
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+	memcpy(before, data_at(DATA, MIB), MIB);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 513, 6, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(clear_range(VIRTIO_BLK_T_DISCARD, 513, 20, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+	memset(before + 520 * 512, 0, 4096);
+	assert_memory_equal(data_at(DATA, MIB), before, MIB);
+}
+
+static void access_parts(void)
+{
+	static const uint32_t sizes[] = {
+		512, 3584, 4096, 4608, 8192, VN_BLK_BOUNCE_SIZE, 2 * VN_BLK_BOUNCE_SIZE + 1024};
+	static uint8_t want[MIB];
+	memset(want, 0, MIB);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+	memcpy(want, data_at(DATA, MIB), MIB);
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (uint64_t sector = 0; sector < 9; sector++) {
+			uint32_t size = sizes[i];
+			unsigned misaligned = sector % 2 ? 24 : 0;
+			uint8_t *data = data_at(DATA + misaligned, size);
+			for (uint32_t k = 0; k < size; k++)
+				data[k] = want[512 * sector + k] = (uint8_t)(7 * k + sector + i);
+			assert_int_equal(request_in_two(VIRTIO_BLK_T_OUT, sector, misaligned,
+						 size > 512 ? 1000 : size, size),
+				VIRTIO_BLK_S_OK);
+			memset(data, 0xee, size);
+			assert_int_equal(
+				request_in_two(VIRTIO_BLK_T_IN, sector, misaligned, size, size),
+				VIRTIO_BLK_S_OK);
+			assert_memory_equal(data, want + 512 * sector, size);
+			assert_int_equal(request(VIRTIO_BLK_T_IN, 0, DATA, MIB), VIRTIO_BLK_S_OK);
+			assert_memory_equal(data_at(DATA, MIB), want, MIB);
+		}
+}
+
+static void parts_of_blocks(void **state)
+{
+	(void)state;
+	need_holes();
+	struct loop loop = make_loop(4096);
+	static const enum veneer_cache modes[] = {
+		VENEER_CACHE_NONE, VENEER_CACHE_DIRECTSYNC, VENEER_CACHE_WRITEBACK};
+	for (unsigned i = 0; i < 3; i++) {
+		attach(&(struct veneer_disk){
+			.path = loop.path, .cache = modes[i], .block_size = 512});
+		drive(mmio_features(&bench.bus));
+		struct virtio_blk_config config = read_config();
+		assert_int_equal(config.blk_size, 512);
+		assert_int_equal(config.physical_block_exp, 3);
+		assert_int_equal(config.min_io_size, 8);
+		access_parts();
+		clear_parts();
+		discard_parts();
+		assert_int_equal(request(VIRTIO_BLK_T_IN, SECTORS - 1, DATA, 512), VIRTIO_BLK_S_OK);
+		assert_int_equal(
+			request(VIRTIO_BLK_T_IN, SECTORS - 1, DATA, 1024), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(warnings(), 0);
+		detach();
+	}
+	close(loop.fd);
+}
+
+// What a part that was written promises is what a whole block does; the loop device's file is in the page cache.
+static void parts_on_the_disk(void **state)
+{
+	(void)state;
+	struct loop loop = make_loop(4096);
+	static const enum veneer_cache modes[] = {VENEER_CACHE_NONE, VENEER_CACHE_DIRECTSYNC};
+	for (unsigned i = 0; i < 2; i++) {
+		attach(&(struct veneer_disk){
+			.path = loop.path, .cache = modes[i], .block_size = 512});
+		drive(mmio_features(&bench.bus));
+		assert_int_equal(fsync(bench.fd), 0);
+		assert_int_equal(request(VIRTIO_BLK_T_OUT, 3, DATA, 8192), VIRTIO_BLK_S_OK);
+		if (modes[i] == VENEER_CACHE_DIRECTSYNC)
+			assert_int_equal(dirty_pages(), 0);
+		clear_range(VIRTIO_BLK_T_WRITE_ZEROES, 5, 2, 0);
+		if (modes[i] == VENEER_CACHE_DIRECTSYNC)
+			assert_int_equal(dirty_pages(), 0);
+		assert_int_equal(request(VIRTIO_BLK_T_FLUSH, 0, 0, 0), VIRTIO_BLK_S_OK);
+		assert_int_equal(dirty_pages(), 0);
+		detach();
+	}
+	close(loop.fd);
+}
+
+// Of a part that is detected, too.
+static void zeroes_in_parts_of_blocks(void **state)
+{
+	(void)state;
+	need_holes();
+	struct loop loop = make_loop(4096);
+	attach(&(struct veneer_disk){.path = loop.path,
+		.cache = VENEER_CACHE_NONE,
+		.block_size = 512,
+		.detect_zeroes = VENEER_DETECT_ZEROES_UNMAP});
+	drive(mmio_features(&bench.bus));
+	memset(data_at(DATA, 8192), 0, 8192);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 1, DATA, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 8, DATA, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_OUT, 25, DATA, 8192), VIRTIO_BLK_S_OK);
+	assert_words(0, 512);
+	assert_file(512, 0, 512);
+	assert_words(1024, 3072);
+	assert_file(4096, 0, 8192);
+	assert_words(12288, 512);
+	assert_file(12800, 0, 8192);
+	assert_words(20992, 8192);
+	detach();
+	close(loop.fd);
+}
+
+// A block size that was asked for, and what it asks of the disk.
+static void block_sizes(void **state)
+{
+	(void)state;
+	struct veneer_disk disk = {.path = bench.path, .block_size = 4096};
+	attach(&disk);
+	assert_int_equal(read_config().blk_size, 4096);
+	assert_int_equal(read_config().physical_block_exp, 0);
+	drive(mmio_features(&bench.bus));
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 8, DATA, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 9, DATA, 512), VIRTIO_BLK_S_OK);
+	assert_original(data_at(DATA, 512), 4608, 512);
+	detach();
+	assert_int_equal(ftruncate(bench.fd, DISK_SIZE + 512), 0);
+	assert_refused(&disk, -EINVAL,
+		"its size, 4194816 bytes, is not a multiple of its block size, 4096");
 }
 
 // Garbage requests: chains of any shape, headers of any type, buffers anywhere, in RAM and out of
@@ -1806,17 +1971,6 @@ static void two_vcpus_at_one_device(void **state)
 	fill_file();
 	drive(features);
 	write_and_flush();
-}
-
-static void assert_refused(const struct veneer_disk *disk, int code, const char *text)
-{
-	struct vn_virtio_device *device;
-	struct veneer_error error = {""};
-	assert_int_equal(
-		vn_blk_create(&device, "blk0", disk, &bench.memory, &bench.log, NULL, &error),
-		code);
-	if (!strstr(error.message, text) || !strstr(error.message, disk->path))
-		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
 }
 
 static void opening_fails_in_words(void **state)
@@ -1952,14 +2106,12 @@ struct worker {
 static struct worker workers[QUEUES];
 static bool host_can_clear;
 
-static void put_request(struct worker *worker, unsigned i, uint32_t type)
+static void put_at(struct worker *worker, unsigned i, uint32_t type, uint64_t sector, uint32_t size)
 {
 	uint64_t header = REQUESTS(worker) + 64ull * i;
-	uint64_t sector = (worker->index * (uint64_t)PART + i * (uint64_t)CHUNK) / 512;
 	uint64_t data = BUFFER(worker) + (type == VIRTIO_BLK_T_IN ? PART : 0) + CHUNK * (uint64_t)i;
-	uint32_t size = CHUNK;
 	if (type == VIRTIO_BLK_T_WRITE_ZEROES) {
-		struct virtio_blk_discard_write_zeroes range = {sector, CHUNK / 512, i % 2};
+		struct virtio_blk_discard_write_zeroes range = {sector, size / 512, i % 2};
 		data = RANGES(worker) + 16ull * i;
 		size = sizeof(range);
 		memcpy(data_at(data, size), &range, size);
@@ -1971,6 +2123,18 @@ static void put_request(struct worker *worker, unsigned i, uint32_t type)
 	ring_desc(&worker->ring, 3 * i + 1, data, size, RING_NEXT | write, 3 * i + 2);
 	ring_desc(&worker->ring, 3 * i + 2, header + 32, 1, RING_WRITE, 0);
 	ring_offer(&worker->ring, 3 * i);
+}
+
+static void put_request(struct worker *worker, unsigned i, uint32_t type)
+{
+	put_at(worker, i, type, (worker->index * (uint64_t)PART + i * (uint64_t)CHUNK) / 512,
+		CHUNK);
+}
+
+// Every fourth sector.
+static void put_part(struct worker *worker, unsigned i, uint32_t type)
+{
+	put_at(worker, i, type, i * QUEUES + worker->index, 512);
 }
 
 static void await_batch(struct worker *worker)
@@ -2128,6 +2292,117 @@ static void a_reset_of_four_queues(void **state)
 	detach();
 }
 
+// On a device of 4096-byte blocks, all queues write and clear sectors of the same blocks, each its own ones.
+static void *work_in_parts(void *arg)
+{
+	struct worker *worker = arg;
+	uint8_t *data = data_at(BUFFER(worker), PART);
+	for (unsigned round = 0; round < 20 && !worker->wrong; round++) {
+		bool clears = host_can_clear && round % 4 == worker->index;
+		memset(data, (int)(round * QUEUES + worker->index + 1), PART);
+		for (unsigned i = 0; i < BATCH; i++)
+			put_part(worker, i, clears ? VIRTIO_BLK_T_WRITE_ZEROES : VIRTIO_BLK_T_OUT);
+		await_batch(worker);
+		if (clears)
+			memset(data, 0, PART);
+		for (unsigned i = 0; i < BATCH; i++)
+			put_part(worker, i, VIRTIO_BLK_T_IN);
+		await_batch(worker);
+		for (unsigned i = 0; i < BATCH; i++)
+			worker->wrong +=
+				memcmp(data + CHUNK * i, data + PART + CHUNK * i, 512) != 0;
+	}
+	return NULL;
+}
+
+static void open_parts(const struct loop *loop, enum veneer_cache cache, bool sqpoll)
+{
+	attach(&(struct veneer_disk){.path = loop->path,
+		.cache = cache,
+		.queues = QUEUES,
+		.block_size = 512,
+		.sqpoll = sqpoll});
+	host_can_clear = mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+	drive_queues();
+}
+
+static void four_queues_in_the_same_blocks(void **state)
+{
+	(void)state;
+	struct loop loop = make_loop(4096);
+	static const enum veneer_cache modes[] = {
+		VENEER_CACHE_NONE, VENEER_CACHE_DIRECTSYNC, VENEER_CACHE_NONE};
+	for (unsigned mode = 0; mode < 3; mode++) {
+		open_parts(&loop, modes[mode], mode == 2);
+		for (unsigned i = 0; i < QUEUES; i++)
+			assert_int_equal(pthread_create(&workers[i].thread, NULL, work_in_parts,
+						 &workers[i]),
+				0);
+		for (unsigned i = 0; i < QUEUES; i++) {
+			pthread_join(workers[i].thread, NULL);
+			assert_int_equal(workers[i].wrong, 0);
+			assert_int_equal(workers[i].done, 40 * BATCH);
+		}
+		assert_words(BATCH * QUEUES * 512, MIB); // and nothing behind
+		detach();
+	}
+	close(loop.fd);
+}
+
+// One queue writes whole blocks while another one writes a sector in each of them: whichever is last there,
+// the rest of the block is the first one's.
+static void whole_blocks_and_parts_of_them(void **state)
+{
+	(void)state;
+	struct loop loop = make_loop(4096);
+	open_parts(&loop, VENEER_CACHE_NONE, false);
+	uint8_t *blocks = data_at(BUFFER(&workers[0]), PART);
+	uint8_t *got = data_at(BUFFER(&workers[0]) + PART, PART);
+	for (unsigned round = 0; round < 100; round++) {
+		memset(blocks, (int)round, PART);
+		memset(data_at(BUFFER(&workers[1]), PART), 0xff, PART);
+		for (unsigned i = 0; i < BATCH; i++) {
+			put_request(&workers[0], i, VIRTIO_BLK_T_OUT);
+			put_at(&workers[1], i, VIRTIO_BLK_T_OUT, 8 * i + 3, 512);
+		}
+		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, round % 2);
+		await_batch(&workers[!(round % 2)]);
+		await_batch(&workers[round % 2]);
+		batch(&workers[0], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[0].wrong + workers[1].wrong, 0);
+		for (unsigned i = 0; i < PART; i++)
+			if (i / 512 % 8 != 3)
+				assert_int_equal(got[i], round);
+	}
+	detach();
+	close(loop.fd);
+}
+
+// A reset while writes wait for blocks and buffers.
+static void a_reset_in_the_same_blocks(void **state)
+{
+	(void)state;
+	struct loop loop = make_loop(4096);
+	open_parts(&loop, VENEER_CACHE_NONE, false);
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < QUEUES; i++) {
+			for (unsigned k = 0; k < BATCH; k++)
+				put_at(&workers[i], k, VIRTIO_BLK_T_OUT, (i + k) % 8, 512);
+			mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, i);
+		}
+		usleep(round * 50);
+		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
+		assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+		drive_queues();
+	}
+	for (unsigned i = 0; i < QUEUES; i++) {
+		batch(&workers[i], VIRTIO_BLK_T_IN);
+		assert_int_equal(workers[i].wrong, 0);
+	}
+	detach();
+	close(loop.fd);
+}
+
 // Four queues at once have what one would have, to the request.
 static void four_queues_share_a_limit(void **state)
 {
@@ -2234,6 +2509,10 @@ int main(void)
 		WITH_FILE(limits_are_kept),
 		WITH_FILE(a_reset_while_held_back),
 		WITH_FILE(a_block_device),
+		WITH_FILE(parts_of_blocks),
+		WITH_FILE(parts_on_the_disk),
+		WITH_FILE(zeroes_in_parts_of_blocks),
+		WITH_FILE(block_sizes),
 		WITH_DISK(judges_every_range),
 		WITH_DISK(bounds_each_range),
 		WITH_DISK(clears_only_what_was_negotiated),
@@ -2243,6 +2522,9 @@ int main(void)
 		WITH_FILE(four_queues_at_once),
 		WITH_FILE(one_queue_of_four_stops),
 		WITH_FILE(a_reset_of_four_queues),
+		WITH_FILE(four_queues_in_the_same_blocks),
+		WITH_FILE(whole_blocks_and_parts_of_them),
+		WITH_FILE(a_reset_in_the_same_blocks),
 		WITH_FILE(four_queues_share_a_limit),
 		WITH_FILE(kernel_threads_submit_for_four_queues),
 		WITH_FILE(too_many_queues),

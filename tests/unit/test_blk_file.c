@@ -25,6 +25,7 @@
 struct bench {
 	struct vn_ioloop *loop;
 	struct vn_blk_backend *backend;
+	struct vn_blk_channel *channel;
 	char path[32];
 	int fd; // the file, for the test's own looks at it
 	unsigned char before[FILE_SIZE];
@@ -87,7 +88,7 @@ static void tell(struct vn_ioloop_op *op, int result, uint32_t flags)
 static void carry_out(void *arg)
 {
 	struct operation *operation = arg;
-	bench.backend->ops->submit(bench.backend, bench.loop, &operation->io);
+	bench.backend->ops->submit(bench.channel, &operation->io);
 	if (!operation->done)
 		intercept(operation);
 	vn_ioloop_run_until(bench.loop, is_done, operation);
@@ -113,7 +114,13 @@ static void run(struct operation *operation, const int32_t *answers, unsigned st
 static void attach(void *arg)
 {
 	int *code = arg;
-	*code = bench.backend->ops->attach(bench.backend, bench.loop);
+	*code = bench.backend->ops->attach(bench.backend, bench.loop, &bench.channel);
+}
+
+static void detach(void *arg)
+{
+	(void)arg;
+	bench.backend->ops->detach(bench.channel);
 }
 
 static int open_bench(enum veneer_cache cache)
@@ -152,6 +159,7 @@ static int open_direct(void **state)
 static int close_bench(void **state)
 {
 	(void)state;
+	vn_ioloop_call(bench.loop, detach, NULL);
 	vn_ioloop_destroy(bench.loop);
 	bench.backend->ops->destroy(bench.backend);
 	free(bench.memory);

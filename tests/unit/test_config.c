@@ -144,6 +144,11 @@ static void test_bad_disks(void **state)
 	disks[1].bps = 1023;
 	expect_disk_error(&config, "disk b: a limit of 1023 bytes a second");
 	disks[1].bps = 0;
+	disks[1].block_size = 768;
+	expect_disk_error(&config, "disk b: blocks of 768 bytes");
+	disks[1].block_size = 8192;
+	expect_disk_error(&config, "disk b: blocks of 8192 bytes");
+	disks[1].block_size = 0;
 	disks[1].detect_zeroes = (enum veneer_detect_zeroes)3;
 	expect_disk_error(&config, "disk b: unknown detect-zeroes mode 3");
 	disks[1].detect_zeroes = VENEER_DETECT_ZEROES_OFF;

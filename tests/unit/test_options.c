@@ -258,6 +258,10 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,detect-zeroes=yes"}, "'yes'", "off, on or unmap"},
 	{{"run", "-d", "a,sqpoll=1"}, "'1'", "neither on nor off"},
 	{{"run", "-d", "a,iopoll="}, "''", "neither on nor off"},
+	{{"run", "-d", "a,block-size=768"}, "'768'", "512, 1024, 2048 or 4096"},
+	{{"run", "-d", "a,block-size=8192"}, "'8192'", "512, 1024, 2048 or 4096"},
+	{{"run", "-d", "a,block-size="}, "''", "512, 1024, 2048 or 4096"},
+	{{"run", "-d", "a,block-size=256"}, "'256'", "512, 1024, 2048 or 4096"},
 	{{"run", "-d", "a,format=qcow2"}, "'qcow2'", "qemu-img convert -O raw"},
 	{{"run", "-d", "a,iops=0"}, "'0'", "1 a second"},
 	{{"run", "-d", "a,iops=1K"}, "'1K'", "N:BURST"},
@@ -671,7 +675,7 @@ static void test_disk_queues(void **state)
 	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
 		"c,queues=1,cache=unsafe,poll-us=0", "-d",
 		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap,sqpoll=on,iopoll=off,"
-		"format=raw");
+		"format=raw,block-size=4096");
 
 	(void)state;
 	assert_int_equal(options.disks[0].queues, 0);
@@ -684,6 +688,7 @@ static void test_disk_queues(void **state)
 	assert_true(options.disks[3].sqpoll);
 	assert_false(options.disks[3].iopoll);
 	assert_true(options.disks[3].raw);
+	assert_int_equal(options.disks[3].block_size, 4096);
 	assert_false(options.disks[2].raw);
 	assert_int_equal(options.disks[3].iops, 500);
 	assert_int_equal(options.disks[3].iops_burst, 1000);
