@@ -58,7 +58,104 @@ judge() {
 	fi
 }
 
-plan 8
+# le NUMBER BYTES: in little-endian order.
+le() {
+	local i
+	for ((i = 0; i < $2; i++)); do
+		printf %b "\\x$(printf %02x $(($1 >> (8 * i) & 255)))"
+	done
+}
+
+crc32() {
+	gzip -1 | tail -c 8 | head -c 4
+}
+
+# gpt_header SECTORS CRC: the first 92 bytes, with the CRC of themselves from a file.
+gpt_header() {
+	printf 'EFI PART\0\0\1\0\x5c\0\0\0'
+	cat "$2"
+	le 0 4
+	le 1 8
+	le $(($1 - 1)) 8
+	le 34 8
+	le $(($1 - 34)) 8
+	printf 0123456789abcdef
+	le 2 8
+	le 128 4
+	le 128 4
+	crc32 <"$work/entries"
+}
+
+# make_gpt FILE SECTORS: sectors of 512 bytes, and a partition of 4096 of them from number 2048 on.
+make_gpt() {
+	{
+		printf '\xaf\x3d\xc6\x0f\x83\x84\x72\x47\x8e\x79\x3d\x69\xd8\x47\x7d\xe4'
+		printf 0123456789abcdef
+		le 2048 8
+		le 6143 8
+		head -c $((128 * 128 - 48)) /dev/zero
+	} >"$work/entries"
+	le 0 4 >"$work/crc"
+	gpt_header "$2" "$work/crc" | crc32 >"$work/crc-header"
+	{
+		head -c 446 /dev/zero
+		printf '\0\0\2\0\xee\xff\xff\xff'
+		le 1 4
+		le $(($2 - 1)) 4
+		head -c 48 /dev/zero
+		printf '\x55\xaa'
+		gpt_header "$2" "$work/crc-header"
+		head -c 420 /dev/zero
+		cat "$work/entries"
+	} >"$1"
+	truncate -s $(($2 * 512)) "$1"
+}
+
+# A disk of 512-byte sectors in a file on a device of 4096-byte ones: the same without the page cache.
+sectors() {
+	local name="a GPT on 4096-byte sectors, cache=$1" wanted='GUEST-SECTORS 512 4096 4096 2048 4096'
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "it is about Veneer's O_DIRECT"
+		return
+	fi
+	run_guest -k "$guest/vmlinuz" -i "$work/initrd" -c 2 -m 256M -d "$work/blocks/disk,cache=$1" \
+		-a "$cmdline guest.test=script"
+	if ! ended_well || ! has "$wanted"; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ "$(dd if="$work/blocks/disk" bs=512 skip=2051 count=1 2>/dev/null | tr -d '\0')" != "$1" ]; then
+		not_ok "$name" "what the guest wrote is not on the disk"
+	else
+		ok "$name"
+	fi
+}
+
+on_large_sectors() {
+	local device
+	modprobe loop
+	truncate -s 64M "$work/image"
+	device=$(losetup -b 4096 --show -f "$work/image")
+	mkdir "$work/blocks"
+	mkfs.ext4 -q "$device" && mount "$device" "$work/blocks"
+	before_try() {
+		make_gpt "$work/blocks/disk" 16384
+	}
+	for cache in writeback none; do
+		cat >"$work/script" <<-END
+			cd /sys/block/vda
+			echo GUEST-SECTORS \$(cat queue/logical_block_size queue/physical_block_size \
+				queue/minimum_io_size vda1/start vda1/size)
+			echo $cache | dd of=/dev/vda1 bs=512 seek=3 conv=sync,fsync 2>/dev/null || fail "cannot write"
+			cd /
+		END
+		initrd_with "$work/script" ''
+		sectors $cache
+	done
+	umount -l "$work/blocks"
+	losetup -d "$device"
+}
+
+plan 10
 judge 1 1 vmlinuz pci
 judge 2 8192 vmlinuz pci
 for kernel in vmlinuz vmlinux; do
@@ -66,4 +163,5 @@ for kernel in vmlinuz vmlinux; do
 		judge "$cpus" 1024 "$kernel" mmio
 	done
 done
+on_large_sectors
 finish

@@ -94,7 +94,33 @@ polled() {
 	fi
 }
 
-plan 7
+# The same with parts of the device's blocks: it then holds what a file does with which the guest did the same.
+polled_parts() {
+	local name="a device that is polled, parts of its blocks"
+	local device=/dev/nullb0,cache=none,iopoll=on,block-size=512 disk
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "only Veneer has the option"
+		return
+	fi
+	head -c 1M /dev/urandom >"$work/disk"
+	dd if="$work/disk" of=/dev/nullb0 bs=1M conv=fsync 2>/dev/null
+	for disk in "$device" "$work/disk"; do
+		run_guest -m 128M -d "$disk" -a 'blk-write=7,11 blk-write=33,1 blk-read=5,20'
+		if [ "$status" -ne 0 ]; then
+			not_ok "$name" "exit status $status"
+			show "$work/console"
+			return
+		fi
+	done
+	if cmp -n 1048576 "$work/disk" /dev/nullb0 >"$work/cmp" 2>&1; then
+		ok "$name"
+	else
+		not_ok "$name" "the device does not hold what the guest wrote"
+		show "$work/cmp"
+	fi
+}
+
+plan 8
 guest_limit=120
 verified 1
 verified 4
@@ -117,4 +143,7 @@ before_try() {
 polled 1 cache=none,iopoll=on,queues=2
 polled 2 cache=directsync,iopoll=on
 polled 3 cache=none,iopoll=on,sqpoll=on
+until rmmod null_blk 2>/dev/null; do sleep 0.2; done # once the kernel has taken the last io_uring apart
+modprobe null_blk gb=1 memory_backed=1 bs=4096 poll_queues=1 queue_mode=2 nr_devices=1
+polled_parts
 finish
