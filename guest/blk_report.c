@@ -31,6 +31,8 @@ static int measure_reads(struct blk *blk, char *buffer, const char *mode, unsign
 	const struct blk_load load = {BLK_READ, READ_BYTES, true, depth, SAMPLES, PHASE_NS};
 	struct blk_result r;
 
+	print("Disk: random 4 KiB reads, %u in flight, %s\n", depth,
+		blk->interrupts ? "by interrupt" : "guest polling");
 	if (blk_load_run(blk, &load, buffer, &r))
 		return 1;
 	read_row(depth, mode, "p50", r.p50, 1, "us", LOWER_IS_BETTER);
@@ -54,6 +56,8 @@ static int measure_sequential(struct blk *blk, char *buffer)
 
 	if (!total)
 		return 0;
+	print("Disk: sequential reads of %u KiB, %u in flight, guest polling\n",
+		blk->request_bytes >> 10, SEQUENTIAL_IN_FLIGHT);
 	if (blk_load_run(blk, &load, buffer, &r))
 		return 1;
 	report_row("blk.read1m",

@@ -112,11 +112,17 @@ static const struct action *find_action(const char *word, const char **value)
 static int report_all(void)
 {
 	char ghz[DECIMAL_BYTES];
+	int failures;
 
 	print("Veneer guest: %u CPUs, %lu MiB RAM, TSC %s GHz (%s)\n", machine.cpu_count,
 		machine_ram_bytes() >> 20, format_decimal(ghz, machine.tsc_hz / 1000000, 3),
 		machine.tsc_source);
-	return report_cpu() + report_smp() + report_memory() + report_blk() > 0;
+	print("ratio: the guest's performance divided by the host's own; 1.00 is equal, less is "
+	      "slower\n"
+	      "p50, p99: median and 99th percentile of the latency\n");
+	failures = report_cpu() + report_smp() + report_memory() + report_blk();
+	report_close();
+	return failures > 0;
 }
 
 void guest_main(const struct start_info *info)

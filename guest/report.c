@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The CPU and memory parts of the report, and how any row is printed.
+ * The CPU and memory parts of the report, how any row is printed, and what all of them say.
  */
 #include "report.h"
 
@@ -11,6 +11,21 @@
 
 #define HUGE_PAGE 0x200000
 #define FIGURE_NS 500000000ull /* no further round after this long, on a slow machine */
+
+/* The figures that the end of the report is made of, in thousandths; 0 where there is none. */
+enum kept { CPU, WRITE, READ, COPY, DISK_MANY, DISK_POLL, DISK_IRQ, KEPT };
+static struct {
+	const char *key;
+	uint64_t value, native, ratio;
+} kept[KEPT] = {
+	[CPU] = {.key = "cpu.loop"},
+	[WRITE] = {.key = "mem.write"},
+	[READ] = {.key = "mem.read"},
+	[COPY] = {.key = "mem.copy"},
+	[DISK_MANY] = {.key = "blk.read4k.qd32.poll.iops"},
+	[DISK_POLL] = {.key = "blk.read4k.qd1.poll.p50"},
+	[DISK_IRQ] = {.key = "blk.read4k.qd1.irq.p50"},
+};
 
 /* A decimal number with up to three decimals, in thousandths. */
 static bool parse_thousandths(const char *s, uint64_t *value)
@@ -49,21 +64,97 @@ static bool native_value(const char *key, uint64_t *value)
 	return false;
 }
 
+static void keep(const char *key, uint64_t value, uint64_t native, uint64_t ratio)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (text_equal(kept[i].key, key)) {
+			kept[i].value = value;
+			kept[i].native = native;
+			kept[i].ratio = ratio;
+		}
+	}
+}
+
 void report_row(const char *key, uint64_t thousandths, unsigned digits, const char *unit,
 	enum report_better better)
 {
 	char text[DECIMAL_BYTES];
-	uint64_t native;
+	uint64_t native = 0, ratio = 0;
 
 	print("%-31s %9s %s", key, format_decimal(text, thousandths, digits), unit);
 	if (native_value(key, &native) && native && thousandths) {
-		uint64_t ratio = better == LOWER_IS_BETTER ? native * 1000 / thousandths
-							   : thousandths * 1000 / native;
-
+		ratio = better == LOWER_IS_BETTER ? native * 1000 / thousandths
+						  : thousandths * 1000 / native;
 		print("  native %s", format_decimal(text, native, digits));
 		print("  ratio %s", format_decimal(text, ratio, 2));
 	}
 	print("\n");
+	keep(key, thousandths, native, ratio);
+}
+
+/* What of the host's own speed the guest has, in what has a native figure. */
+static void close_speed(void)
+{
+	char low_text[DECIMAL_BYTES], high_text[DECIMAL_BYTES], text[DECIMAL_BYTES];
+	uint64_t low = kept[WRITE].ratio, high = low;
+
+	if (!kept[CPU].ratio || !low)
+		return;
+	for (unsigned i = READ; i <= COPY; i++) {
+		low = kept[i].ratio < low ? kept[i].ratio : low;
+		high = kept[i].ratio > high ? kept[i].ratio : high;
+	}
+	print("Near native: the CPU loop has %s of the host's own speed, memory bandwidth %s to %s",
+		format_decimal(text, kept[CPU].ratio, 2), format_decimal(low_text, low, 2),
+		format_decimal(high_text, high, 2));
+	if (kept[DISK_MANY].ratio)
+		print(",\nthe disk with 32 reads in flight and a polling guest %s",
+			format_decimal(text, kept[DISK_MANY].ratio, 2));
+	print(".\n");
+}
+
+static const char *price_reason(void)
+{
+	const char *kvm = machine_word("kvm");
+
+	if (!kvm)
+		return "";
+	if (text_equal(kvm, "software"))
+		return "KVM is software here, without VT-x or AMD-V, and emulates the guest's\n"
+		       "ring 0, where interrupts arrive, one instruction at a time.\n";
+	return "A guest that sleeps has left the CPU to the host, which must wake it and enter\n"
+	       "it again by hardware virtualization.\n";
+}
+
+/* Of one read at a time: polling and by interrupt differ by the interrupt and the wake-up alone. */
+static void close_interrupt(void)
+{
+	uint64_t poll = kept[DISK_POLL].value, irq = kept[DISK_IRQ].value;
+	uint64_t native = kept[DISK_POLL].native;
+	char text[DECIMAL_BYTES];
+
+	if (!poll || !irq) {
+		print("What an interrupt costs was not measured: that takes a disk.\n");
+		return;
+	}
+	if (irq <= poll) {
+		print("An interrupt costs nothing that a single read shows.\n");
+		return;
+	}
+	print("An interrupt costs: it and the guest's wake-up add %s us to a single read",
+		format_decimal(text, irq - poll, 1));
+	if (native)
+		print(", which takes the host %s us", format_decimal(text, native, 1));
+	print(".\n%s", price_reason());
+}
+
+void report_close(void)
+{
+	print("\n");
+	close_speed();
+	close_interrupt();
+	print("Read on: guest/README.md has each row, docs/datapath.md what bounds it, and\n"
+	      "'veneer doctor' says what of this host costs guests speed.\n");
 }
 
 /* The shortest time of a round, in nanoseconds. */
@@ -87,6 +178,7 @@ int report_cpu(void)
 {
 	struct measure_job job = {.run = measure_run_cpu, .steps = MEASURE_CPU_ITERATIONS};
 
+	print("CPU: a loop of dependent instructions\n");
 	report_row("cpu.loop", best_round(&job) * 1000 / MEASURE_CPU_ITERATIONS, 3, "ns/iteration",
 		LOWER_IS_BETTER);
 	return 0;
@@ -149,7 +241,8 @@ int report_memory(void)
 
 	if (!buffer || bytes < MEASURE_CACHED_BYTES)
 		return fail("memory for the measures", "16 KiB", "less");
-	print("memory: measured over %lu KiB in 2 MiB pages\n", bytes >> 10);
+	print("Memory: bandwidth and latency of a load, %lu KiB in 2 MiB pages (cached: %u KiB)\n",
+		bytes >> 10, MEASURE_CACHED_BYTES >> 10);
 	memset(buffer, 0, bytes);
 	report_bandwidth("mem.write", measure_run_write, buffer, bytes);
 	report_bandwidth("mem.read", measure_run_read, buffer, bytes);

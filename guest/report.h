@@ -17,6 +17,12 @@ enum report_better { LOWER_IS_BETTER, HIGHER_IS_BETTER };
 void report_row(const char *key, uint64_t thousandths, unsigned digits, const char *unit,
 	enum report_better better);
 
+/*
+ * After the rows of a whole report, what they say: how near to native the guest is, what an interrupt
+ * costs here and why (`kvm=` on the command line: VT-x, AMD-V or software), and where to read on.
+ */
+void report_close(void);
+
 /* The parts; each prints its rows and returns its number of failures. */
 int report_cpu(void);
 int report_memory(void);

@@ -137,6 +137,7 @@ static int report_loops(void)
 	uint64_t end = rdtsc() + ns_to_ticks(RUN_TIMEOUT_NS);
 	char key[32];
 
+	print("The CPU loop on all CPUs at once\n");
 	go = 1;
 	apic_wake_others();
 	run_loop(&cpus[0]);

@@ -177,6 +177,23 @@ static void read_cpuinfo(struct doctor_host *host)
 								     : DOCTOR_VENDOR_UNKNOWN;
 }
 
+const char *doctor_kvm_kind(const char *root)
+{
+	struct doctor_host host = {.root = root};
+
+	read_cpuinfo(&host);
+	if (host.cpuinfo < 0)
+		return NULL;
+	switch (host.virtualization) {
+	case DOCTOR_VENDOR_INTEL:
+		return "VT-x";
+	case DOCTOR_VENDOR_AMD:
+		return "AMD-V";
+	default:
+		return "software";
+	}
+}
+
 bool doctor_leaves_none(const struct doctor_host *host)
 {
 	struct veneer_cpuset others = host->online;

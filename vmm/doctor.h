@@ -84,6 +84,10 @@ struct doctor_host {
 	char advised[DOCTOR_LIST_BYTES]; // the list of CPUs that remedies name
 };
 
+// What runs guests on the host whose files are below `root`: "VT-x", "AMD-V" or "software" (KVM without
+// either emulates kernel code). NULL: /proc/cpuinfo does not tell.
+const char *doctor_kvm_kind(const char *root);
+
 // Fills in the second group.
 void doctor_read_host(struct doctor_host *host);
 

@@ -24,6 +24,7 @@
 
 #include "guest/measure.h"
 #include "guest/words.h"
+#include "vmm/doctor.h"
 
 #define MIB (1ull << 20)
 
@@ -66,6 +67,13 @@ static void add(struct text *text, const char *key, double value)
 	text->any = true;
 }
 
+static bool is_whole_report(const char *cmdline)
+{
+	char word[8];
+
+	return !words_next(cmdline, word, sizeof(word));
+}
+
 // Which parts of the report the guest's words ask for; no word at all asks for everything.
 static unsigned parts_of(const char *cmdline)
 {
@@ -83,6 +91,17 @@ static unsigned parts_of(const char *cmdline)
 		}
 	}
 	return parts;
+}
+
+// Why an interrupt costs what it does, for the end of the report.
+static void add_kvm_kind(struct text *text)
+{
+	const char *kind = doctor_kvm_kind("");
+
+	if (!kind)
+		return;
+	fprintf(text->stream, "%skvm=%s", text->any ? " " : "", kind);
+	text->any = true;
 }
 
 static void measure_cpu(struct text *text)
@@ -373,6 +392,8 @@ char *native_cmdline(const struct options *options)
 		measure_memory(&text, &memory);
 	if ((parts & PART_DISK) && options->disk_count)
 		measure_disk(&text, &options->disks[0]);
+	if (is_whole_report(cmdline))
+		add_kvm_kind(&text);
 	// Before the user's words, whose quotes and "--" do not reach it there.
 	fprintf(text.stream, "%s%s", text.any && *cmdline ? " " : "", cmdline);
 	if (fclose(text.stream) != 0) {

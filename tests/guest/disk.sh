@@ -58,8 +58,19 @@ run -d "$disk" -a blk-read=16384,1
 expect "the one after it cannot" 11
 run -d "$disk" -a blk-write=16380,8
 expect "a write across the end is an I/O error" 11
-run -d "$disk" -a blk
-expect "the report writes, verifies" 0
+run -m 64M -d "$disk"
+expect "the report writes, verifies" 0 "blk.verify +ok"
+expect "its loads have names in words" 0 "^CPU: a loop" "^Memory: bandwidth .* 16384 KiB in" \
+	"^Disk: random 4 KiB reads, 1 in flight, guest polling" "^Disk: random .*, 32 in flight, by interrupt"
+expect "it ends with what its figures say" 0 "^Near native: the CPU loop has [0-9.]+ of" \
+	"^An interrupt costs" "^Read on: .*docs/datapath.md"
+if ! grep -q "wake-up add" "$work/out"; then
+	skip "and with why an interrupt costs that" "it cost nothing"
+elif grep -qE '^flags.*\b(vmx|svm)\b' /proc/cpuinfo; then
+	expect "and with why an interrupt costs that" 0 "it again by hardware virtualization"
+else
+	expect "and with why an interrupt costs that" 0 "^ring 0, where interrupts arrive"
+fi
 "$pattern" check "$disk" 3 >"$work/out" 2>&1
 status=$?
 expect "and restores: the disk is as it was" 0

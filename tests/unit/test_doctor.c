@@ -115,6 +115,24 @@ static void expect(
 #define EXPECT(patient, wrong, expected)                                                           \
 	expect(patient, expected, sizeof(expected) / sizeof((expected)[0]), wrong)
 
+static const char *kvm_kind(const char *name)
+{
+	struct patient *patient = admit(name);
+	const char *kind = doctor_kvm_kind(patient->root);
+
+	discharge(patient);
+	return kind;
+}
+
+static void test_kvm_kind(void **state)
+{
+	(void)state;
+	assert_string_equal(kvm_kind("intel-server"), "VT-x");
+	assert_string_equal(kvm_kind("amd-desktop"), "AMD-V");
+	assert_string_equal(kvm_kind("software-kvm"), "software");
+	assert_null(kvm_kind("empty"));
+}
+
 static void test_intel_server(void **state)
 {
 	static const struct expected all_well[] = {
@@ -710,6 +728,7 @@ static void test_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kvm_kind),
 		cmocka_unit_test(test_intel_server),
 		cmocka_unit_test(test_amd_desktop),
 		cmocka_unit_test(test_cloud),
