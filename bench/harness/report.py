@@ -68,7 +68,7 @@ VERDICTS = ("ahead", "level", "behind")
 LEVEL = ("Level: within 5 %, or some run of Veneer's is better and some worse than one of the other's.")
 EMULATED = ("This KVM has neither VT-x nor AMD-V and emulates ring 0 one instruction at a time, so the rows "
             "with q35 measure how long it takes to emulate that machine's firmware; they are not counted "
-            "in the summary. A microvm's firmware is emulated too, but is short.")
+            "in the summary. A microvm's qboot is emulated too, which takes a few milliseconds.")
 
 
 def figure(value):
