@@ -337,6 +337,14 @@ VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
 // times; the first end of a guest is the one that counts.
 VENEER_API void veneer_stop(struct veneer *vm);
 
+// For a program's handler of SIGBUS (SA_SIGINFO; the library installs none), with its si_code and
+// si_addr: the host took a page of the guest's memory away, which a device was about to use: a limit of huge pages, or a hardware error. True: the page is that of this guest, and now an empty one,
+// so that the handler returns and the thread goes on, while veneer_fd() becomes readable and veneer_wait()
+// returns VENEER_END_FAILED with a message that names it. False: the signal is not about this guest.
+// Async-signal-safe; between veneer_create() and the end of veneer_destroy(), whose own threads may be the
+// ones that call it.
+VENEER_API bool veneer_handle_sigbus(struct veneer *vm, int code, void *address);
+
 // Press the guest's power button once, from any thread: a kernel that knows ACPI then powers off in its
 // own time. One that is booting is told when its driver starts; but it forgets a press for which nothing
 // in its user space listens yet, so repeat it until the guest ends. -ENOTCONN when the guest does not run.

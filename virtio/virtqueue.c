@@ -135,7 +135,11 @@ int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 // filling an entry and storing idx.
 static int refill(struct vn_virtqueue *vq)
 {
-	vq->avail_index = atomic_load_explicit(&vq->avail->idx, memory_order_acquire);
+	uint16_t index = atomic_load_explicit(&vq->avail->idx, memory_order_acquire);
+	// What is there may not be the driver's; the guest is about to end.
+	if (vn_memory_is_lost(vq->memory))
+		return 0;
+	vq->avail_index = index;
 	uint16_t pending = (uint16_t)(vq->avail_index - vq->avail_next);
 	if (pending > vq->size)
 		return vn_virtqueue_break(vq,
@@ -308,7 +312,7 @@ void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 
 bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq)
 {
-	if (vn_virtqueue_is_broken(vq))
+	if (vn_virtqueue_is_broken(vq) || vn_memory_is_lost(vq->memory))
 		return false;
 	// The driver stores avail->idx, has a full barrier, and looks here; so the load that follows
 	// must not pass this store. One of the two sees the other.

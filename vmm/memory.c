@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/memfd.h>
 #include <numa.h>
 #include <numaif.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -359,6 +361,60 @@ void vn_memory_destroy(struct vn_memory *memory)
 		if (memory->cells[i].fd >= 0)
 			close(memory->cells[i].fd);
 	*memory = (struct vn_memory){0};
+}
+
+// The page that has the offset from guest-physical 0. False: there is none.
+static bool find_page(
+	const struct vn_memory *memory, uint64_t offset, uint64_t *start, uint64_t *size)
+{
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		for (unsigned n = 0; n < memory->cells[i].part_count; n++) {
+			const struct vn_memory_part *part = &memory->cells[i].parts[n];
+			if (offset - part->start.addr >= part->size)
+				continue;
+			*size = memory->cells[i].page_size;
+			*start = offset & ~(*size - 1);
+			return true;
+		}
+	return false;
+}
+
+bool vn_memory_replace(struct vn_memory *memory, void *address, int si_code)
+{
+	uint64_t offset = (uintptr_t)address - (uintptr_t)memory->host, start, size, none = 0;
+	int saved_errno = errno;
+	if (!memory->host || !find_page(memory, offset, &start, &size))
+		return false;
+	// Before the page is there, so that what it does not hold is not taken for the guest's.
+	atomic_compare_exchange_strong(&memory->lost, &none, start | (unsigned)si_code);
+	void *page = mmap(memory->host + start, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	errno = saved_errno;
+	return page != MAP_FAILED;
+}
+
+void vn_memory_describe_loss(const struct vn_memory *memory, char *text, size_t size)
+{
+	uint64_t lost = atomic_load(&memory->lost);
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	int si_code = (int)(lost & (page - 1));
+	char why[PATH_MAX + 64];
+	text[0] = '\0';
+	if (lost == 0)
+		return;
+	if (si_code == BUS_MCEERR_AR || si_code == BUS_MCEERR_AO)
+		snprintf(why, sizeof(why), ": a hardware error of the host's memory");
+	else
+		vn_memory_explain_fault(memory, why, sizeof(why));
+	snprintf(text, size, "the host no longer provides the guest's memory at 0x%" PRIx64 "%s",
+		lost & ~(page - 1), why);
+}
+
+void vn_memory_explain_fault(const struct vn_memory *memory, char *text, size_t size)
+{
+	struct vn_memory_reach reach;
+	vn_memory_reach_find(&reach, memory);
+	vn_memory_limits_explain(text, size, memory, &reach);
 }
 
 uint8_t vn_memory_distance(

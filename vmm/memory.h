@@ -7,7 +7,9 @@
 #ifndef VN_MEMORY_H
 #define VN_MEMORY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/error.h"
@@ -47,7 +49,7 @@ struct vn_memory_cell {
 
 #define VN_RAM_MAX (VENEER_CELLS_MAX + 1)
 
-// Owned by the vm; everything in it is immutable once it is made, so any thread may
+// Owned by the vm; everything in it but `lost` is immutable once it is made, so any thread may
 // translate. What the bytes hold is the guest's, which changes them at any moment.
 struct vn_memory {
 	struct vn_ram ram[VN_RAM_MAX]; // ascending, with gaps between them
@@ -59,6 +61,9 @@ struct vn_memory {
 	uint8_t *host; // guest-physical 0
 	uint64_t span; // bytes of address space from there on
 	bool stays; // every page is there from the start, and none is to be given back or merged
+	// 0, or the guest-physical page that the host took away first, with the si_code of its SIGBUS in the
+	// low bits. The one thing that changes.
+	_Atomic uint64_t lost;
 };
 
 // What to make.
@@ -92,6 +97,22 @@ int vn_memory_create_cells(
 int vn_memory_create(struct vn_memory *memory, const struct veneer_memory *options,
 	uint64_t hole_start, struct veneer_error *error);
 void vn_memory_destroy(struct vn_memory *memory);
+
+// A thread met SIGBUS, with this si_code, at a host address: put a new page in the place of the one that is
+// gone, so that the access goes on, and remember that the guest lost it. False: the address is not in this
+// memory, or there is no new page. Async-signal-safe, and leaves errno as it was.
+bool vn_memory_replace(struct vn_memory *memory, void *address, int si_code);
+
+static inline bool vn_memory_is_lost(const struct vn_memory *memory)
+{
+	return atomic_load_explicit(&memory->lost, memory_order_relaxed) != 0;
+}
+
+// Why the host may have refused a page that was touched, for a message: ": ..." or nothing.
+void vn_memory_explain_fault(const struct vn_memory *memory, char *text, size_t size);
+
+// The line that says which page was lost, and why as far as that is known. Empty when none was.
+void vn_memory_describe_loss(const struct vn_memory *memory, char *text, size_t size);
 
 // The host address of [gpa, gpa + length), or NULL unless all of it is RAM in one run. A length
 // of 0 is never valid. Any thread.

@@ -55,6 +55,34 @@ struct run {
 	struct progress progress; // of making the guest
 };
 
+// For the handler below, which has no other way to it: the guest from its creation to its end.
+static struct veneer *_Atomic guest_of_sigbus;
+static struct sigaction next_sigbus;
+
+// A page that was taken from the guest ends the guest; any other fault is for whoever was there before.
+static void on_sigbus(int signal, siginfo_t *info, void *context)
+{
+	struct veneer *vm = guest_of_sigbus;
+
+	if (vm && veneer_handle_sigbus(vm, info->si_code, info->si_addr))
+		return;
+	if (next_sigbus.sa_flags & SA_SIGINFO) {
+		next_sigbus.sa_sigaction(signal, info, context);
+	} else {
+		sigaction(SIGBUS, &next_sigbus, NULL);
+		if (info->si_code <= 0)
+			raise(signal);
+	}
+}
+
+static void watch_sigbus(void)
+{
+	struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
+
+	sigfillset(&action.sa_mask);
+	sigaction(SIGBUS, &action, &next_sigbus);
+}
+
 static void on_message(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
@@ -308,6 +336,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	}
 	if (ret < 0)
 		return ret;
+	guest_of_sigbus = run->vm;
 	ret = move_away(run->placement, error);
 	if (ret == 0)
 		ret = veneer_start(run->vm, error);
@@ -318,6 +347,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 		keep_stats(run);
 	}
 	veneer_destroy(run->vm);
+	guest_of_sigbus = NULL;
 	run->vm = NULL;
 	return ret;
 }
@@ -481,6 +511,7 @@ int run_command(const struct options *options)
 	int status = STATUS_FAILED;
 
 	terminal_init();
+	watch_sigbus();
 	run.signal_fd = open_signals();
 	run.timer_fd = open_timer(options->timeout_ns);
 	run.press_fd = open_timer(0); // which is never

@@ -4,6 +4,7 @@
 #include "vmm/vcpu.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -138,15 +139,6 @@ static void handle_io(struct vn_vcpu *vcpu)
 	}
 }
 
-static void handle_mmio(struct vn_vcpu *vcpu)
-{
-	struct kvm_run *run = vcpu->run;
-	if (run->mmio.is_write)
-		vn_bus_write(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
-	else
-		vn_bus_read(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
-}
-
 static void crashed(struct vn_vcpu *vcpu)
 {
 	char text[sizeof(((struct veneer_result *)0)->message)];
@@ -156,10 +148,26 @@ static void crashed(struct vn_vcpu *vcpu)
 
 static void run_failed(struct vn_vcpu *vcpu, int code)
 {
-	char text[256];
-	snprintf(text, sizeof(text), "vCPU %u cannot run: %s%s", vcpu->index, strerror(code),
-		code == EFAULT ? " (the host could not provide a page of guest memory)" : "");
+	char text[sizeof(((struct veneer_result *)0)->message)], why[PATH_MAX + 64] = "";
+	if (code == EFAULT)
+		vn_memory_explain_fault(vcpu->memory, why, sizeof(why));
+	snprintf(text, sizeof(text), "vCPU %u cannot run: %s%s", vcpu->index,
+		code == EFAULT ? "the host could not provide a page of the guest's memory"
+			       : strerror(code),
+		why);
 	vcpu->end.ended(vcpu->end.opaque, VENEER_END_FAILED, 0, text);
+}
+
+static void handle_mmio(struct vn_vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	// KVM's emulator found no page there.
+	if (vn_memory_at(vcpu->memory, VN_GPA(run->mmio.phys_addr), run->mmio.len))
+		run_failed(vcpu, EFAULT);
+	else if (run->mmio.is_write)
+		vn_bus_write(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+	else
+		vn_bus_read(vcpu->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 }
 
 static void count_exit(struct vn_vcpu *vcpu)

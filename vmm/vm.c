@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,13 @@ static void panicked(void *opaque, const char *message)
 static void ended(void *opaque, enum veneer_end end, uint32_t value, const char *message)
 {
 	struct veneer *vm = opaque;
+	char lost[sizeof(vm->result.message)];
+	// Whatever else the guest seems to do without that memory.
+	vn_memory_describe_loss(&vm->memory, lost, sizeof(lost));
+	if (lost[0]) {
+		end = VENEER_END_FAILED;
+		message = lost;
+	}
 	pthread_mutex_lock(&vm->lock);
 	if (!vm->ended) {
 		vm->ended = true;
@@ -412,6 +420,20 @@ void veneer_stop(struct veneer *vm)
 	ended(vm, VENEER_END_STOPPED, 0, NULL);
 }
 
+// Whoever waits for the end does the rest: a signal handler may take no lock.
+bool veneer_handle_sigbus(struct veneer *vm, int code, void *address)
+{
+	const uint64_t one = 1;
+	if (code < BUS_ADRERR || code > BUS_MCEERR_AO ||
+		!vn_memory_replace(&vm->memory, address, code))
+		return false;
+	int saved_errno = errno;
+	ssize_t written = write(vm->ended_fd, &one, sizeof(one));
+	(void)written;
+	errno = saved_errno;
+	return true;
+}
+
 int veneer_press_power_button(struct veneer *vm)
 {
 	pthread_mutex_lock(&vm->lock);
@@ -441,6 +463,8 @@ void veneer_wait(struct veneer *vm, struct veneer_result *result)
 	struct pollfd wait = {.fd = vm->ended_fd, .events = POLLIN};
 	while (poll(&wait, 1, -1) < 0 && errno == EINTR)
 		;
+	if (vn_memory_is_lost(&vm->memory))
+		ended(vm, VENEER_END_FAILED, 0, NULL);
 	pthread_mutex_lock(&vm->finish_lock);
 	if (!vm->finished)
 		finish(vm);

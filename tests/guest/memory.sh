@@ -141,6 +141,27 @@ else
 	else
 		expect "a guest that just fits" 3
 	fi
+
+	# A guest whose memory is cut off, as a page is that has a hardware error, ends by itself.
+	truncate -s 16M "$work/disk"
+	: >"$work/out"
+	"$veneer" run -m 64M,hugepages=2M -d "$work/disk,readonly" -a "blk-load=read4k,32,poll,1000000000" \
+		>"$work/out" 2>"$work/err" </dev/null &
+	pid=$!
+	reads() {
+		"$veneer" stats "$pid" 2>/dev/null | grep -qE "^blk0.0 +[1-9]"
+	}
+	awaited reads
+	for fd in "/proc/$pid/fd/"*; do
+		case $(readlink "$fd") in *memfd:veneer-ram*) truncate -s 2M "$fd" ;; esac
+	done
+	status=0
+	wait "$pid" || status=$?
+	expect "memory that is gone ends the guest with a message" 125 "the guest's memory"
+	status=0
+	timeout --signal=KILL 60 "$build/tests/guest/lost_memory" "$work/disk" 0x200000 \
+		>"$work/out" 2>"$work/err" || status=$?
+	expect "and no other guest of the same process" 0 "the guest's memory"
 	give_back
 fi
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <numa.h>
 #include <numaif.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -527,6 +528,86 @@ static void locked_memory_stays(void **state)
 }
 #endif
 
+static struct vn_memory *losing;
+static unsigned replaced;
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+	struct sigaction none = {.sa_handler = SIG_DFL};
+	(void)context;
+	if (vn_memory_replace(losing, info->si_addr, info->si_code))
+		replaced++;
+	else
+		sigaction(number, &none, NULL);
+}
+
+// Three pages in a file that is cut off behind the first.
+static void lose(uint64_t page_size)
+{
+	const uint64_t size = 3 * page_size;
+	struct vn_memory memory = {.cell_count = 1, .span = size};
+	uint8_t *area = mmap(NULL, size + page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char text[256];
+	assert_true(area != MAP_FAILED);
+	memory.host = (uint8_t *)(((uintptr_t)area + page_size - 1) & ~(uintptr_t)(page_size - 1));
+	memory.cells[0] = (struct vn_memory_cell){.size = size,
+		.page_size = page_size,
+		.node = -1,
+		.fd = memfd_create("lost", MFD_CLOEXEC),
+		.parts = {{VN_GPA(0), size}},
+		.part_count = 1};
+	assert_int_equal(ftruncate(memory.cells[0].fd, (off_t)size), 0);
+	assert_true(mmap(memory.host, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			    memory.cells[0].fd, 0) != MAP_FAILED);
+	memset(memory.host, 1, size);
+	losing = &memory;
+	replaced = 0;
+	vn_memory_describe_loss(&memory, text, sizeof(text));
+	assert_string_equal(text, "");
+	assert_int_equal(ftruncate(memory.cells[0].fd, (off_t)page_size), 0);
+
+	// A store and a load go on, in a page that is whole and empty; the one before it is as it was.
+	volatile uint8_t *at = memory.host + page_size;
+	errno = 77;
+	at[8] = 5;
+	assert_int_equal(errno, 77);
+	assert_int_equal(at[8], 5);
+	assert_int_equal(at[page_size - 1], 0);
+	assert_int_equal(memory.host[page_size - 1], 1);
+	assert_int_equal(replaced, 1);
+	assert_int_equal(at[2 * page_size - 1], 0);
+	assert_int_equal(replaced, 2);
+
+	char first[48];
+	assert_true(vn_memory_is_lost(&memory));
+	vn_memory_describe_loss(&memory, text, sizeof(text));
+	snprintf(first, sizeof(first), "guest's memory at 0x%llx", (unsigned long long)page_size);
+	if (!strstr(text, first))
+		fail_msg("\"%s\" lacks \"%s\"", text, first);
+	assert_false(vn_memory_replace(&memory, memory.host - 1, BUS_ADRERR));
+	assert_false(vn_memory_replace(&memory, memory.host + size, BUS_ADRERR));
+	assert_false(vn_memory_replace(&memory, text, BUS_ADRERR));
+	close(memory.cells[0].fd);
+	munmap(area, size + page_size);
+}
+
+static void a_lost_page_is_replaced(void **state)
+{
+	(void)state;
+	struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO}, before;
+	sigaction(SIGBUS, &action, &before);
+	lose(2 * MIB);
+	lose(4096);
+	sigaction(SIGBUS, &before, NULL);
+	struct vn_memory memory = make(4 * MIB);
+	char text[256];
+	memory.lost = 0x5000 | BUS_MCEERR_AR;
+	vn_memory_describe_loss(&memory, text, sizeof(text));
+	assert_string_equal(text, "the host no longer provides the guest's memory at 0x5000: a "
+				  "hardware error of the host's memory");
+	vn_memory_destroy(&memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -547,6 +628,7 @@ int main(void)
 		cmocka_unit_test(pages_are_merged_only_where_asked),
 		cmocka_unit_test(huge_pages_are_not_merged),
 		cmocka_unit_test(a_node_is_bound_strictly),
+		cmocka_unit_test(a_lost_page_is_replaced),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		cmocka_unit_test(locked_memory_stays),
 #endif

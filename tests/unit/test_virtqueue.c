@@ -774,6 +774,20 @@ static void two_threads_with_flags(void **state)
 	two_threads(false);
 }
 
+// What a ring holds is not the driver's any more.
+static void nothing_is_taken_from_lost_memory(void **state)
+{
+	(void)state;
+	uint16_t head;
+	ring_offer(&bench.ring, 0);
+	bench.memory.lost = 1;
+	assert_int_equal(vn_virtqueue_pop(&bench.vq, &head), 0);
+	assert_false(vn_virtqueue_enable_notify(&bench.vq));
+	bench.memory.lost = 0;
+	assert_true(vn_virtqueue_enable_notify(&bench.vq));
+	assert_int_equal(vn_virtqueue_pop(&bench.vq, &head), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, begin_test)
 
 int main(void)
@@ -784,6 +798,7 @@ int main(void)
 		TEST(event_fields_are_checked_only_if_negotiated),
 		TEST(an_empty_queue_has_nothing),
 		TEST(a_chain_is_translated),
+		TEST(nothing_is_taken_from_lost_memory),
 		TEST(an_indirect_table_continues_a_chain),
 		TEST(a_chain_may_be_as_long_as_the_queue),
 		TEST(head_outside_the_queue),
