@@ -127,8 +127,26 @@ judge_reset() {
 	fi
 }
 
+# judge_value NAME KERNEL STATUS COMMAND: what README.md says of a Linux guest's exit status.
+judge_value() {
+	local name=$1 kernel=$2 wanted=$3
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "QEMU has no such port here"
+		return
+	fi
+	echo "$4" >"$work/value"
+	initrd_with "$work/value" "$kernel" /host/build/tests/lab/exit_value
+	run_guest -m 384M -k "$guest/vmlinuz$kernel" -i "$work/initrd" -a "$cmdline guest.test=script"
+	if [ "$status" -eq "$wanted" ]; then
+		ok "$name"
+	else
+		not_ok "$name" "$(why)"
+		show_guest
+	fi
+}
+
 cloud=(-i "$guest/initrd")
-plan 13
+plan 15
 for cpus in 2 4; do
 	judge "cloud kernel, bzImage, $cpus vCPU" "$cpus" 256 "${cloud[@]}" -k "$guest/vmlinuz"
 done
@@ -154,4 +172,8 @@ judge_panic "cloud kernel: a panic that would reset, with --reboot" '' panic=-1 
 judge_panic "cloud kernel: a panic that would hang, by pvpanic-pci" '' panic=0 pvpanic_mmio
 judge_panic "backports kernel: a panic that would hang, by pvpanic-mmio" -backports panic=0 pvpanic_pci
 judge_reset "cloud kernel: a reset by port 0xcf9" p
+# shellcheck disable=SC2016 # for printf in the guest
+judge_value "an exit status through /dev/port, generic kernel" -generic 7 \
+	'printf "\7" | dd of=/dev/port bs=1 seek=244 conv=notrunc'
+judge_value "an exit status by a program, cloud kernel" '' 42 '/exit_value 42'
 finish

@@ -4,6 +4,7 @@
 # A whole Debian, as guest/linux/mkimage makes it: to multi-user.target with all
 # services up, a login on the serial port, its disk and clock, and a clean end by
 # `poweroff` and by the power button, be it pressed before anything in the guest listens.
+# Once as README.md has a newcomer start it.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -77,19 +78,15 @@ files_of() {
 	esac
 }
 
-# judge KIND CPUS WAY: WAY is poweroff or button.
-judge() {
-	local name="Debian with its $1 kernel, $2 vCPU, ended by $3" way=$3 network=(--net user)
-	local kernel initrd version
-	files_of "$1"
-	[ "${MONITOR##*/}" != monitor-qemu ] || network=()
-	run_guest -k "$kernel" -i "$initrd" -d "$image" "${network[@]}" -c "$2" -m 512M \
-		-a 'console=ttyS0 root=/dev/vda rw quiet guest.test=system'
+# expect_system NAME CPUS VERSION: the guest that ran was a whole Debian, with so many CPUs and this kernel,
+# and ended well.
+expect_system() {
+	local name=$1 cpus=$2 version=$3
 	if [ "$status" -ne 0 ]; then
 		not_ok "$name" "exit status $status"
 		show_guest
 	elif ! said 'STATE running multi-user.target' ||
-		! said "ROOT /dev/vda *ext4 CPUS $2 KERNEL $version" ||
+		! said "ROOT /dev/vda *ext4 CPUS $cpus KERNEL $version" ||
 		! said 'CLOCK \(kvm-clock\|tsc\)' || ! said 'ADDRESS 10\.0\.2\.15/24'; then
 		not_ok "$name" "the guest is not as it should be"
 		show_guest
@@ -102,6 +99,30 @@ judge() {
 	else
 		ok "$name"
 	fi
+}
+
+# judge KIND CPUS WAY: WAY is poweroff or button.
+judge() {
+	local name="Debian with its $1 kernel, $2 vCPU, ended by $3" way=$3 network=(--net user)
+	local kernel initrd version
+	files_of "$1"
+	[ "${MONITOR##*/}" != monitor-qemu ] || network=()
+	run_guest -k "$kernel" -i "$initrd" -d "$image" "${network[@]}" -c "$2" -m 512M \
+		-a 'console=ttyS0 root=/dev/vda rw quiet guest.test=system'
+	expect_system "$name" "$2" "$version"
+}
+
+# judge_readme: the command that README.md has a newcomer type in the lab, where the image is in the
+# current folder.
+judge_readme() {
+	local name="Debian, by the command in README.md" way=poweroff arguments
+	if [ "${MONITOR##*/}" = monitor-qemu ]; then
+		skip "$name" "the command is Veneer's"
+		return
+	fi
+	eval "arguments=($(cat arguments))"
+	run_guest "${arguments[@]}"
+	expect_system "$name" 2 '6\.1\..*-cloud-amd64'
 }
 
 # judge_early WAY TEXT: the button is pressed when the console shows TEXT.
@@ -122,7 +143,7 @@ judge_early() {
 	fi
 }
 
-plan 6
+plan 7
 judge cloud 1 poweroff
 judge backports 2 poweroff
 if [ "${MONITOR##*/}" = monitor-qemu ]; then
@@ -133,4 +154,5 @@ fi
 judge cloud 8 poweroff
 judge_early 'before the kernel has its driver' 'Linux version'
 judge_early 'before user space listens' 'Run /init as init process'
+judge_readme
 finish
