@@ -27,9 +27,9 @@ static const char NODES[] = "/sys/devices/system/node";
 void vn_memory_reach_find(struct vn_memory_reach *reach, const struct vn_memory *memory)
 {
 	int policy;
+	*reach = (struct vn_memory_reach){.root = ""};
 	unsigned long *mems = (unsigned long *)reach->mems.bits;
 	unsigned long *bound = (unsigned long *)reach->bound.bits;
-	*reach = (struct vn_memory_reach){.root = ""};
 	if (get_mempolicy(NULL, mems, VENEER_HOST_CPUS_MAX, NULL, MPOL_F_MEMS_ALLOWED) < 0 ||
 		get_mempolicy(&policy, bound, VENEER_HOST_CPUS_MAX, NULL, 0) < 0 ||
 		POLICY_MODE(policy) != MPOL_BIND)

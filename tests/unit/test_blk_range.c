@@ -91,7 +91,8 @@ static void unlock_on_loop(void *arg)
 
 static struct holder take(unsigned loop, uint64_t start, uint64_t end, bool exclusive)
 {
-	return (struct holder){.part = &parts[loop], .range = {start, end, exclusive}};
+	return (struct holder){.part = &parts[loop],
+		.range = {.start = start, .end = end, .exclusive = exclusive}};
 }
 
 static bool lock(struct holder *holder)
