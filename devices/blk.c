@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // virtio-blk. Each queue has a loop, and a request for every head that can be in flight, so nothing
-// is allocated or locked between the driver's notification and its interrupt. All of a queue's work
+// is allocated or locked between the driver's notification and its interrupt, but for the ranges of
+// writes where O_DIRECT needs more than a sector (blk_range.h). All of a queue's work
 // is done in the loop's flush hook, at the end of a turn: by then the turn's completions are in the
 // used ring, and what is popped now is submitted by the system call in which the loop waits next.
 #include "devices/blk.h"
@@ -201,6 +202,12 @@ static void submit(struct blk_request *request, enum vn_blk_kind kind)
 	request->io.kind = kind;
 	request->io.stable = (kind == VN_BLK_WRITE || kind == VN_BLK_ZERO) && queue->write_through;
 	request->io.done = io_done;
+	// What came from the guest's memory may have come from an empty page.
+	if (kind != VN_BLK_READ && vn_memory_is_lost(queue->blk->device.memory)) {
+		complete(request, VIRTIO_BLK_S_IOERR, 0);
+		return;
+	}
+	request->io.lost = &queue->blk->device.memory->lost;
 	if (queue->blk->limited && !may_begin(request))
 		return;
 	queue->in_flight++;

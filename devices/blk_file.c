@@ -201,6 +201,12 @@ static void parted(struct vn_ioloop_op *op, int result, uint32_t flags);
 
 static void do_part(struct vn_blk_io *io, enum part_step step, uint64_t offset, uint64_t size)
 {
+	// Gathering what is to be stored may have found the page gone.
+	if (step == PART_STORE && io->lost &&
+		atomic_load_explicit(io->lost, memory_order_relaxed)) {
+		finish(io, -EFAULT, NULL);
+		return;
+	}
 	struct blk_file *file = file_of(io);
 	struct vn_ioloop *loop = io->channel->loop;
 	bool cached = step == PART_TAIL || step == PART_ZERO;
@@ -699,7 +705,9 @@ static int prepare_alignment(
 		return vn_fail(error, -EINVAL,
 			"disk %s: O_DIRECT needs multiples of %u bytes here, more than %u; use "
 			"cache=writeback or cache=writethrough",
-			disk->path, traits->align, VN_BLK_BOUNCE_SIZE);
+			disk->path,
+			traits->align > traits->memory_align ? traits->align : traits->memory_align,
+			VN_BLK_BOUNCE_SIZE);
 	if (traits->align > VN_BLK_SECTOR && !traits->device)
 		return open_tail(file, disk, error);
 	return 0;

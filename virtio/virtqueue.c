@@ -159,6 +159,9 @@ int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head)
 	}
 	uint16_t slot = vq->avail_next & (uint16_t)(vq->size - 1);
 	uint16_t taken = atomic_load_explicit(&vq->avail->ring[slot], memory_order_relaxed);
+	// As in refill(): entries known before are not to be served from empty pages either.
+	if (vn_memory_is_lost(vq->memory))
+		return 0;
 	if (taken >= vq->size)
 		return vn_virtqueue_break(vq, "available entry %u holds head %u in a queue of %u",
 			vq->avail_next, taken, vq->size);
