@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Each query has a socket of its own, connected to the server: answers of others do not reach it, and
-// its port, which the kernel chooses, is hard to guess. What is never answered is given up when as many
-// newer ones wait.
+// its port, which the kernel chooses, is hard to guess. What is never answered is given up for a newer
+// query when all places are taken.
 #include "devices/net_user_dns.h"
 
 #include <arpa/inet.h>
@@ -84,6 +84,7 @@ static bool find_server(struct vn_net_dns *dns)
 	int64_t now = now_ns();
 	if (dns->read_ns != 0 && now - dns->read_ns < FRESH_NS)
 		return dns->relays;
+	const struct sockaddr_storage before = dns->server;
 	FILE *file = fopen(RESOLV_CONF, "re");
 	dns->relays = choose_server(file, &dns->server);
 	if (file)
@@ -91,32 +92,46 @@ static bool find_server(struct vn_net_dns *dns)
 	dns->read_ns = now;
 	if (!dns->relays || dns->server.ss_family != AF_UNSPEC) {
 		dns->none_told = false;
-		return dns->relays;
+	} else {
+		struct sockaddr_in *local = (struct sockaddr_in *)&dns->server;
+		*local = (struct sockaddr_in){.sin_family = AF_INET,
+			.sin_port = htons(53),
+			.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		warn_of_none(dns);
 	}
-	struct sockaddr_in *local = (struct sockaddr_in *)&dns->server;
-	*local = (struct sockaddr_in){.sin_family = AF_INET,
-		.sin_port = htons(53),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	warn_of_none(dns);
-	return true;
+	if (memcmp(&before, &dns->server, sizeof(before)) != 0)
+		dns->failure_told = false;
+	return dns->relays;
 }
 
-static void warn_of_failure(struct vn_net_dns *dns, int code)
+static void warn_of_failure(struct vn_net_dns *dns, const struct sockaddr_storage *server, int code)
 {
 	char name[NI_MAXHOST] = "";
-	getnameinfo((struct sockaddr *)&dns->server, sizeof(dns->server), name, sizeof(name), NULL,
-		0, NI_NUMERICHOST);
+	getnameinfo((const struct sockaddr *)server, sizeof(*server), name, sizeof(name), NULL, 0,
+		NI_NUMERICHOST);
 	if (!dns->failure_told)
 		vn_warn(dns->log, "network: the name server %s does not serve the guest: %s", name,
 			strerror(code));
 	dns->failure_told = true;
 }
 
-static void forget(struct vn_net_dns_query *query)
+static void forget(struct vn_net_dns *dns, struct vn_net_dns_query *query)
 {
-	if (query->fd >= 0)
-		close(query->fd);
+	if (query->fd < 0)
+		return;
+	close(query->fd);
 	query->fd = -1;
+	dns->pending--;
+}
+
+// A free place, or where all are taken, one in turn.
+static struct vn_net_dns_query *take_place(struct vn_net_dns *dns)
+{
+	struct vn_net_dns_query *query = NULL;
+	for (unsigned i = 0; i < VN_NET_DNS_PENDING && (!query || query->fd >= 0); i++)
+		query = &dns->queries[dns->next++ % VN_NET_DNS_PENDING];
+	forget(dns, query);
+	return query;
 }
 
 // A socket to the server that has been asked: a descriptor or a negative errno.
@@ -155,12 +170,13 @@ bool vn_net_dns_take(struct vn_net_dns *dns, const uint8_t *frame, size_t size)
 	memcpy(&headers, frame, sizeof(headers));
 	if (!is_query(&headers, size) || !find_server(dns))
 		return false;
-	struct vn_net_dns_query *query = &dns->queries[dns->next++ % VN_NET_DNS_PENDING];
-	forget(query);
+	struct vn_net_dns_query *query = take_place(dns);
 	query->from = headers;
 	query->fd = ask(dns, frame + sizeof(headers), ntohs(headers.udp.len) - sizeof(headers.udp));
 	if (query->fd < 0)
-		warn_of_failure(dns, -query->fd);
+		warn_of_failure(dns, &dns->server, -query->fd);
+	else
+		dns->pending++;
 	return true;
 }
 
@@ -235,17 +251,21 @@ static void finish(struct vn_net_dns *dns, struct vn_net_dns_query *query)
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (size < 0) {
-		warn_of_failure(dns, errno);
+		int code = errno;
+		struct sockaddr_storage server = {.ss_family = AF_UNSPEC};
+		socklen_t length = sizeof(server);
+		getpeername(query->fd, (struct sockaddr *)&server, &length);
+		warn_of_failure(dns, &server, code);
 	} else {
 		dns->failure_told = false;
 		answer(dns, &query->from, (size_t)size);
 	}
-	forget(query);
+	forget(dns, query);
 }
 
 bool vn_net_dns_ready(struct vn_net_dns *dns, int fd)
 {
-	for (unsigned i = 0; i < VN_NET_DNS_PENDING; i++) {
+	for (unsigned i = 0; dns->pending > 0 && i < VN_NET_DNS_PENDING; i++) {
 		if (dns->queries[i].fd != fd)
 			continue;
 		finish(dns, &dns->queries[i]);
@@ -264,5 +284,5 @@ void vn_net_dns_open(struct vn_net_dns *dns)
 void vn_net_dns_close(struct vn_net_dns *dns)
 {
 	for (unsigned i = 0; i < VN_NET_DNS_PENDING; i++)
-		forget(&dns->queries[i]);
+		forget(dns, &dns->queries[i]);
 }

@@ -48,7 +48,8 @@ struct vn_net_dns {
 	bool none_told, failure_told; // cleared once it is otherwise
 
 	struct vn_net_dns_query queries[VN_NET_DNS_PENDING];
-	unsigned next; // takes the place of the oldest
+	unsigned next; // place to look at
+	unsigned pending; // places that are taken
 	uint16_t id; // of the next IPv4 packet
 	uint8_t answer[sizeof(struct vn_net_dns_headers) + 65536];
 };
