@@ -59,7 +59,7 @@ struct channel {
 	bool ended; // no descriptor, or nothing more to read from it: never used again
 };
 
-// Output that the descriptor refused.
+// Output that the descriptor refused, or did not take before the guest sent more than there was room for.
 struct loss {
 	uint64_t bytes;
 	int error; // negative errno; 0: it was not taken in time
@@ -95,7 +95,7 @@ struct vn_serial {
 	uint64_t sent; // by the guest, since the start
 	struct channel out;
 	bool out_is_file; // whose writes end, however busy the disk is
-	struct loss loss; // since output last succeeded
+	struct loss loss; // since all output was last taken
 };
 
 // Interrupt causes in the order of their priority, as IIR names them.
@@ -167,8 +167,12 @@ static void out_drained(struct vn_serial *serial)
 static void out_push(struct vn_serial *serial, uint8_t byte)
 {
 	serial->sent++;
-	if (serial->out.ended || serial->out_count == OUT_SIZE)
+	if (serial->out.ended)
 		return;
+	if (serial->out_count == OUT_SIZE) {
+		serial->loss.bytes++; // sent although the transmitter was not empty
+		return;
+	}
 	serial->out_buffer[(serial->out_start + serial->out_count++) % OUT_SIZE] = byte;
 	// Software may write 16 bytes each time it finds the transmitter empty.
 	if (OUT_SIZE - serial->out_count < FIFO_SIZE)
@@ -436,16 +440,18 @@ static void out_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 	(void)flags;
 	pthread_mutex_lock(&serial->lock);
 	result = transferred(serial, &serial->out, result, POLLOUT);
-	bool begins = result < 0 && !serial->loss.bytes;
+	bool begins = result < 0 && !serial->loss.error;
 	if (result > 0) {
 		serial->out_start = (serial->out_start + (unsigned)result) % OUT_SIZE;
 		serial->out_count -= (unsigned)result;
-		ended = serial->loss;
-		serial->loss = (struct loss){0};
 	} else if (result < 0) {
 		serial->loss.bytes += serial->out_count;
 		serial->loss.error = result;
 		serial->out_count = 0;
+	}
+	if (result > 0 && serial->out_count == 0) {
+		ended = serial->loss;
+		serial->loss = (struct loss){0};
 	}
 	out_drained(serial);
 	update_line(serial);
