@@ -9,7 +9,8 @@
 #include "vmm/ioloop.h"
 
 // A device named `name` ("net0") on the backend that `options` describes, of which nothing is needed
-// afterwards, and with the MAC address that they give. Its loops run on `cpus` (NULL: anywhere). `memory` and `log` must outlive it. Given back with vn_net_destroy(), after its transport.
+// afterwards, and with the MAC address that they give. Its loops run on `cpus` (NULL: anywhere). `memory`
+// and `log` must outlive it. Given back with vn_net_destroy(), after its transport.
 int vn_net_create(struct vn_virtio_device **device, const char *name,
 	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
 	struct vn_ioloop_cpus *cpus, struct veneer_error *error);

@@ -195,7 +195,8 @@ typedef bool (*veneer_progress_fn)(void *opaque, uint64_t done, uint64_t total);
 
 // Everything that describes a guest. Strings and arrays are copied by veneer_create(). Begin with
 // VENEER_CONFIG_INIT, in C99 or later and C++11 or later: it fills in the sizes and what is not 0 by
-// default. Fields are only ever added at the end; `struct_size` tells the library which ones the caller knows.
+// default. Fields are only ever added at the end; `struct_size` tells the library which ones the caller
+// knows.
 struct veneer_config {
 	size_t struct_size;
 	const char *kernel; // ELF or bzImage; NULL: the guest that is built in
@@ -338,9 +339,10 @@ VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
 VENEER_API void veneer_stop(struct veneer *vm);
 
 // For a program's handler of SIGBUS (SA_SIGINFO; the library installs none), with its si_code and
-// si_addr: the host took a page of the guest's memory away, which a device was about to use: a limit of huge pages, or a hardware error. True: the page is that of this guest, and now an empty one,
-// so that the handler returns and the thread goes on, while veneer_fd() becomes readable and veneer_wait()
-// returns VENEER_END_FAILED with a message that names it. False: the signal is not about this guest.
+// si_addr: the host took a page of the guest's memory away, which a device was about to use: a limit of huge
+// pages, or a hardware error. True: the page is that of this guest, and now an empty one, so that the
+// handler returns and the thread goes on, while veneer_fd() becomes readable and veneer_wait() returns
+// VENEER_END_FAILED with a message that names it. False: the signal is not about this guest.
 // Async-signal-safe; between veneer_create() and the end of veneer_destroy(), whose own threads may be the
 // ones that call it.
 VENEER_API bool veneer_handle_sigbus(struct veneer *vm, int code, void *address);

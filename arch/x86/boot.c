@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,6 +120,15 @@ static uint64_t initrd_floor(const struct vn_boot *boot)
 	return early_end > boot->kernel_end ? early_end : boot->kernel_end;
 }
 
+// Up to where a kernel looks for an initrd, whatever memory there is.
+static uint64_t initrd_limit(const struct vn_boot *boot)
+{
+	uint64_t allowed = (uint64_t)boot->setup_header.initrd_addr_max + 1;
+	// initrd_addr_max speaks of the 32-bit entry point then.
+	bool above = boot->setup_header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G;
+	return above || allowed > VN_MAP_HOLE ? VN_MAP_HOLE : allowed;
+}
+
 // The end of the memory below the hole, or of what the kernel allows.
 static uint64_t initrd_ceiling(const struct vn_boot *boot, const struct vn_memory *memory)
 {
@@ -126,10 +136,8 @@ static uint64_t initrd_ceiling(const struct vn_boot *boot, const struct vn_memor
 	for (unsigned i = 0; i < memory->ram_count; i++)
 		if (memory->ram[i].start.addr < VN_MAP_HOLE)
 			end = memory->ram[i].start.addr + memory->ram[i].size;
-	if (boot->setup_header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G)
-		return end; // initrd_addr_max speaks of the 32-bit entry point then
-	uint64_t allowed = (uint64_t)boot->setup_header.initrd_addr_max + 1;
-	return end < allowed ? end : allowed;
+	uint64_t limit = initrd_limit(boot);
+	return end < limit ? end : limit;
 }
 
 // The highest place for `size` bytes in one run of RAM between the two, or 0: nothing is loaded there.
@@ -148,6 +156,22 @@ static uint64_t initrd_place(
 	return 0;
 }
 
+// More memory helps below the hole only, and as far up as the kernel looks for an initrd.
+static int initrd_too_large(const struct vn_boot *boot, const struct vn_image *image,
+	uint64_t floor, uint64_t ceiling, struct veneer_error *error)
+{
+	uint64_t needed = floor + image->size + PAGE_SIZE;
+	char remedy[64] = "";
+	if (needed <= initrd_limit(boot))
+		snprintf(remedy, sizeof(remedy),
+			"; behind the kernel, it needs %" PRIu64 "M of memory",
+			(needed + MIB - 1) / MIB);
+	return vn_fail(error, -E2BIG,
+		"%s: an initrd of %" PRIu64 " KiB does not fit between the kernel's end at %" PRIu64
+		" KiB and %" PRIu64 " KiB%s",
+		image->name, image->size / 1024, floor / 1024, ceiling / 1024, remedy);
+}
+
 static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 	const struct vn_image *image, struct veneer_error *error)
 {
@@ -155,12 +179,7 @@ static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 	uint64_t ceiling = initrd_ceiling(boot, memory);
 	uint64_t start = initrd_place(memory, image->size, floor, ceiling);
 	if (start == 0)
-		return vn_fail(error, -E2BIG,
-			"%s: an initrd of %" PRIu64
-			" KiB does not fit between the kernel's end at %" PRIu64 " KiB and %" PRIu64
-			" KiB; behind the kernel, it needs %" PRIu64 "M of memory",
-			image->name, image->size / 1024, floor / 1024, ceiling / 1024,
-			(floor + image->size + (uint64_t)PAGE_SIZE + MIB - 1) / MIB);
+		return initrd_too_large(boot, image, floor, ceiling, error);
 	void *host = vn_memory_at(memory, VN_GPA(start), image->size);
 	if (!host)
 		return vn_fail(error, -EFAULT, "%s: no memory for an initrd", image->name);
