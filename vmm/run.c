@@ -306,17 +306,34 @@ static void print_stats(const struct run *run)
 	free(text);
 }
 
-// While the guest runs, this thread is one of the others. Before, it may use all CPUs that it has, to
-// preallocate memory.
-static int move_away(const struct veneer_placement *placement, struct veneer_error *error)
+// The CPUs of vmm=, or NULL.
+static const cpu_set_t *others_cpus(const struct run *run)
 {
 	static const struct veneer_cpuset none;
+	const struct veneer_placement *placement = run->placement;
 
-	if (!placement || memcmp(&placement->vmm, &none, sizeof(none)) == 0 ||
-		sched_setaffinity(0, sizeof(placement->vmm), (const cpu_set_t *)&placement->vmm) ==
-			0)
+	if (!placement || memcmp(&placement->vmm, &none, sizeof(none)) == 0)
+		return NULL;
+	return (const cpu_set_t *)&placement->vmm;
+}
+
+// While the guest runs, this thread is one of the others. Before, it may use all CPUs that it has, to
+// preallocate memory, and the threads that are created until then inherit these.
+static int move_away(const struct run *run, cpu_set_t *before, struct veneer_error *error)
+{
+	const cpu_set_t *cpus = others_cpus(run);
+
+	if (!cpus || (sched_getaffinity(0, sizeof(*before), before) == 0 &&
+			     sched_setaffinity(0, sizeof(*cpus), cpus) == 0))
 		return 0;
 	return fail_with(error, -errno, "cannot run on the CPUs of vmm=: %s", strerror(errno));
+}
+
+// The next life begins as the first.
+static void move_back(const struct run *run, const cpu_set_t *before)
+{
+	if (others_cpus(run))
+		sched_setaffinity(0, sizeof(*before), before);
 }
 
 // One life of the guest, from power-on to its end.
@@ -324,6 +341,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	struct veneer_error *error)
 {
 	struct veneer_config config = configure(run, cmdline);
+	cpu_set_t affinity;
 
 	config.progress = on_progress;
 	config.progress_opaque = run;
@@ -337,14 +355,15 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	if (ret < 0)
 		return ret;
 	guest_of_sigbus = run->vm;
-	ret = move_away(run->placement, error);
+	ret = veneer_start(run->vm, error);
 	if (ret == 0)
-		ret = veneer_start(run->vm, error);
+		ret = move_away(run, &affinity, error);
 	if (ret == 0) {
 		watch(run, veneer_fd(run->vm));
 		veneer_stop(run->vm);
 		veneer_wait(run->vm, result);
 		keep_stats(run);
+		move_back(run, &affinity);
 	}
 	veneer_destroy(run->vm);
 	guest_of_sigbus = NULL;

@@ -193,8 +193,9 @@ static void dispatch(struct vn_vcpu *vcpu)
 }
 
 // KVM's first run of a guest may start a thread of this process (Linux 6.18 recovers large pages in
-// one), which inherits the CPUs and the policy of the thread that runs it. So each vCPU that has a place
-// runs once on the others' CPUs, where `immediate_exit` turns it back before the guest's first instruction.
+// one), which inherits the CPUs and the policy of the thread that runs it. So each vCPU of a guest that is
+// placed runs once on the others' CPUs, where `immediate_exit` turns it back before the guest's first
+// instruction.
 static int run_helpers_elsewhere(struct vn_vcpu *vcpu)
 {
 	if (vcpu->place.fifo > 0) {
@@ -202,15 +203,18 @@ static int run_helpers_elsewhere(struct vn_vcpu *vcpu)
 		if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &priority) < 0)
 			return -errno;
 	}
-	if (vn_cpuset_is_empty(&vcpu->place.cpus))
+	if (vn_cpuset_is_empty(&vcpu->helpers))
 		return 0;
-	int code = vn_thread_move(&vcpu->helpers);
+	struct veneer_cpuset own = vcpu->place.cpus;
+	int code = vn_cpuset_is_empty(&own) ? vn_thread_cpus(&own) : 0;
+	if (code == 0)
+		code = vn_thread_move(&vcpu->helpers);
 	if (code == 0) {
 		// A kick that comes meanwhile is not lost with the flag: its signal stays pending.
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
 		(void)ioctl(vcpu->fd, KVM_RUN, NULL);
 		__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
-		code = vn_thread_move(&vcpu->place.cpus);
+		code = vn_thread_move(&own);
 	}
 	return code;
 }

@@ -30,7 +30,7 @@ struct vn_vcpu {
 	const struct vn_bus *pio;
 	struct vn_end_hook end;
 	struct vn_thread_place place; // of its thread
-	struct veneer_cpuset helpers; // where KVM's own threads belong while `place` has CPUs
+	struct veneer_cpuset helpers; // where KVM's own threads belong; empty: anywhere
 	pthread_t thread;
 	bool started;
 	atomic_bool stop;

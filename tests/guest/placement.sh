@@ -28,20 +28,25 @@ named() {
 	[ "$(cat "/proc/$pid/task"/*/comm | grep -cE '^(vcpu|blk|serial)')" -eq $(($1 + 3)) ]
 }
 
-# threads -c COUNT,... [ARGUMENT]...: a guest that spins, and a line for each of its threads in $work/threads: name,
-# CPUs, policy (0: ordinary, 1: SCHED_FIFO) and real-time priority.
-threads() {
+# list: the threads of $pid.
+list() {
 	local task
-	: >"$work/out"
-	"$veneer" run -a spin -d "$work/disk,queues=2" "$@" </dev/null >"$work/out" 2>"$work/err" &
-	local pid=$!
-	awaited says spin
-	awaited named "${2%%,*}"
 	for task in "/proc/$pid/task"/*; do
 		echo "$(cat "$task/comm")" \
 			"$(sed -nE 's/^Cpus_allowed_list:\s*//p' "$task/status")" \
 			"$(sed 's/.*) //' "$task/stat" | cut -d' ' -f39,38 | sed -E 's/(.*) (.*)/\2 \1/')"
 	done >"$work/threads"
+}
+
+# threads -c COUNT,... [ARGUMENT]...: a guest that spins, and a line for each of its threads in $work/threads: name,
+# CPUs, policy (0: ordinary, 1: SCHED_FIFO) and real-time priority.
+threads() {
+	: >"$work/out"
+	"$veneer" run -a spin -d "$work/disk,queues=2" "$@" </dev/null >"$work/out" 2>"$work/err" &
+	local pid=$!
+	awaited says spin
+	awaited named "${2%%,*}"
+	list
 	kill "$pid"
 	wait "$pid"
 	status=0
@@ -61,19 +66,51 @@ placed() {
 	pass "$name"
 }
 
+# others_placed NAME: all threads but vCPUs and the disk's are on CPU $a. Workers of rings go with their
+# loops, and a sanitizer has a thread of the program's name.
+others_placed() {
+	if grep -vE '^(vcpu|blk|iou-|veneer )' "$work/threads" | grep -vqE "^[^ ]+ $a 0 0$"; then
+		cat "$work/threads" >>"$work/out"
+		fail "$1"
+	else
+		pass "$1"
+	fi
+}
+
 threads -c "2,pin=$b,$a,iothreads=$a,$b,vmm=$a"
 placed "each thread is where it was placed" "vcpu0 $b 0 0" "vcpu1 $a 0 0" "blk0-0 $a 0 0" \
 	"blk0-1 $b 0 0" "serial $a 0 0" "veneer $a 0 0"
-# Workers of rings go with their loops, and a sanitizer has a thread of the program's name.
-if grep -vE '^(vcpu|blk|iou-|veneer )' "$work/threads" | grep -vqE "^[^ ]+ $a 0 0$"; then
-	cat "$work/threads" >>"$work/out"
-	fail "all others are where vmm= says, KVM's own among them"
-else
-	pass "all others are where vmm= says, KVM's own among them"
-fi
+others_placed "all others are where vmm= says, KVM's own among them"
 expect "a vCPU's CPU that others share is named" 0 \
 	"CPUs? $both: a vCPU and an I/O thread take turns" \
 	"CPU $a: a vCPU and the monitor's other threads take turns"
+
+# A vCPU that has no pin is not confined to the others' CPUs.
+own=$(sed -nE 's/^Cpus_allowed_list:\s*//p' /proc/self/status)
+threads -c "2,vmm=$a"
+placed "vCPUs without a pin have all CPUs beside vmm=" "vcpu0 $own 0 0" "vcpu1 $own 0 0" \
+	"blk0-0 $own 0 0" "serial $a 0 0" "veneer $a 0 0"
+others_placed "all others are where vmm= says, also without pins"
+
+# The same after a reset: the guest, told to quit, is started again and waits.
+lives() {
+	[ "$(grep -cx 'ready.*' "$work/out")" -eq "$1" ]
+}
+mkfifo "$work/keys"
+: >"$work/out"
+"$veneer" run -a 'echo reset' --reboot -d "$work/disk,queues=2" -c "2,vmm=$a" <>"$work/keys" \
+	>"$work/out" 2>"$work/err" &
+pid=$!
+awaited lives 1
+echo quit 1<>"$work/keys"
+awaited lives 2
+awaited named 2
+list
+kill "$pid"
+wait "$pid"
+status=0
+placed "after a reset as well" "vcpu0 $own 0 0" "vcpu1 $own 0 0" "blk0-0 $own 0 0" "blk0-1 $own 0 0" \
+	"serial $a 0 0" "veneer $a 0 0"
 
 threads -c "3,pin=0:$both,2:$b"
 placed "pairs, and a vCPU without one" "vcpu0 $both 0 0" "vcpu1 [0-9,-]+ 0 0" "vcpu2 $b 0 0"
