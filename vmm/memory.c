@@ -141,17 +141,19 @@ static int open_memfd(struct vn_memory_cell *cell, bool merge, struct veneer_err
 	return 0;
 }
 
-// `what` could not be done to so many bytes of the cell. Pages of the reserve were there a moment before.
-static int fail_part(struct veneer_error *error, int number, const char *what,
-	const struct vn_memory_cell *cell, uint64_t size)
+// `what` could not be done to so many bytes of the cell. Its huge pages were free a moment before, or the
+// kernel was to add them, which is looked into once all is given back.
+static int fail_part(struct vn_memory *memory, int number, const char *what,
+	const struct vn_memory_cell *cell, uint64_t size, struct veneer_error *error)
 {
-	bool taken = is_huge(cell) && number == ENOMEM;
+	memory->refused = is_huge(cell) && number == ENOMEM;
 	return vn_fail(error, -number, "cannot %s %" PRIu64 " MiB of guest memory: %s", what,
-		size / MIB, taken ? "others took the huge pages that were free" : strerror(number));
+		size / MIB,
+		memory->refused ? "others took the huge pages that were free" : strerror(number));
 }
 
-static int map_parts(const struct vn_memory *memory, const struct vn_memory_cell *cell,
-	struct veneer_error *error)
+static int map_parts(
+	struct vn_memory *memory, const struct vn_memory_cell *cell, struct veneer_error *error)
 {
 	int flags = cell->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
 	uint64_t offset = 0;
@@ -164,7 +166,7 @@ static int map_parts(const struct vn_memory *memory, const struct vn_memory_cell
 		void *at = mmap(memory->host + part->start.addr, part->size, PROT_READ | PROT_WRITE,
 			flags | MAP_FIXED, cell->fd, (off_t)offset);
 		if (at == MAP_FAILED)
-			return fail_part(error, errno, "map", cell, part->size);
+			return fail_part(memory, errno, "map", cell, part->size, error);
 		offset += part->size;
 	}
 	return 0;
@@ -259,8 +261,8 @@ static void choose_populated(struct vn_memory *memory, const struct veneer_memor
 	}
 }
 
-static int populate(const struct vn_memory *memory, const struct vn_memory_plan *plan,
-	struct veneer_error *error)
+static int populate(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
 {
 	struct vn_populate_range ranges[2 * VENEER_CELLS_MAX];
 	const struct vn_memory_cell *cells[2 * VENEER_CELLS_MAX]; // of each range
@@ -285,7 +287,7 @@ static int populate(const struct vn_memory *memory, const struct vn_memory_plan 
 	// What would be SIGBUS to who touches a page: there is none to be had.
 	if (code == -EFAULT)
 		code = -ENOMEM;
-	return fail_part(error, -code, "preallocate", cells[failed], ranges[failed].size);
+	return fail_part(memory, -code, "preallocate", cells[failed], ranges[failed].size, error);
 }
 
 // What was asked for and works, but not as well as people expect of it.
@@ -316,6 +318,21 @@ static int make(
 	return code == 0 ? populate(memory, plan, error) : code;
 }
 
+// Why memory was refused that the check before it allowed, now that all is given back and what is used is
+// others'. `refused`: huge pages. The error stays as it is where nothing is short any more.
+static void explain_shortage(const struct vn_memory_plan *plan, struct vn_memory_reach *reach,
+	bool refused, struct veneer_error *error)
+{
+	struct vn_memory wanted = {0};
+	take_cells(&wanted, plan);
+	int code = vn_host_memory_check(&wanted, &plan->options, reach, error);
+	if (code < 0 || !refused)
+		return;
+	// With the pages that the kernel may add, all fits: it did not find the memory for them.
+	reach->fixed = true;
+	(void)vn_host_memory_check(&wanted, &plan->options, reach, error);
+}
+
 int vn_memory_create_cells(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
 {
@@ -332,13 +349,10 @@ int vn_memory_create_cells(
 		say_what_is_slow(memory, plan);
 		return 0;
 	}
+	bool refused = memory->refused;
 	vn_memory_destroy(memory);
-	if (code == -ENOMEM) {
-		// Others were faster. Now that all is given back, what is used is theirs.
-		struct vn_memory wanted = {0};
-		take_cells(&wanted, plan);
-		(void)vn_host_memory_check(&wanted, &plan->options, &reach, error);
-	}
+	if (code == -ENOMEM)
+		explain_shortage(plan, &reach, refused, error);
 	return code;
 }
 

@@ -60,6 +60,7 @@ struct vn_memory {
 	unsigned cell_count;
 	uint8_t *host; // guest-physical 0
 	uint64_t span; // bytes of address space from there on
+	bool refused; // while it is made: huge pages that were counted as free could not be had
 	bool stays; // every page is there from the start, and none is to be given back or merged
 	// 0, or the guest-physical page that the host took away first, with the si_code of its SIGBUS in the
 	// low bits. The one thing that changes.

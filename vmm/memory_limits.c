@@ -142,20 +142,22 @@ static int64_t pool_number(const char *root, uint64_t page_size, int node, const
 }
 
 // How many pages the kernel adds to the reserve when they are asked for, as far as it finds memory.
-static int64_t growth(const char *root, uint64_t page_size)
+static int64_t growth(const struct vn_memory_reach *reach, uint64_t page_size)
 {
-	int64_t pages = pool_number(root, page_size, ANYHOW, "nr_overcommit_hugepages") -
-			pool_number(root, page_size, ANYHOW, "surplus_hugepages");
+	if (reach->fixed)
+		return 0;
+	int64_t pages = pool_number(reach->root, page_size, ANYHOW, "nr_overcommit_hugepages") -
+			pool_number(reach->root, page_size, ANYHOW, "surplus_hugepages");
 	return pages > 0 ? pages : 0;
 }
 
 // Pages that nobody has and nobody has been promised. Promises are counted for the whole host only.
-static int64_t free_pages(const char *root, uint64_t page_size, int node)
+static int64_t free_pages(const struct vn_memory_reach *reach, uint64_t page_size, int node)
 {
-	int64_t pages = pool_number(root, page_size, node, "free_hugepages");
+	int64_t pages = pool_number(reach->root, page_size, node, "free_hugepages");
 	if (node < 0)
-		pages -= pool_number(root, page_size, node, "resv_hugepages");
-	pages += growth(root, page_size);
+		pages -= pool_number(reach->root, page_size, node, "resv_hugepages");
+	pages += growth(reach, page_size);
 	return pages > 0 ? pages : 0;
 }
 
@@ -165,7 +167,7 @@ static int check_pool(uint64_t bytes, uint64_t page_size, int node,
 {
 	char path[160], where[32] = "";
 	int64_t wanted = (int64_t)(bytes / page_size), total;
-	int64_t available = free_pages(reach->root, page_size, node);
+	int64_t available = free_pages(reach, page_size, node);
 	if (wanted == 0 || available >= wanted)
 		return 0;
 	pool_path(path, page_size, node, "nr_hugepages");
@@ -190,7 +192,7 @@ static int check_allowed_pools(const struct vn_memory *memory, uint64_t page_siz
 	if (needed_on(memory, page_size, ANYHOW) == 0 || !is_narrow(reach, &allowed))
 		return 0;
 	int64_t wanted = (int64_t)(needed(memory, page_size, &allowed) / page_size);
-	int64_t available = growth(reach->root, page_size);
+	int64_t available = growth(reach, page_size);
 	vn_cpuset_for_each(node, &allowed)
 	{
 		available += pool_number(reach->root, page_size, (int)node, "free_hugepages");

@@ -18,6 +18,7 @@ struct vn_memory_reach {
 	struct veneer_cpuset mems; // nodes that its cpuset allows; empty: this kernel has no NUMA
 	struct veneer_cpuset bound; // nodes that its memory policy binds it to; empty: it does not
 	struct vn_cgroup hugetlb; // its cgroup that counts huge pages, where there are any
+	bool fixed; // the reserve of huge pages has not grown when it was asked to: only what is in it counts
 };
 
 // Of this thread, now.

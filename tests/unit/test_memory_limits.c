@@ -196,6 +196,34 @@ static void too_few_pages_in_the_reserve(void **state)
 	expect_huge(132, -1, "66 pages needed, 65 free, 1 missing; reserve them: echo 225 >");
 }
 
+// Pages that the kernel was to add and could not are missing from the reserve.
+static void pages_that_the_kernel_did_not_add(void **state)
+{
+	(void)state;
+	const struct vn_memory anywhere = one(64 * MIB, 2 * MIB, -1);
+	const struct vn_memory on_node = one(64 * MIB, 2 * MIB, 0);
+	put_two_nodes();
+	put_pool(-1, 8, 8, 0);
+	put_pool(0, 4, 4, 0);
+	put_pool(1, 4, 4, 0);
+	put_number("sys/kernel/mm/hugepages/hugepages-2048kB", "nr_overcommit_hugepages", 64);
+	struct vn_memory_reach reach = reach_of(3, 0), bound = reach_of(3, 1);
+	expect(&anywhere, false, &reach, NULL);
+	expect(&on_node, false, &reach, NULL);
+	expect(&anywhere, false, &bound, NULL);
+	reach.fixed = bound.fixed = true;
+	expect(&anywhere, false, &reach,
+		"32 pages needed, 8 free, 24 missing; reserve them: echo 32 >");
+	expect(&on_node, false, &reach,
+		"32 pages needed, 4 free on node 0, 28 missing; reserve them: echo 32 >");
+	put_pool(-1, 36, 36, 0);
+	put_pool(1, 32, 32, 0);
+	expect(&anywhere, false, &reach, NULL);
+	expect(&anywhere, false, &bound,
+		"node 0, where 4 are free, 28 missing; allow more nodes, or reserve them there: "
+		"echo 32 >");
+}
+
 // Cells take from one reserve, whichever nodes they are on.
 static void cells_are_counted_together(void **state)
 {
@@ -391,6 +419,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LAID_OUT(cgroups_are_found_where_they_are_seen),
 		LAID_OUT(too_few_pages_in_the_reserve),
+		LAID_OUT(pages_that_the_kernel_did_not_add),
 		LAID_OUT(cells_are_counted_together),
 		LAID_OUT(nodes_that_may_be_used),
 		LAID_OUT(hugetlb_cgroups),
