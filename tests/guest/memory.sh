@@ -38,14 +38,19 @@ expect "memory bound to node 0" 3
 run -m 64M,node=77 -a exit=3
 expect "a node that is not there is refused" 125 "node=77"
 
-# Huge pages: reserved here beside those that there are, and given back, also by a test that is ended.
+# Huge pages: reserved here beside those that there are, and given back, also by a test that is ended. Pages
+# beyond the reserve (surplus) go by themselves, once their guest has ended.
 before=
+# reserve COUNT: false where so many are not free then.
 reserve() {
-	before=$(cat "$file/nr_hugepages")
-	echo $((before + $1)) >"$file/nr_hugepages"
+	local all
+	all=$(cat "$file/nr_hugepages")
+	before=$((all - $(cat "$file/surplus_hugepages")))
+	echo $((all + $1)) 2>/dev/null >"$file/nr_hugepages"
+	[ "$(cat "$file/free_hugepages")" -ge "$1" ]
 }
 give_back() {
-	[ -z "$before" ] || echo "$before" >"$file/nr_hugepages"
+	[ -z "$before" ] || echo "$before" 2>/dev/null >"$file/nr_hugepages"
 	before=
 }
 cleanup() {
@@ -74,8 +79,7 @@ hugepages() {
 		skip "$size pages back the guest" "only root can reserve pages"
 		return
 	fi
-	reserve "$count"
-	if [ "$(cat "$file/free_hugepages")" -lt "$count" ]; then
+	if ! reserve "$count"; then
 		skip "$size pages back the guest" "this host could not free $mib MiB in one piece"
 	else
 		"$veneer" run -m "${mib}M,hugepages=$size,prealloc" -a spin --serial none \
@@ -97,60 +101,59 @@ hugepages 1G 1048576 1024
 # run_limited FILE LIMIT ARGUMENT...: `run` in a cgroup of its own with this limit of pages of 2 MiB. The
 # hierarchy is mounted where no other process sees it. $status is 77 where it cannot be.
 cat >"$work/limited" <<'END'
-mount -t cgroup -o hugetlb none "$1" 2>/dev/null || exit 77
-group=$1/veneer-test-$$
-mkdir "$group" && echo "$3" >"$group/hugetlb.2MB.$2" && echo $$ >"$group/cgroup.procs" || exit 77
+mount -t cgroup -o hugetlb none "$1" || exit 77
 root=$1
+group=$1/veneer-test-$$
+mkdir "$group" || exit 77
+leave() {
+	echo $$ >"$root/cgroup.procs"
+	rmdir "$group"
+}
+trap leave EXIT
+echo "$3" >"$group/hugetlb.2MB.$2" && echo $$ >"$group/cgroup.procs" || exit 77
 shift 3
 "$@"
-status=$?
-echo $$ >"$root/cgroup.procs"
-rmdir "$group"
-exit $status
+exit
 END
 run_limited() {
 	local file=$1 limit=$2
 	shift 2
 	mkdir -p "$work/cgroup"
 	status=0
-	timeout --signal=KILL 120 unshare --mount bash "$work/limited" "$work/cgroup" "$file" "$limit" \
-		"$veneer" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+	unshare --mount bash "$work/limited" "$work/cgroup" "$file" "$limit" \
+		timeout --signal=KILL 120 "$veneer" run "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
 }
-refused_for_limit() {
-	local name="a limit of huge pages is named, and raised: $*" file=$1
-	run_limited "$1" 16M "${@:2}" -a exit=3
+expect_limited() {
 	if [ "$status" -eq 77 ]; then
-		skip "$name" "no hugetlb controller of cgroups 1 to be mounted"
+		skip "$1" "no hugetlb controller of cgroups 1, or not this limit: $(head -n 1 "$work/err")"
 	else
-		expect "$name" 125 \
-			"32 pages needed, .* leaves 8, 24 missing; raise it: echo 67108864 > .*/hugetlb.2MB.$file"
+		expect "$@"
 	fi
 }
-file=/sys/kernel/mm/hugepages/hugepages-2048kB
-if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
-	skip "limits of huge pages" "this needs root, and pages of 2 MiB"
-else
-	reserve 64
+limits() {
+	local words limit
 	for words in '' ,prealloc ,node=0; do
-		refused_for_limit limit_in_bytes -m "64M,hugepages=2M$words"
-		refused_for_limit rsvd.limit_in_bytes -m "64M,hugepages=2M$words"
+		for limit in limit_in_bytes rsvd.limit_in_bytes; do
+			run_limited "$limit" 16M -m "64M,hugepages=2M$words" -a exit=3
+			expect_limited "a limit of huge pages is named, and raised: $limit -m 64M,hugepages=2M$words" 125 \
+				"32 pages needed, .* leaves 8, 24 missing; raise it: echo 67108864 > .*/hugetlb.2MB.$limit"
+		done
 	done
 	run_limited limit_in_bytes 64M -m 64M,hugepages=2M -a exit=3
-	if [ "$status" -eq 77 ]; then
-		skip "a guest that just fits" "no hugetlb controller of cgroups 1 to be mounted"
-	else
-		expect "a guest that just fits" 3
-	fi
+	expect_limited "a guest that just fits" 3
+}
 
-	# A guest whose memory is cut off, as a page is that has a hardware error, ends by itself.
+# A guest whose memory is cut off, as a page is that has a hardware error, ends by itself.
+reads() {
+	"$veneer" stats "$pid" 2>/dev/null | grep -qE "^blk0.0 +[1-9]"
+}
+lost() {
+	local fd
 	truncate -s 16M "$work/disk"
 	: >"$work/out"
 	"$veneer" run -m 64M,hugepages=2M -d "$work/disk,readonly" -a "blk-load=read4k,32,poll,1000000000" \
 		>"$work/out" 2>"$work/err" </dev/null &
 	pid=$!
-	reads() {
-		"$veneer" stats "$pid" 2>/dev/null | grep -qE "^blk0.0 +[1-9]"
-	}
 	awaited reads
 	for fd in "/proc/$pid/fd/"*; do
 		case $(readlink "$fd") in *memfd:veneer-ram*) truncate -s 2M "$fd" ;; esac
@@ -162,23 +165,36 @@ else
 	timeout --signal=KILL 60 "$build/tests/guest/lost_memory" "$work/disk" 0x200000 \
 		>"$work/out" 2>"$work/err" || status=$?
 	expect "and no other guest of the same process" 0 "the guest's memory"
-	give_back
-fi
-
-# Of two cells one has huge pages.
+}
 file=/sys/kernel/mm/hugepages/hugepages-2048kB
 if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
-	skip "a cell has huge pages of its own" "this needs root, and pages of 2 MiB"
+	skip "limits of huge pages, and memory that is gone" "this needs root, and pages of 2 MiB"
+elif ! reserve 64; then
+	skip "limits of huge pages, and memory that is gone" "this host could not free 128 MiB in pages of 2 MiB"
 else
-	reserve 16
+	if unshare --mount true 2>"$work/err"; then
+		limits
+	else
+		skip "limits of huge pages" "no mounts of its own: $(cat "$work/err")"
+	fi
+	lost
+fi
+give_back
+
+# Of two cells one has huge pages.
+if [ "$(id -u)" -ne 0 ] || [ ! -d "$file" ]; then
+	skip "a cell has huge pages of its own" "this needs root, and pages of 2 MiB"
+elif ! reserve 16; then
+	skip "a cell has huge pages of its own" "this host could not free 32 MiB in pages of 2 MiB"
+else
 	run -c 2 --numa cell=0,cpus=0,memory=64M --numa cell=1,cpus=1,memory=32M,hugepages=2M,node=0 \
 		-a exit=3
 	expect "a cell has huge pages of its own" 3
 	run -c 2 --numa cell=0,cpus=0,memory=1G,hugepages=2M --numa cell=1,cpus=1,memory=64M,hugepages=2M \
 		-a exit=3
 	expect "what two cells take from one reserve is counted together" 125 "544 pages needed"
-	give_back
 fi
+give_back
 
 # NUMA cells. This host may have one node only, so both are on node 0.
 run -c 3 --numa cell=0,cpus=0,2,memory=64M,node=0 --numa cell=1,cpus=1,memory=3G -a "smp dump"
