@@ -94,10 +94,20 @@ polled() {
 	fi
 }
 
-# The same with parts of the device's blocks: it then holds what a file does with which the guest did the same.
+# unload MODULE: once the kernel has taken the last io_uring apart that uses it, within about a minute. What
+# keeps it is in $work/rmmod.
+unload() {
+	local tries=300
+	until rmmod "$1" 2>"$work/rmmod"; do
+		[ $((tries -= 1)) -gt 0 ] || return 1
+		sleep 0.2
+	done
+}
+
+# polled_parts NAME: the same with parts of the device's blocks. It then holds what a file does with which the
+# guest did the same.
 polled_parts() {
-	local name="a device that is polled, parts of its blocks"
-	local device=/dev/nullb0,cache=none,iopoll=on,block-size=512 disk
+	local name=$1 device=/dev/nullb0,cache=none,iopoll=on,block-size=512 disk
 	if [ "${MONITOR##*/}" = monitor-qemu ]; then
 		skip "$name" "only Veneer has the option"
 		return
@@ -143,7 +153,11 @@ before_try() {
 polled 1 cache=none,iopoll=on,queues=2
 polled 2 cache=directsync,iopoll=on
 polled 3 cache=none,iopoll=on,sqpoll=on
-until rmmod null_blk 2>/dev/null; do sleep 0.2; done # once the kernel has taken the last io_uring apart
-modprobe null_blk gb=1 memory_backed=1 bs=4096 poll_queues=1 queue_mode=2 nr_devices=1
-polled_parts
+name="a device that is polled, parts of its blocks"
+if unload null_blk; then
+	modprobe null_blk gb=1 memory_backed=1 bs=4096 poll_queues=1 queue_mode=2 nr_devices=1
+	polled_parts "$name"
+else
+	not_ok "$name" "$(cat "$work/rmmod")"
+fi
 finish
