@@ -261,6 +261,12 @@ enum console_event console_relay(struct console *console)
 	return CONSOLE_NOTHING;
 }
 
+void console_make_room(struct console *console)
+{
+	if (console->mode == SERIAL_PTY)
+		pty_empty_pipe(&console->pty, console->output_pipe);
+}
+
 void console_drain(struct console *console)
 {
 	if (console->mode == SERIAL_PTY)

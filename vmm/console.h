@@ -54,6 +54,10 @@ unsigned console_poll(struct console *console, struct pollfd *fds, int *timeout_
 // Relay what there is to relay; never blocks.
 enum console_event console_relay(struct console *console);
 
+// Between veneer_stop() and veneer_wait(), which waits until the library's last output is taken: make room
+// for it, since nobody relays meanwhile.
+void console_make_room(struct console *console);
+
 // After the guest's end: relay what is left of its output, as long as someone takes it.
 void console_drain(struct console *console);
 

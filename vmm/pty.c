@@ -212,6 +212,22 @@ int pty_poll(const struct pty *pty, struct pollfd fds[3], bool input, int from)
 	return pty->used || pty->watch >= 0 ? -1 : LOOK_MS;
 }
 
+static bool readable(int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
+// Until whoever is there takes more, or leaves. False: neither, for too long.
+static bool await_room(const struct pty *pty)
+{
+	int unsettled = unsettled_ms(pty);
+	struct pollfd room = {.fd = pty->master, .events = unsettled ? 0 : POLLOUT};
+
+	return poll(&room, 1, unsettled ? unsettled : DRAIN_PATIENCE_MS) > 0 || unsettled;
+}
+
 // Nothing tells the master of this.
 static void await_reader(const struct pty *pty)
 {
@@ -227,18 +243,24 @@ static void await_reader(const struct pty *pty)
 		close(slave);
 }
 
+void pty_empty_pipe(struct pty *pty, int from)
+{
+	while (readable(from)) {
+		pty_look(pty);
+		pty_relay_output(pty, from);
+		if (!wants_output(pty) && !await_room(pty))
+			return;
+	}
+}
+
 void pty_drain(struct pty *pty, int from)
 {
-	struct pollfd left = {.fd = from, .events = POLLIN};
-
 	for (;;) {
 		pty_look(pty);
 		pty_relay_output(pty, from);
-		if (!pty->used || (!pty->count && poll(&left, 1, 0) <= 0))
+		if (!pty->used || (!pty->count && !readable(from)))
 			break;
-		int unsettled = unsettled_ms(pty);
-		struct pollfd room = {.fd = pty->master, .events = unsettled ? 0 : POLLOUT};
-		if (poll(&room, 1, unsettled ? unsettled : DRAIN_PATIENCE_MS) <= 0 && !unsettled)
+		if (!await_room(pty))
 			return;
 	}
 	if (pty->used)

@@ -41,6 +41,10 @@ void pty_relay_output(struct pty *pty, int from);
 // never.
 int pty_poll(const struct pty *pty, struct pollfd fds[3], bool input, int from);
 
+// Once the guest is stopped: empty the pipe, so that it has room for all that the serial port still
+// holds. Gives up when whoever is there takes nothing for a second.
+void pty_empty_pipe(struct pty *pty, int from);
+
 // At the end: relay what is left to who is there, as long as they take it, and wait until they have
 // read it, since the other side's input is discarded with the pty.
 void pty_drain(struct pty *pty, int from);

@@ -361,6 +361,7 @@ static int run_once(struct run *run, const char *cmdline, struct veneer_result *
 	if (ret == 0) {
 		watch(run, veneer_fd(run->vm));
 		veneer_stop(run->vm);
+		console_make_room(&run->console);
 		veneer_wait(run->vm, result);
 		keep_stats(run);
 		move_back(run, &affinity);

@@ -4,6 +4,7 @@
 // as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
 // pseudo-terminal, so that job control is real and the terminal's modes can be looked at after the
 // program is gone. What needs a guest is skipped where there is no /dev/kvm.
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -978,19 +979,31 @@ static const char *await_text_from(int fd, const char *wanted)
 	return text;
 }
 
-// How often the main thread has slept.
-static long sleeps(pid_t pid)
+// How often a thread has slept.
+static long sleeps(pid_t thread)
 {
 	char path[64], line[128];
 	long count = -1;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)thread);
 	FILE *file = fopen(path, "r");
 	assert_non_null(file);
 	while (count < 0 && fgets(line, sizeof(line), file))
 		sscanf(line, "voluntary_ctxt_switches: %ld", &count);
 	fclose(file);
 	return count;
+}
+
+static void await_rest(pid_t thread)
+{
+	long before = -1, now = sleeps(thread);
+
+	for (int i = 0; i < LIMIT_MS / 300 && now != before; i++) {
+		before = now;
+		nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+		now = sleeps(thread);
+	}
+	assert_int_equal(now, before);
 }
 
 static void type_at(const char *name, const char *keys)
@@ -1002,6 +1015,38 @@ static void type_at(const char *name, const char *keys)
 	close(fd);
 }
 
+// The thread of a process that has this name.
+static pid_t find_thread(pid_t pid, const char *name)
+{
+	char path[64], found[32];
+	pid_t thread = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *dir = opendir(path);
+	assert_non_null(dir);
+	for (struct dirent *entry; thread == 0 && (entry = readdir(dir));) {
+		snprintf(path, sizeof(path), "/proc/%.16s/comm", entry->d_name);
+		FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+		if (file && fscanf(file, "%31s", found) == 1 && strcmp(found, name) == 0)
+			thread = (pid_t)strtol(entry->d_name, NULL, 10);
+		if (file)
+			fclose(file);
+	}
+	closedir(dir);
+	assert_true(thread > 0);
+	return thread;
+}
+
+static struct job *start_pty(const char *cmdline, char name[64])
+{
+	struct job *job = START("run", "-a", cmdline, "--serial", "pty");
+
+	await_text(job, "the serial port is /dev/");
+	await_text(job, "\n");
+	assert_int_equal(sscanf(strstr(job->text, "/dev/"), "%63[a-z0-9/]", name), 1);
+	return job;
+}
+
 // Somebody writes and leaves, and somebody else reads later, from the guest's first words on. While
 // nobody is there, nothing wakes up.
 static void test_serial_pty(void **state)
@@ -1010,11 +1055,8 @@ static void test_serial_pty(void **state)
 
 	(void)state;
 	need_kvm();
-	struct job *job = START("run", "-a", "echo", "--serial", "pty");
-	await_text(job, "the serial port is /dev/");
-	await_text(job, "\n");
+	struct job *job = start_pty("echo", name);
 	assert_false(is_raw(job)); // this terminal is not the guest's
-	assert_int_equal(sscanf(strstr(job->text, "/dev/"), "%63[a-z0-9/]", name), 1);
 	for (int i = 0; i < 2; i++) {
 		type_at(name, "hello\r");
 		int fd = open(name, O_RDONLY | O_NOCTTY);
@@ -1024,13 +1066,7 @@ static void test_serial_pty(void **state)
 			assert_non_null(strstr(text, "ready"));
 		close(fd);
 	}
-	long before = -1, now = sleeps(job->pid);
-	for (int i = 0; i < LIMIT_MS / 300 && now != before; i++) {
-		before = now;
-		nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
-		now = sleeps(job->pid);
-	}
-	assert_int_equal(now, before);
+	await_rest(job->pid);
 	type_at(name, "quit\r");
 	expect_end(job, 0);
 }
@@ -1042,6 +1078,33 @@ static void test_serial_pty_alone(void **state)
 	(void)state;
 	need_kvm();
 	expect_exit(RUN(NULL, "run", "-a", "flood=256", "--serial", "pty", "--timeout", "100"), 0);
+}
+
+// A reader holds the guest's output up until all buffers on its way are full, and begins to read at the
+// guest's end: it gets all of it, to the last byte that the port took.
+static void test_serial_pty_slow(void **state)
+{
+	char name[64], text[4096];
+	size_t length = 0;
+	ssize_t got;
+
+	(void)state;
+	need_kvm();
+	struct job *job = start_pty("flood=1024", name);
+	int fd = open(name, O_RDONLY | O_NOCTTY);
+	assert_true(fd >= 0);
+	await_text_from(fd, "flood");
+	await_rest(find_thread(job->pid, "serial"));
+	kill(job->pid, SIGTERM);
+	while ((got = read(fd, text, sizeof(text))) > 0) {
+		length += (size_t)got;
+		nap();
+	}
+	close(fd);
+	assert_true(length > 2 * 65536);
+	collect(job);
+	assert_null(strstr(job->text, "lost"));
+	expect_death(job, SIGTERM);
 }
 
 int main(int argc, char *argv[])
@@ -1077,6 +1140,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_background_end),
 		cmocka_unit_test(test_serial_pty),
 		cmocka_unit_test(test_serial_pty_alone),
+		cmocka_unit_test(test_serial_pty_slow),
 	};
 
 	if (argc != 3) {

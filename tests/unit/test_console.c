@@ -218,15 +218,12 @@ static void the_oldest_goes_first(void **state)
 	close(fd);
 }
 
-// Somebody is there and does not read: as with flow control, the output waits, and all of it.
-static void a_slow_reader_loses_nothing(void **state)
+// Until the output is held up. Returns how many lines, from 0 on, were taken.
+static unsigned fill(void)
 {
 	unsigned lines = 0;
 	char line[17];
 
-	(void)state;
-	int fd = open_reader();
-	turn(0);
 	for (int full = 0; full < 200; full++) {
 		snprintf(line, sizeof(line), "line %10u\n", lines);
 		if (write(console.out, line, 16) == 16) {
@@ -236,6 +233,16 @@ static void a_slow_reader_loses_nothing(void **state)
 			turn(1);
 		}
 	}
+	return lines;
+}
+
+// Somebody is there and does not read: as with flow control, the output waits, and all of it.
+static void a_slow_reader_loses_nothing(void **state)
+{
+	(void)state;
+	int fd = open_reader();
+	turn(0);
+	unsigned lines = fill();
 	assert_true(lines > (PTY_BACKLOG + 65536) / 16);
 	settle();
 	expect_lines(fd, 0, lines);
@@ -385,6 +392,43 @@ static void the_end_is_read(void **state)
 	close(opened[1]);
 }
 
+// At the guest's end the library waits until the pipe has taken what it holds, and nobody relays.
+static void there_is_room_for_the_end(void **state)
+{
+	char bytes[8192] = "", got[16];
+	int fd = open_reader();
+	int status;
+
+	(void)state;
+	turn(0);
+	unsigned lines = fill();
+	console_make_room(&console); // gives up
+	assert_int_equal(write(console.out, bytes, 16), -1);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+		size_t have = 0, wanted = lines * 16 + sizeof(bytes);
+		for (int idle = 0; have < wanted && idle < LIMIT_MS;) {
+			ssize_t count = read(fd, got, sizeof(got));
+			have += count > 0 ? (size_t)count : 0;
+			if (count <= 0)
+				idle += poll(NULL, 0, 1) == 0;
+		}
+		_exit(have == wanted ? 0 : 1);
+	}
+	console_make_room(&console);
+	assert_int_equal(write(console.out, bytes, sizeof(bytes)), sizeof(bytes));
+	console_drain(&console);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	// Who leaves, or never was there, does not hold the end up.
+	fill();
+	close(fd);
+	console_make_room(&console);
+	assert_int_equal(write(console.out, bytes, sizeof(bytes)), sizeof(bytes));
+}
+
 #define WITH(test) cmocka_unit_test_setup_teardown(test, open_console, close_console)
 
 int main(void)
@@ -396,6 +440,7 @@ int main(void)
 		WITH(what_was_not_read_waits),
 		WITH(the_oldest_goes_first),
 		WITH(a_slow_reader_loses_nothing),
+		WITH(there_is_room_for_the_end),
 		WITH(the_backlog_waits_for_modes),
 		WITH(input_arrives),
 		WITH(input_waits),
