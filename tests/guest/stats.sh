@@ -60,11 +60,17 @@ agrees "notifications are no more than requests" "$queue | .notifications <= .re
 on_pci 64M blk -c 2
 agrees "interrupts are no more than requests" "$queue | .interrupts > 0 and .interrupts <= .requests"
 
-# KVM's own polling, by its own count.
-on_pci 8M blk -c 1,halt-poll-ns=0
+# KVM's own polling, by its own count. Where completions come while the guest still submits, it halts never.
+halting() {
+	for _ in 1 2 3 4 5; do
+		on_pci "$@"
+		[ "$(counted '.vcpus[0].kvm.halt_exits')" = 0 ] || return
+	done
+}
+halting 8M blk -c 1,halt-poll-ns=0
 agrees "halt-poll-ns=0: a halt never polls" \
 	'.vcpus[0].kvm | .halt_wakeup > 0 and .halt_attempted_poll == 0'
-on_pci 8M blk -c 1,halt-poll-ns=1000000
+halting 8M blk -c 1,halt-poll-ns=1000000
 agrees "halt-poll-ns=1000000: halts do" '.vcpus[0].kvm.halt_attempted_poll > 0'
 
 run -a exit=3 --stats
