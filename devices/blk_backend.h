@@ -43,8 +43,8 @@ struct vn_blk_io {
 	unsigned iov_count;
 	uint64_t offset; // bytes; the range lies within the capacity
 	uint64_t size; // bytes, above 0; those in `iov` of a read or write
-	const _Atomic uint64_t
-		*lost; // not 0: `iov` may be of empty pages, which are not to be written
+	// Not 0: the pages in `iov` may be empty ones, which are not to be written. Or NULL.
+	const _Atomic uint64_t *lost;
 	// 0, or a negative errno with a reason in words, or NULL where the errno says it all.
 	// Also called from within `submit`.
 	void (*done)(struct vn_blk_io *io, int code, const char *reason);

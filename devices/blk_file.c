@@ -199,11 +199,17 @@ static const char zeroes[4096];
 
 static void parted(struct vn_ioloop_op *op, int result, uint32_t flags);
 
+static bool is_lost(const struct vn_blk_io *io)
+{
+	// The copy comes first, as in vn_memory_is_lost().
+	atomic_signal_fence(memory_order_acquire);
+	return io->lost && atomic_load_explicit(io->lost, memory_order_relaxed) != 0;
+}
+
 static void do_part(struct vn_blk_io *io, enum part_step step, uint64_t offset, uint64_t size)
 {
-	// Gathering what is to be stored may have found the page gone.
-	if (step == PART_STORE && io->lost &&
-		atomic_load_explicit(io->lost, memory_order_relaxed)) {
+	// What was copied into the bounce buffer may have come from an empty page.
+	if (step == PART_STORE && is_lost(io)) {
 		finish(io, -EFAULT, NULL);
 		return;
 	}

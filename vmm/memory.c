@@ -141,8 +141,8 @@ static int open_memfd(struct vn_memory_cell *cell, bool merge, struct veneer_err
 	return 0;
 }
 
-// `what` could not be done to so many bytes of the cell. Its huge pages were free a moment before, or the
-// kernel was to add them, which is looked into once all is given back.
+// `what` could not be done to so many bytes of the cell. Huge pages had passed the check: they were free, or the
+// kernel was to add them. explain_shortage() finds out which.
 static int fail_part(struct vn_memory *memory, int number, const char *what,
 	const struct vn_memory_cell *cell, uint64_t size, struct veneer_error *error)
 {
@@ -318,8 +318,9 @@ static int make(
 	return code == 0 ? populate(memory, plan, error) : code;
 }
 
-// Why memory was refused that the check before it allowed, now that all is given back and what is used is
-// others'. `refused`: huge pages. The error stays as it is where nothing is short any more.
+// The check allowed this memory, and the kernel then refused it. All is given back by now, so that what is still
+// in use belongs to others: check again. `refused`: it was huge pages that the kernel refused. Where nothing is
+// short any more, the error stays as it is.
 static void explain_shortage(const struct vn_memory_plan *plan, struct vn_memory_reach *reach,
 	bool refused, struct veneer_error *error)
 {
@@ -328,7 +329,7 @@ static void explain_shortage(const struct vn_memory_plan *plan, struct vn_memory
 	int code = vn_host_memory_check(&wanted, &plan->options, reach, error);
 	if (code < 0 || !refused)
 		return;
-	// With the pages that the kernel may add, all fits: it did not find the memory for them.
+	// All fits only with pages that the kernel was to add, and it did not find the memory for them.
 	reach->fixed = true;
 	(void)vn_host_memory_check(&wanted, &plan->options, reach, error);
 }

@@ -104,8 +104,12 @@ void vn_memory_destroy(struct vn_memory *memory);
 // memory, or there is no new page. Async-signal-safe, and leaves errno as it was.
 bool vn_memory_replace(struct vn_memory *memory, void *address, int si_code);
 
+// Whether what was read from guest memory before this call may have come from an empty page.
 static inline bool vn_memory_is_lost(const struct vn_memory *memory)
 {
+	// Those reads come first: for the compiler by this fence, and x86 keeps loads in order. The partner:
+	// vn_memory_replace(), in a signal handler, sets `lost` before the empty page is there.
+	atomic_signal_fence(memory_order_acquire);
 	return atomic_load_explicit(&memory->lost, memory_order_relaxed) != 0;
 }
 

@@ -24,6 +24,6 @@ judge_readme() {
 plan 4
 judge cloud 1 poweroff
 judge backports 2 poweroff
-judge generic 2 poweroff
+judge generic 4 poweroff
 judge_readme
 finish
