@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Boots Debian's kernels to user space and to power-off, and looks at the machine
-# that they see and at what they complain about. The groups disk and system do so
+# that they see and at what they complain about. The groups disk, system and power do so
 # too, by the other ways into the kernel, by virtio-mmio, and with 1 and 8 vCPUs.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . /host/lab/inside/lib.sh
+
+guest_limit=120 # up to 4 vCPUs share the lab's one CPU, and one guest fills its memory
 
 # judge NAME CPUS MEMORY_MIB ARGUMENT...
 judge() {
@@ -48,7 +50,6 @@ grep -E '^ *(read|write):|err=' /tmp/fio
 echo "GUEST-FILLED $kib $before $(free_above)"
 END
 	initrd_with "$work/fill" ''
-	local guest_limit=120
 	run_guest -c 2 -m 5G -k "$guest/vmlinuz" -i "$work/initrd" -d /dev/vdb,readonly \
 		-a "$cmdline guest.test=script"
 	read -r kib before after <<<"$(tr -d '\r' <"$work/console" | sed -n 's/^GUEST-FILLED //p')"

@@ -8,7 +8,7 @@ set -u
 # shellcheck source-path=SCRIPTDIR source=debian.sh
 . /host/lab/inside/debian.sh
 
-guest_limit=300 # 8 vCPUs share the lab's one CPU
+guest_limit=400 # 8 vCPUs share the lab's one CPU
 
 # judge_early WAY TEXT WORDS: the button is pressed when the console shows TEXT. With WORDS on its command line the
 # kernel prints TEXT and little else: each character is an exit, and the emulator may lose the guest's memory at any
