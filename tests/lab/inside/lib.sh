@@ -210,3 +210,21 @@ machine_fault() {
 ended_well() {
 	[ "$status" -eq 0 ] && has GUEST-DONE
 }
+
+# judge_machine NAME CPUS MEMORY_MIB ARGUMENT...: a guest boots to power-off, the machine that it sees is as it
+# should be, and its kernel complains about nothing.
+judge_machine() {
+	local name=$1 cpus=$2 mib=$3 fault
+	shift 3
+	run_guest -c "$cpus" -m "${mib}M" -a "$cmdline guest.test=dmesg guest.level=4" "$@"
+	fault=$(machine_fault "$cpus" "$mib")
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ -n "$fault" ]; then
+		not_ok "$name" "$fault"
+	else
+		ok "$name"
+		complaints | quote
+	fi
+}
