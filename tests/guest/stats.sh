@@ -60,8 +60,8 @@ agrees "notifications are no more than requests" "$queue | .notifications <= .re
 on_pci 64M blk -c 2
 agrees "interrupts are no more than requests" "$queue | .interrupts > 0 and .interrupts <= .requests"
 
-# KVM's own polling, by its own count. A guest to which completions come while it still
-# submits never halts; then it runs once more.
+# KVM's own polling, by its own count. A guest to which completions come while it still submits
+# never halts: such a run is repeated, up to four times.
 halting() {
 	for _ in 1 2 3 4 5; do
 		on_pci "$@"

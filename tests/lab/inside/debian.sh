@@ -1,7 +1,7 @@
-#!/bin/bash
+# shellcheck shell=bash disable=SC2034 # used by the groups
 # SPDX-License-Identifier: Apache-2.0
 #
-# What tests of a whole Debian share, as guest/linux/mkimage makes it. Sourced by these.
+# What tests of a whole Debian share, as guest/linux/mkimage makes it. Sourced by the groups.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . /host/lab/inside/lib.sh
@@ -20,10 +20,11 @@ press() {
 	kill -TERM "$(pgrep -f "^$MONITOR run")"
 }
 
-# What a person types at the serial port, until the guest ends.
+# What a person types at the serial port, until the guest ends; nothing without a $way to end it.
 # shellcheck disable=SC2016 # for the shell in the guest
 attend() {
-	case $way in
+	case ${way-} in
+	'') return ;;
 	'before '*)
 		until_console "$moment"
 		press
