@@ -2,12 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Boots Debian's kernels to user space and to power-off, and looks at the machine
-# that they see and at what they complain about. The groups disk, system and power do so
-# too, by the other ways into the kernel, by virtio-mmio, and with 1, 4 and 8 vCPUs.
+# that they see and at what they complain about. The groups disk and system do so
+# too, by the other ways into the kernel, by virtio-mmio, and with 1 and 8 vCPUs.
 
 set -u
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . /host/lab/inside/lib.sh
+
+# judge NAME CPUS MEMORY_MIB ARGUMENT...
+judge() {
+	local name=$1 cpus=$2 mib=$3 fault
+	shift 3
+	run_guest -c "$cpus" -m "${mib}M" -a "$cmdline guest.test=dmesg guest.level=4" "$@"
+	fault=$(machine_fault "$cpus" "$mib")
+	if ! ended_well; then
+		not_ok "$name" "$(why)"
+		show_guest
+	elif [ -n "$fault" ]; then
+		not_ok "$name" "$fault"
+	else
+		ok "$name"
+		complaints | quote
+	fi
+}
 
 # Memory on both sides of the hole below 4 GiB. What lies above is the kernel's zone Normal, of which
 # it takes pages first: all of that, and some from below, is written and read back. Each 4 KiB hold
@@ -129,17 +146,20 @@ judge_value() {
 }
 
 cloud=(-i "$guest/initrd")
-plan 13
-judge_machine "cloud kernel, bzImage, 2 vCPU" 2 256 "${cloud[@]}" -k "$guest/vmlinuz"
+plan 15
+for cpus in 2 4; do
+	judge "cloud kernel, bzImage, $cpus vCPU" "$cpus" 256 "${cloud[@]}" -k "$guest/vmlinuz"
+done
 name="cloud kernel, 64-bit protocol, 2 vCPU"
 if [ "${MONITOR##*/}" = monitor-qemu ]; then
 	skip "$name" "QEMU does not boot an ELF kernel without a PVH note"
 else
-	judge_machine "$name" 2 256 "${cloud[@]}" -k "$guest/vmlinux-nopvh"
+	judge "$name" 2 256 "${cloud[@]}" -k "$guest/vmlinux-nopvh"
 fi
 self_decompressing
-judge_machine "cloud kernel, its own decompressor, 2 vCPU" 2 256 "${cloud[@]}" -k "$work/vmlinuz-self"
-judge_machine "generic kernel, 1 vCPU" 1 384 -k "$guest/vmlinuz-generic" -i "$guest/initrd-generic"
+judge "cloud kernel, its own decompressor, 2 vCPU" 2 256 "${cloud[@]}" -k "$work/vmlinuz-self"
+judge "generic kernel, 1 vCPU" 1 384 -k "$guest/vmlinuz-generic" -i "$guest/initrd-generic"
+judge "backports kernel, 4 vCPU" 4 384 -k "$guest/vmlinuz-backports" -i "$guest/initrd-backports"
 judge_words "cloud kernel, noapic, 2 vCPU" noapic "${cloud[@]}" -k "$guest/vmlinuz" -c 2
 name="generic kernel, nosmp, 2 vCPU and an i8254"
 if [ "${MONITOR##*/}" = monitor-qemu ]; then
