@@ -57,8 +57,8 @@ finish_guest() {
 	pid=
 }
 
-# Whether the host knows the guest's address by now: what it sends before that, it keeps only some of. Nobody listens
-# on the port.
+# Ask for the guest's Ethernet address, by a datagram to a port that it ignores, and say whether the host knows it.
+# Of what is sent before, the host keeps some ninety datagrams and drops the others.
 is_known() {
 	"$netpeer" quit "$guest" 10 && ip neighbour show "$guest" dev vn0 | grep -q lladdr
 }

@@ -70,7 +70,7 @@ field() {
 
 # On CPU 0 the lab's processor may enter a guest and find none of its memory (README.md): the next
 # instruction's fetch is a page fault, or the interrupt that KVM injects cannot be delivered, and
-# so on to a shutdown. KVM's trace tells this from a guest that crashed: the exit is
+# so on to a shutdown. KVM's trace tells this from a guest that crashed: the exit is on CPU 0, and
 # where the entry was, and what was being delivered is a page fault (vector 14, 0x0e)
 # on a fetch (error 0x10, and 0x14 in user space) from a page that is not there, or that interrupt (type 0).
 trace=/sys/kernel/tracing/trace
@@ -85,7 +85,7 @@ lost_memory() {
 			sub(/, rip/, "")
 			entered[$1] = $2
 		}
-		/kvm_exit: vcpu .* reason shutdown/ {
+		/ \[000\] .*kvm_exit: vcpu .* reason shutdown/ {
 			sub(/.*kvm_exit: vcpu /, "")
 			if ($5 "" == entered[$1] "" &&
 				/intr_info 0x(80000b0e error_code 0x0*1[04]$|800000)/)
