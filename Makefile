@@ -16,7 +16,7 @@
 BUILD   = build
 DISK    = $(BUILD)/demo.img
 GUEST   = run --cpus 2 --memory 512M --timeout 50
-SOURCES = find vmm virtio devices arch guest include tests bench -name '*.[ch]'
+SOURCES = find arch base bench cli core devices guest host include pci tests virtio vmm -name '*.[ch]'
 
 all: build
 

@@ -2,7 +2,8 @@
 //
 // The host's side of the comparison: the guest's measuring kernels (guest/measure.h) compiled once
 // more, and the loads of guest/blk_load.c done as a program on the host does them best: io_uring
-// with registered file and buffers, reaping and submitting in one system call. Prints the guest's rows.
+// with registered file and buffers, reaping and submitting in one system call. Prints the guest's
+// rows.
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The other end of guest/net_load.c, on the host's side of a TAP; and, for the native figures, what
-// the guest and its monitor are together: a program that reads and writes the TAP itself. Frames are
-// of an EtherType that no protocol takes, or TCP segments for nobody's address, so that the network
-// stack drops what comes; a receiver acknowledges every so many frames, which bounds those in flight.
+// the guest and its monitor are together: a program that reads and writes the TAP itself. Frames
+// are of an EtherType that no protocol takes, or TCP segments for nobody's address, so that the
+// network stack drops what comes; a receiver acknowledges every so many frames, which bounds those
+// in flight.
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

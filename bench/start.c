@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How long a program takes from execve() to the first time that its guest writes to a port, seen by
-// KVM's own trace event (kvm:kvm_pio), and to its end. The built-in guest with `exit=0` does nothing
-// before that write but read its command line, whatever firmware ran before it.
+// KVM's own trace event (kvm:kvm_pio), and to its end. The built-in guest with `exit=0` does
+// nothing before that write but read its command line, whatever firmware ran before it.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

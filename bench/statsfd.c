@@ -2,7 +2,8 @@
 //
 // Preloaded into a monitor, whichever it is: leaves a descriptor of KVM's statistics open for each
 // virtual machine and vCPU that is made, for bench/run to fetch (pidfd_getfd) and read. Only the
-// process that made them may ask KVM for one. Nothing else changes, and nothing while the guest runs.
+// process that made them may ask KVM for one. Nothing else changes, and nothing while the guest
+// runs.
 #include <linux/kvm.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>

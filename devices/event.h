@@ -7,11 +7,12 @@
 
 #include <stdint.h>
 
-#include "vmm/bus.h"
-#include "vmm/irq.h"
+#include "core/bus.h"
+#include "core/irq.h"
 
-// The line is up while something is pending: from the event until the interrupt's AML method has read
-// the register. So a guest that has the line masked, or no driver for it yet, is told once it listens.
+// The line is up while something is pending: from the event until the interrupt's AML method has
+// read the register. So a guest that has the line masked, or no driver for it yet, is told once it
+// listens.
 struct vn_event;
 
 // With its register on the port bus, which it must outlive. `kvm` NULL: there is no line (tests

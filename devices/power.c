@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ports through which a guest ends itself. Each write either ends the guest or means nothing, so
-// any vCPU may write at any time without a lock; the one byte that can be read back is atomic.
+// The ports through which a guest ends itself. Each write either ends the guest or means nothing,
+// so any vCPU may write at any time without a lock; the one byte that can be read back is atomic.
 #include "devices/power.h"
 
 #include <string.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 
 // Keyboard controller (8042). A status whose output buffer never empties (bit 0) makes a driver
 // that probes find no controller after a few reads, without time-outs; an input buffer that is
@@ -154,7 +155,7 @@ int vn_power_add(struct vn_power *power, struct vn_bus *pio, const struct vn_end
 	int ret = 0;
 
 	power->hook = hook;
-	for (size_t i = 0; ret == 0 && i < sizeof(ports) / sizeof(ports[0]); i++)
+	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(ports); i++)
 		ret = vn_bus_add(pio, ports[i].port, ports[i].size, ports[i].ops, power, error);
 	if (ret == 0)
 		ret = vn_bus_add_within(

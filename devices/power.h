@@ -7,10 +7,11 @@
 
 #include <stdatomic.h>
 
-#include "vmm/bus.h"
-#include "vmm/end.h"
+#include "core/bus.h"
+#include "core/end.h"
 
-// Owned by whoever adds it to a bus, which it must outlive. Any vCPU may access any port at any time.
+// Owned by whoever adds it to a bus, which it must outlive. Any vCPU may access any port at any
+// time.
 struct vn_power {
 	const struct vn_end_hook *hook;
 	_Atomic uint8_t reset_control;

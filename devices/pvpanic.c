@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The register has no state: a read gives the events that the device knows, a write reports some. Each
-// event counts once, whoever writes it and how often.
+// The register has no state: a read gives the events that the device knows, a write reports some.
+// Each event counts once, whoever writes it and how often.
 //
 // Linux reports a panic before it has printed all there is: the offset of a kernel whose address is
-// random, what other CPUs left unprinted, tasks and memory where panic_print= asks for them. So the run
-// goes on until the guest resets, as panic= may say, or has printed nothing for a while, as with
-// panic=0, which waits for ever.
+// random, what other CPUs left unprinted, tasks and memory where panic_print= asks for them. So the
+// run goes on until the guest resets, as panic= may say, or has printed nothing for a while, as
+// with panic=0, which waits for ever.
 #include "devices/pvpanic.h"
 
 #include <errno.h>
@@ -17,12 +17,14 @@
 #include <string.h>
 
 #include "arch/x86/map.h"
+#include "base/clock.h"
+#include "base/macros.h"
 
 #define EVENT_PANICKED     0x01 // the host is to act
 #define EVENT_CRASH_LOADED 0x02 // the guest's crash kernel will
 #define EVENTS             (EVENT_PANICKED | EVENT_CRASH_LOADED)
 
-#define SILENCE_NS 1000000000u
+#define SILENCE_NS NS_PER_S
 
 // QEMU's PCI function (its docs/specs/pci-ids), but for the BAR, whose size is the least that the
 // root knows: the register is its first byte.
@@ -34,9 +36,6 @@
 #define SUBSYSTEM        0x1100
 #define BAR              0
 #define BAR_SIZE         4096
-
-#define PVPANIC_OF(pointer, member)                                                                \
-	((struct vn_pvpanic *)((char *)(pointer)-offsetof(struct vn_pvpanic, member)))
 
 // Owned by the vm.
 struct vn_pvpanic {
@@ -59,7 +58,7 @@ static void wait_for_silence(void *arg)
 
 static void expire(struct vn_ioloop_timer *timer)
 {
-	struct vn_pvpanic *pvpanic = PVPANIC_OF(timer, silence);
+	struct vn_pvpanic *pvpanic = container_of(timer, struct vn_pvpanic, silence);
 	const struct vn_end_hook *end = pvpanic->site.end;
 
 	if (vn_serial_sent(pvpanic->site.serial) != pvpanic->sent)
@@ -121,7 +120,7 @@ static void bar_write(struct vn_pci_function *function, unsigned bar, uint64_t o
 	(void)bar;
 	(void)size;
 	if (offset == 0)
-		report(PVPANIC_OF(function, function), *(const uint8_t *)data);
+		report(container_of(function, struct vn_pvpanic, function), *(const uint8_t *)data);
 }
 
 static const struct vn_pci_ops function_ops = {.bar_read = bar_read, .bar_write = bar_write};

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // pvpanic: the register by which a guest's kernel says that it has panicked (QEMU's
-// docs/specs/pvpanic). It is one device in two forms, an I/O port that ACPI names and a PCI function;
-// a kernel with drivers for both writes to both.
+// docs/specs/pvpanic). It is one device in two forms, an I/O port that ACPI names and a PCI
+// function; a kernel with drivers for both writes to both.
 #ifndef VN_PVPANIC_H
 #define VN_PVPANIC_H
 
-#include "devices/pci.h"
+#include "core/bus.h"
+#include "core/end.h"
+#include "core/ioloop.h"
 #include "devices/serial.h"
-#include "vmm/bus.h"
-#include "vmm/end.h"
-#include "vmm/ioloop.h"
+#include "pci/root.h"
 
 struct vn_pvpanic;
 
-// Where it reports, and what tells it that the guest has said its last words. All of it must outlive the
-// device.
+// Where it reports, and what tells it that the guest has said its last words. All of it must
+// outlive the device.
 struct vn_pvpanic_site {
 	const struct vn_end_hook *end;
 	const struct vn_log *log;

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "vmm/ioloop.h"
+#include "base/macros.h"
+#include "core/ioloop.h"
 
 #define QUEUE_SIZE   64
 #define RING_ENTRIES 16
@@ -37,7 +38,7 @@ struct vn_rng {
 
 static struct vn_rng *from_device(struct vn_virtio_device *device)
 {
-	return (struct vn_rng *)((char *)device - offsetof(struct vn_rng, device));
+	return container_of(device, struct vn_rng, device);
 }
 
 // Fill buffers from the front, REQUEST_MAX bytes of them at most; how many were written.
@@ -100,7 +101,7 @@ static void serve(struct vn_rng *rng)
 
 static void flush(struct vn_ioloop_hook *hook)
 {
-	struct vn_rng *rng = (struct vn_rng *)((char *)hook - offsetof(struct vn_rng, hook));
+	struct vn_rng *rng = container_of(hook, struct vn_rng, hook);
 	if (!rng->stopping && !vn_virtqueue_is_broken(&rng->queue.ring))
 		serve(rng);
 	if (vn_virtqueue_publish(&rng->queue.ring))
@@ -110,7 +111,7 @@ static void flush(struct vn_ioloop_hook *hook)
 // The flush at the end of this turn looks at the ring anyway.
 static void kicked(struct vn_ioloop_event *event)
 {
-	struct vn_rng *rng = (struct vn_rng *)((char *)event - offsetof(struct vn_rng, kick));
+	struct vn_rng *rng = container_of(event, struct vn_rng, kick);
 	vn_virtio_notified(&rng->device, 0, event->count);
 }
 

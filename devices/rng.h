@@ -4,11 +4,12 @@
 #ifndef VN_RNG_H
 #define VN_RNG_H
 
+#include "core/ioloop.h"
 #include "virtio/device.h"
-#include "vmm/ioloop.h"
 
-// A device named `name` ("rng0") with a loop of its own, on `cpus` (NULL: anywhere). -EAGAIN while the host has only just
-// started and has no random numbers. Given back with vn_rng_destroy(), after its transport.
+// A device named `name` ("rng0") with a loop of its own, on `cpus` (NULL: anywhere). -EAGAIN while
+// the host has only just started and has no random numbers. Given back with vn_rng_destroy(), after
+// its transport.
 int vn_rng_create(struct vn_virtio_device **device, const char *name,
 	const struct vn_memory *memory, const struct vn_log *log, struct vn_ioloop_cpus *cpus,
 	struct veneer_error *error);

@@ -2,11 +2,12 @@
 //
 // The 16550A's registers on one side, two file descriptors on the other, and between them a receive
 // FIFO of 16 bytes and an output buffer. Registers are used by vCPU threads, descriptors by the
-// loop's thread; all state is under one lock, and the eventfd `work` wakes the loop when a vCPU left
-// it something to do, never while it is busy with that anyway.
+// loop's thread; all state is under one lock, and the eventfd `work` wakes the loop when a vCPU
+// left it something to do, never while it is busy with that anyway.
 //
-// Output that its descriptor refuses (a full disk, a pipe without a reader) is dropped and counted: one
-// warning when that begins, and one with the count when output succeeds again or the port is destroyed.
+// Output that its descriptor refuses (a full disk, a pipe without a reader) is dropped and counted:
+// one warning when that begins, and one with the count when output succeeds again or the port is
+// destroyed.
 //
 // Time does not exist here: a byte written to the transmitter is sent as soon as the buffer takes
 // it, and the receiver's time-out interrupt does not wait for four characters' time. Software that
@@ -29,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define FIFO_SIZE 16
 
 // A power of two, so that indices wrap by masking.
@@ -45,10 +48,6 @@
 
 #define DRAIN_PATIENCE_S 1
 
-// The serial in which `pointer` is the member `member`.
-#define SERIAL_OF(pointer, member)                                                                 \
-	((struct vn_serial *)((char *)(pointer)-offsetof(struct vn_serial, member)))
-
 // One direction's use of its descriptor. An operation is a transfer or, after EAGAIN, a poll for
 // the descriptor's readiness; one is in flight at most.
 struct channel {
@@ -59,7 +58,8 @@ struct channel {
 	bool ended; // no descriptor, or nothing more to read from it: never used again
 };
 
-// Output that the descriptor refused, or did not take before the guest sent more than there was room for.
+// Output that the descriptor refused, or did not take before the guest sent more than there was
+// room for.
 struct loss {
 	uint64_t bytes;
 	int error; // negative errno; 0: it was not taken in time
@@ -368,9 +368,9 @@ static void serial_write(void *opaque, uint64_t offset, const void *data, unsign
 
 const struct vn_bus_ops vn_serial_ops = {serial_read, serial_write};
 
-// The loop's half. `-1` as the offset: the descriptor's own position. Output goes to a file's end: where
-// that was truncated it goes on at the new one; and the kernel does not advance the position when a part
-// is written before an error.
+// The loop's half. `-1` as the offset: the descriptor's own position. Output goes to a file's end:
+// where that was truncated it goes on at the new one; and the kernel does not advance the position
+// when a part is written before an error.
 static void start_transfers(struct vn_serial *serial)
 {
 	if (want_write(serial)) {
@@ -392,7 +392,7 @@ static void start_transfers(struct vn_serial *serial)
 
 static void work_fire(struct vn_ioloop_event *event)
 {
-	struct vn_serial *serial = SERIAL_OF(event, work);
+	struct vn_serial *serial = container_of(event, struct vn_serial, work);
 
 	pthread_mutex_lock(&serial->lock);
 	serial->woken = false;
@@ -400,9 +400,9 @@ static void work_fire(struct vn_ioloop_event *event)
 	pthread_mutex_unlock(&serial->lock);
 }
 
-// The part of a completion that both directions share: how many bytes it transferred. 0: none yet; after
-// EAGAIN from a non-blocking descriptor, waits for it with a poll; EINTR tries again. A negative errno:
-// none, and -ENODATA at the end of a file.
+// The part of a completion that both directions share: how many bytes it transferred. 0: none yet;
+// after EAGAIN from a non-blocking descriptor, waits for it with a poll; EINTR tries again. A
+// negative errno: none, and -ENODATA at the end of a file.
 static int transferred(struct vn_serial *serial, struct channel *channel, int result, short events)
 {
 	bool polled = channel->polling;
@@ -430,11 +430,11 @@ static void say_loss(const struct vn_serial *serial, const struct loss *loss)
 			loss->bytes, loss->error ? strerror(-loss->error) : "nobody takes them");
 }
 
-// A full disk may have room again, and a FIFO another reader: what waits is lost, so that the guest is
-// not held up, and what it sends next is tried again.
+// A full disk may have room again, and a FIFO another reader: what waits is lost, so that the guest
+// is not held up, and what it sends next is tried again.
 static void out_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
-	struct vn_serial *serial = SERIAL_OF(op, out.op);
+	struct vn_serial *serial = container_of(op, struct vn_serial, out.op);
 	struct loss ended = {0};
 
 	(void)flags;
@@ -466,7 +466,7 @@ static void out_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 
 static void in_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
-	struct vn_serial *serial = SERIAL_OF(op, in.op);
+	struct vn_serial *serial = container_of(op, struct vn_serial, in.op);
 
 	(void)flags;
 	pthread_mutex_lock(&serial->lock);
@@ -573,7 +573,7 @@ void vn_serial_drain(struct vn_serial *serial)
 
 static void cancelled(struct vn_ioloop_op *op, int result, uint32_t flags)
 {
-	struct vn_serial *serial = SERIAL_OF(op, cancel_op);
+	struct vn_serial *serial = container_of(op, struct vn_serial, cancel_op);
 
 	(void)result; // found or too late: the operation itself completes either way
 	(void)flags;

@@ -18,8 +18,8 @@ uint32_t apic_id(void);
 int apic_vector(void);
 
 /*
- * Routes a GSI (a pin of the IOAPIC at 0xfec00000), edge triggered and active high, to this CPU
- * and lets ring 3 be interrupted. Returns the index in irq_counts[], the same again for a GSI that is
+ * Routes a GSI (a pin of the IOAPIC at 0xfec00000), edge triggered and active high, to this CPU and
+ * lets ring 3 be interrupted. Returns the index in irq_counts[], the same again for a GSI that is
  * routed already, or -1 when none is left.
  */
 int apic_route(uint32_t gsi);

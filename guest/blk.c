@@ -79,7 +79,9 @@ static void read_limits(struct blk *blk)
 		blk->request_bytes = 1u << 20;
 }
 
-/* As many slots as the ring has room for: one descriptor each if indirect, else their whole chain. */
+/*
+ * As many slots as the ring has room for: one descriptor each if indirect, else their whole chain.
+ */
 static blk_slots usable_slots(const struct blk *blk)
 {
 	unsigned each = blk->device.features & FEATURE_INDIRECT ? 1 : blk->segments + 2u;

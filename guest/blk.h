@@ -62,7 +62,7 @@ struct blk {
 	uint32_t segment_bytes;
 	uint16_t segments;
 	bool read_only, interrupts;
-	bool armed; /* an interrupt will tell of the next completion, and the ring is left alone till then */
+	bool armed; /* an interrupt will tell of the next completion; the ring is left alone until then */
 	bool spin; /* wait for interrupts in ring 3, not asleep */
 	int irq; /* index in irq_counts[], -1 before the first use of interrupts */
 	uint64_t notifications; /* sent since the start */
@@ -97,7 +97,9 @@ void blk_kick(struct blk *blk);
  */
 int blk_complete(struct blk *blk);
 
-/* One request, from start to end, in as many parts as it takes: a virtio-blk status, NONE if lost. */
+/*
+ * One request, from start to end, in as many parts as it takes: a virtio-blk status, NONE if lost.
+ */
 uint8_t blk_do(struct blk *blk, uint32_t type, uint64_t sector, void *data, uint64_t bytes);
 
 /* Requests of one kind, as many in flight as there is room for up to `depth`. */

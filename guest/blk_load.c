@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A disk under load: requests of one kind, as many in flight as asked for, their times, and what
- * they took of notifications and interrupts. bench/native.c does the same on the host, step by step.
+ * they took of notifications and interrupts. bench/native.c does the same on the host, step by
+ * step.
  */
 #include "blk.h"
 #include "pattern.h"

@@ -126,7 +126,9 @@ int command_poweroff(const char *value)
 	return end_by("poweroff", PORT_SLEEP, SLEEP_S5);
 }
 
-/* Looks for the power button in the event device's register, which forgets what was read from it. */
+/*
+ * Looks for the power button in the event device's register, which forgets what was read from it.
+ */
 int command_button(const char *value)
 {
 	uint64_t count = 1;

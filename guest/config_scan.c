@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Attacks on PCI functions through their registers: configuration space, BARs and MSI-X tables are
- * read and written at every width, aligned or not; BARs go to where nothing should follow them. After
- * each attack all is put back, and the device must work.
+ * read and written at every width, aligned or not; BARs go to where nothing should follow them.
+ * After each attack all is put back, and the device must work.
  */
 #include "blk.h"
 #include "print.h"
@@ -277,7 +277,10 @@ static void follow_bar(struct pci_function *function, unsigned bar, uint64_t to)
 	b->base = to;
 }
 
-/* To another place in the window and back, with decoding off as a driver does it: it must work there. */
+/*
+ * To another place in the window and back, with decoding off as a driver does it: it must work
+ * there.
+ */
 static int move_properly(struct scan *s, unsigned bar, uint64_t to)
 {
 	struct pci_function *function = s->function;

@@ -45,7 +45,10 @@ extern struct machine machine;
 
 struct start_info;
 
-/* Copies all that is wanted from the PVH start info; afterwards that memory is free. False: no info. */
+/*
+ * Copies all that is wanted from the PVH start info; afterwards that memory is free. False: no
+ * info.
+ */
 bool machine_read(const struct start_info *info);
 
 /* What follows `name=` in the first such word, "" for the bare word, NULL if there is none. */
@@ -66,7 +69,9 @@ void machine_release(uint64_t mark);
 /* Maps the RAM above 4 GiB (below 512 GiB), which the static tables leave out. */
 void machine_map_high(void);
 
-/* Maps the gigabyte of registers that `address` is in; false when there is no room for its table. */
+/*
+ * Maps the gigabyte of registers that `address` is in; false when there is no room for its table.
+ */
 bool machine_map(uint64_t address);
 
 /* Nanoseconds for a difference of two rdtsc(), and back. */

@@ -117,8 +117,8 @@ static int report_all(void)
 	print("Veneer guest: %u CPUs, %lu MiB RAM, TSC %s GHz (%s)\n", machine.cpu_count,
 		machine_ram_bytes() >> 20, format_decimal(ghz, machine.tsc_hz / 1000000, 3),
 		machine.tsc_source);
-	print("ratio: the guest's performance divided by the host's own; 1.00 is equal, less is "
-	      "slower\n"
+	print("ratio: the guest's performance divided by the host's own; 1.00 is equal, "
+	      "less is slower\n"
 	      "p50, p99: median and 99th percentile of the latency\n");
 	failures = report_cpu() + report_smp() + report_memory() + report_blk();
 	report_close();

@@ -16,8 +16,8 @@ size_t measure_buffer_bytes(uint64_t available)
 void measure_cpu_loop(uint64_t iterations)
 {
 	__asm__ volatile(".balign 32\n"
-			 "1:\tdec %0\n\t"
-			 "jnz 1b"
+			 "1:\tdec %0\n"
+			 "\tjnz 1b"
 			 : "+r"(iterations)
 			 :
 			 : "cc");
@@ -27,17 +27,17 @@ void measure_read(const void *buffer, size_t bytes)
 {
 	__asm__ volatile(
 		".balign 32\n"
-		"1:\tmovdqa (%0), %%xmm0\n\t"
-		"movdqa 16(%0), %%xmm1\n\t"
-		"movdqa 32(%0), %%xmm2\n\t"
-		"movdqa 48(%0), %%xmm3\n\t"
-		"movdqa 64(%0), %%xmm4\n\t"
-		"movdqa 80(%0), %%xmm5\n\t"
-		"movdqa 96(%0), %%xmm6\n\t"
-		"movdqa 112(%0), %%xmm7\n\t"
-		"add $128, %0\n\t"
-		"sub $128, %1\n\t"
-		"jnz 1b"
+		"1:\tmovdqa (%0), %%xmm0\n"
+		"\tmovdqa 16(%0), %%xmm1\n"
+		"\tmovdqa 32(%0), %%xmm2\n"
+		"\tmovdqa 48(%0), %%xmm3\n"
+		"\tmovdqa 64(%0), %%xmm4\n"
+		"\tmovdqa 80(%0), %%xmm5\n"
+		"\tmovdqa 96(%0), %%xmm6\n"
+		"\tmovdqa 112(%0), %%xmm7\n"
+		"\tadd $128, %0\n"
+		"\tsub $128, %1\n"
+		"\tjnz 1b"
 		: "+r"(buffer), "+r"(bytes)
 		:
 		: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "cc", "memory");
@@ -45,19 +45,19 @@ void measure_read(const void *buffer, size_t bytes)
 
 void measure_write(void *buffer, size_t bytes)
 {
-	__asm__ volatile("pxor %%xmm0, %%xmm0\n\t"
-			 ".balign 32\n"
-			 "1:\tmovdqa %%xmm0, (%0)\n\t"
-			 "movdqa %%xmm0, 16(%0)\n\t"
-			 "movdqa %%xmm0, 32(%0)\n\t"
-			 "movdqa %%xmm0, 48(%0)\n\t"
-			 "movdqa %%xmm0, 64(%0)\n\t"
-			 "movdqa %%xmm0, 80(%0)\n\t"
-			 "movdqa %%xmm0, 96(%0)\n\t"
-			 "movdqa %%xmm0, 112(%0)\n\t"
-			 "add $128, %0\n\t"
-			 "sub $128, %1\n\t"
-			 "jnz 1b"
+	__asm__ volatile("pxor %%xmm0, %%xmm0\n"
+			 "\t.balign 32\n"
+			 "1:\tmovdqa %%xmm0, (%0)\n"
+			 "\tmovdqa %%xmm0, 16(%0)\n"
+			 "\tmovdqa %%xmm0, 32(%0)\n"
+			 "\tmovdqa %%xmm0, 48(%0)\n"
+			 "\tmovdqa %%xmm0, 64(%0)\n"
+			 "\tmovdqa %%xmm0, 80(%0)\n"
+			 "\tmovdqa %%xmm0, 96(%0)\n"
+			 "\tmovdqa %%xmm0, 112(%0)\n"
+			 "\tadd $128, %0\n"
+			 "\tsub $128, %1\n"
+			 "\tjnz 1b"
 			 : "+r"(buffer), "+r"(bytes)
 			 :
 			 : "xmm0", "cc", "memory");
@@ -66,18 +66,18 @@ void measure_write(void *buffer, size_t bytes)
 void measure_copy(void *to, const void *from, size_t bytes)
 {
 	__asm__ volatile(".balign 32\n"
-			 "1:\tmovdqa (%1), %%xmm0\n\t"
-			 "movdqa 16(%1), %%xmm1\n\t"
-			 "movdqa 32(%1), %%xmm2\n\t"
-			 "movdqa 48(%1), %%xmm3\n\t"
-			 "movdqa %%xmm0, (%0)\n\t"
-			 "movdqa %%xmm1, 16(%0)\n\t"
-			 "movdqa %%xmm2, 32(%0)\n\t"
-			 "movdqa %%xmm3, 48(%0)\n\t"
-			 "add $64, %0\n\t"
-			 "add $64, %1\n\t"
-			 "sub $64, %2\n\t"
-			 "jnz 1b"
+			 "1:\tmovdqa (%1), %%xmm0\n"
+			 "\tmovdqa 16(%1), %%xmm1\n"
+			 "\tmovdqa 32(%1), %%xmm2\n"
+			 "\tmovdqa 48(%1), %%xmm3\n"
+			 "\tmovdqa %%xmm0, (%0)\n"
+			 "\tmovdqa %%xmm1, 16(%0)\n"
+			 "\tmovdqa %%xmm2, 32(%0)\n"
+			 "\tmovdqa %%xmm3, 48(%0)\n"
+			 "\tadd $64, %0\n"
+			 "\tadd $64, %1\n"
+			 "\tsub $64, %2\n"
+			 "\tjnz 1b"
 			 : "+r"(to), "+r"(from), "+r"(bytes)
 			 :
 			 : "xmm0", "xmm1", "xmm2", "xmm3", "cc", "memory");
@@ -102,16 +102,16 @@ void measure_chase_link(void *buffer, size_t bytes)
 void *measure_chase(void *node, uint64_t steps)
 {
 	__asm__ volatile(".balign 32\n"
-			 "1:\tmov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "mov (%0), %0\n\t"
-			 "sub $8, %1\n\t"
-			 "jnz 1b"
+			 "1:\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tmov (%0), %0\n"
+			 "\tsub $8, %1\n"
+			 "\tjnz 1b"
 			 : "+r"(node), "+r"(steps)
 			 :
 			 : "cc", "memory");

@@ -14,7 +14,9 @@
 
 #define MEASURE_LINE 64 /* bytes between two nodes of a chase */
 
-/* Every figure is the best of this many rounds (fewer where they are slow), after one not counted. */
+/*
+ * Every figure is the best of this many rounds (fewer where they are slow), after one not counted.
+ */
 #define MEASURE_ROUNDS 5
 
 /* What one round does. */
@@ -66,8 +68,8 @@ void measure_run_copy(struct measure_job *job);
 void measure_run_chase(struct measure_job *job);
 
 /*
- * For programs on the host, whose rounds are never cut short: the shortest time of a round, after one
- * that is not timed, by a clock in nanoseconds.
+ * For programs on the host, whose rounds are never cut short: the shortest time of a round, after
+ * one that is not timed, by a clock in nanoseconds.
  */
 static inline double measure_best_ns(struct measure_job *job, uint64_t (*now_ns)(void))
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The virtio-net driver. Descriptor i of a queue is buffer i for good, header and frame in one piece:
- * receive buffers go back to the device as soon as the next frame is asked for.
+ * The virtio-net driver. Descriptor i of a queue is buffer i for good, header and frame in one
+ * piece: receive buffers go back to the device as soon as the next frame is asked for.
  */
 #include "net.h"
 

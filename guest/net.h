@@ -21,7 +21,10 @@ struct net {
 	int irq; /* of the receive queue */
 };
 
-/* Finds the device that `net=N` names (the first by default) and starts it; 0, or 1 and a FAIL line. */
+/*
+ * Finds the device that `net=N` names (the first by default) and starts it; 0, or 1 and a FAIL
+ * line.
+ */
 int net_open(struct net *net);
 
 /*

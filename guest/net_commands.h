@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The words that send, receive and answer packets, and attack the device. Each returns the exit status that it calls for.
+ * The words that send, receive and answer packets, and attack the device. Each returns the exit
+ * status that it calls for.
  */
 #ifndef GUEST_NET_COMMANDS_H
 #define GUEST_NET_COMMANDS_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Attacks on a virtio-net device: one bad buffer in either queue. After each the device is reset and
- * must send a frame. Buffers for frames to come only matter once one comes.
+ * Attacks on a virtio-net device: one bad buffer in either queue. After each the device is reset
+ * and must send a frame. Buffers for frames to come only matter once one comes.
  */
 #include "net.h"
 #include "net_commands.h"

@@ -230,7 +230,9 @@ static void await_frame(struct traffic *t)
 	virtio_irq_acknowledge(&t->device);
 }
 
-/* Whether the frame is of the load, and not of the host's own accord; the first starts the clock. */
+/*
+ * Whether the frame is of the load, and not of the host's own accord; the first starts the clock.
+ */
 static bool is_load(struct traffic *t, const struct virtio_used_element *element)
 {
 	if (element->id >= t->buffers || element->bytes != NET_HEADER + t->bytes)

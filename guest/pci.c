@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Finds the functions of PCI bus 0 and makes them usable. The VMM has given the BARs their addresses;
- * under one that leaves this to firmware, they come from the window that the command line names.
+ * Finds the functions of PCI bus 0 and makes them usable. The VMM has given the BARs their
+ * addresses; under one that leaves this to firmware, they come from the window that the command
+ * line names.
  */
 #include "pci.h"
 

@@ -56,10 +56,10 @@ uint64_t mmio_read(uint64_t address, unsigned bytes);
 void mmio_write(uint64_t address, uint64_t value, unsigned bytes);
 
 /*
- * Looks, the first time, at what there is: in the memory that the device tree or `pci=BASE[,WINDOW]`
- * names, or for `pci=ports` through ports 0xcf8 and 0xcfc. Turns memory decoding, bus mastering and
- * MSI-X on, with all messages masked. A 64-bit BAR without an address gets one from WINDOW on.
- * Returns how many functions there are.
+ * Looks, the first time, at what there is: in the memory that the device tree or
+ * `pci=BASE[,WINDOW]` names, or for `pci=ports` through ports 0xcf8 and 0xcfc. Turns memory
+ * decoding, bus mastering and MSI-X on, with all messages masked. A 64-bit BAR without an address
+ * gets one from WINDOW on. Returns how many functions there are.
  */
 unsigned pci_scan(void);
 

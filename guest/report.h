@@ -18,8 +18,9 @@ void report_row(const char *key, uint64_t thousandths, unsigned digits, const ch
 	enum report_better better);
 
 /*
- * After the rows of a whole report, what they say: how near to native the guest is, what an interrupt
- * costs here and why (`kvm=` on the command line: VT-x, AMD-V or software), and where to read on.
+ * After the rows of a whole report, what they say: how near to native the guest is, what an
+ * interrupt costs here and why (`kvm=` on the command line: VT-x, AMD-V or software), and where to
+ * read on.
  */
 void report_close(void);
 

@@ -131,8 +131,8 @@ static void mask(const struct target *t, uint64_t round, bool on)
 }
 
 /*
- * A completion while its message is masked: no interrupt, a pending bit; and once it is unmasked the
- * interrupt, to where the entry points by then, and the bit is clear.
+ * A completion while its message is masked: no interrupt, a pending bit; and once it is unmasked
+ * the interrupt, to where the entry points by then, and the bit is clear.
  */
 static int masked_completion(struct target *t, uint64_t round)
 {
@@ -142,7 +142,9 @@ static int masked_completion(struct target *t, uint64_t round)
 	int irq = elsewhere ? t->spare : t->blk.irq, slot;
 	uint64_t end = rdtsc() + ns_to_ticks(SECOND_NS);
 
-	/* Counted from here: an interrupt of what came before may have been on its way until now. */
+	/*
+	 * Counted from here: an interrupt of what came before may have been on its way until now.
+	 */
 	mask(t, round, true);
 	uint32_t seen = irq_counts[irq], own = irq_counts[t->blk.irq];
 	slot = blk_submit(&t->blk, BLK_READ, round % t->blk.sectors & ~7ull, t->data, t->bytes);
@@ -267,7 +269,9 @@ int command_driver_reset(const char *value)
 	return close_target(&t, status);
 }
 
-/* Section 2.6.1: the queue is the driver's again when queue_reset reads 0, and can be set up anew. */
+/*
+ * Section 2.6.1: the queue is the driver's again when queue_reset reads 0, and can be set up anew.
+ */
 static int reset_queue(struct target *t)
 {
 	struct virtio_device *device = &t->blk.device;

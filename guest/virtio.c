@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The virtio-mmio transport, what both transports share, and the split ring, as virtio 1.2 sections
- * 2.7, 3.1 and 4.2 have the driver use them. x86 keeps stores in order and loads in order: only a store before a load needs a fence.
+ * 2.7, 3.1 and 4.2 have the driver use them. x86 keeps stores in order and loads in order: only a
+ * store before a load needs a fence.
  */
 #include "virtio.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The virtio-pci transport (virtio 1.2, section 4.1): finds the structures that a device's
- * capabilities name, and turns accesses to registers as virtio-mmio has them into accesses to those.
+ * capabilities name, and turns accesses to registers as virtio-mmio has them into accesses to
+ * those.
  */
 #include "ring0.h"
 #include "virtio.h"

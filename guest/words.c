@@ -14,7 +14,9 @@ static bool is_dashes(const char *text, size_t length)
 	return length == 2 && text[0] == '-' && text[1] == '-';
 }
 
-/* Where the value begins in a word, behind the first `=` that is not the word's first byte; or 0. */
+/*
+ * Where the value begins in a word, behind the first `=` that is not the word's first byte; or 0.
+ */
 static size_t value_at(const char *text, size_t length)
 {
 	for (size_t i = 1; i < length; i++)

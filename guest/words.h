@@ -7,9 +7,10 @@
 #include <stddef.h>
 
 /*
- * Copy the next word of `line` to `word`, cut to fit `size` bytes, and return what is behind it; NULL
- * when there is none, at the end or before a bare `--`, behind which all is for init. Between quotes a
- * blank does not end a word; those around all of it or around what is behind its `=` are taken off.
+ * Copy the next word of `line` to `word`, cut to fit `size` bytes, and return what is behind it;
+ * NULL when there is none, at the end or before a bare `--`, behind which all is for init. Between
+ * quotes a blank does not end a word; those around all of it or around what is behind its `=` are
+ * taken off.
  */
 const char *words_next(const char *line, char *word, size_t size);
 

@@ -72,21 +72,22 @@ struct veneer_disk {
 	bool readonly;
 	unsigned queues; // 1 to VENEER_QUEUES_MAX, or 0: one per vCPU up to 4
 	// For how many microseconds at most, up to VENEER_POLL_MAX, a queue is looked at before the
-	// guest is asked to notify of more; how long it is follows use. 0: the default, which is 50.
+	// guest is asked to notify of more; how long it is follows use. 0: the default, which is
+	// 50.
 	unsigned poll_us; // or VENEER_POLL_OFF
 	enum veneer_detect_zeroes detect_zeroes;
-	// Limits, shared by the disk's queues: reads, writes, discards and writes of zeroes a second, and
-	// bytes read and written a second, at least 1024. 0: none. `..._burst`: how many may come at
-	// once after a pause; 0: a tenth of a second's worth.
+	// Limits, shared by the disk's queues: reads, writes, discards and writes of zeroes a
+	// second, and bytes read and written a second, at least 1024. 0: none. `..._burst`: how
+	// many may come at once after a pause; 0: a tenth of a second's worth.
 	uint64_t iops, iops_burst;
 	uint64_t bps, bps_burst;
-	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU for that
-	bool iopoll; // completions are looked for at the device: O_DIRECT, and queues that are polled
-	// What the guest takes for the size of a block: 512, 1024, 2048 or 4096 bytes. 0: 512 for a file,
-	// and its own for a block device.
+	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU
+	bool iopoll; // completions are looked for at the device: O_DIRECT, and polled queues
+	// What the guest takes for the size of a block: 512, 1024, 2048 or 4096 bytes. 0: 512 for a
+	// file, and its own for a block device.
 	uint64_t block_size;
-	// Take the bytes for the disk's own although they look like an image in another format (qcow2,
-	// VMDK...), which is refused without this.
+	// Take the bytes for the disk's own although they look like an image in another format
+	// (qcow2, VMDK...), which is refused without this.
 	bool raw;
 };
 
@@ -97,7 +98,8 @@ enum veneer_net_backend {
 
 // Who carries packets between queues and a TAP interface.
 enum veneer_vhost {
-	// The host's kernel (vhost-net), where this user may open it and there is no limit; else Veneer.
+	// The host's kernel (vhost-net), where this user may open it and there is no limit; else
+	// Veneer.
 	VENEER_VHOST_AUTO,
 	VENEER_VHOST_ON,
 	VENEER_VHOST_OFF,
@@ -110,14 +112,15 @@ struct veneer_net {
 	const char *const
 		*forwards; // VENEER_NET_USER: "tcp:HOSTADDR:HOSTPORT:GUESTPORT" or "udp:..."
 	size_t forward_count;
-	// All zero: a locally administered one, from veneer_config's `identity`; another for each device.
+	// All zero: a locally administered one, from veneer_config's `identity`; another for each
+	// device.
 	uint8_t mac[6];
 	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
 	unsigned mtu; // bytes, 0: the interface's own
 	enum veneer_vhost vhost; // TAP only
-	// Limits, each way, all queues together, and not with VENEER_VHOST_ON: packets a second, and bytes
-	// a second, at least 1024. 0: none. `..._burst`: how many may pass at once after a pause, 0: a
-	// tenth of a second's worth.
+	// Limits, each way, all queues together, and not with VENEER_VHOST_ON: packets a second,
+	// and bytes a second, at least 1024. 0: none. `..._burst`: how many may pass at once after
+	// a pause, 0: a tenth of a second's worth.
 	uint64_t pps, pps_burst;
 	uint64_t bps, bps_burst;
 	unsigned poll_us; // as a disk's, of the queues from which the guest sends; not with vhost
@@ -130,8 +133,8 @@ enum veneer_transport {
 };
 
 struct veneer_memory {
-	// Bytes; a multiple of the page size in use, and at least what the kernel's image takes, 64 MiB for
-	// the guest that is built in.
+	// Bytes; a multiple of the page size in use, and at least what the kernel's image takes, 64
+	// MiB for the guest that is built in.
 	uint64_t size;
 	uint64_t hugepage_size; // 0: transparent huge pages; else 2 MiB or 1 GiB from hugetlbfs
 	int node; // NUMA node to bind strictly to, or -1
@@ -157,8 +160,8 @@ struct veneer_backing {
 	bool shared; // a memfd, else private
 };
 
-// What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket with
-// a core for each CPU, or as many as there need be for none to be in two cells.
+// What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket
+// with a core for each CPU, or as many as there need be for none to be in two cells.
 struct veneer_topology {
 	unsigned sockets;
 	unsigned dies; // of a socket
@@ -174,8 +177,8 @@ enum veneer_idle {
 	VENEER_IDLE_MWAIT, // as are MONITOR and MWAIT, so that it can choose C-states
 };
 
-// On which of the host's CPUs each thread runs. An empty set leaves a thread where the one that makes
-// it runs.
+// On which of the host's CPUs each thread runs. An empty set leaves a thread where the one that
+// makes it runs.
 struct veneer_placement {
 	struct veneer_cpuset vcpus[VENEER_CPUS_MAX];
 	struct veneer_cpuset iothreads; // one CPU for each of the devices' threads, in turn
@@ -189,14 +192,14 @@ enum veneer_severity { VENEER_INFO, VENEER_WARNING };
 typedef void (*veneer_message_fn)(void *opaque, enum veneer_severity severity, const char *text);
 
 // How many bytes of guest memory have been touched, of how many that will be. Called a few times a
-// second by veneer_create(), in its caller's thread. False gives up: veneer_create() then fails with
-// -ECANCELED.
+// second by veneer_create(), in its caller's thread. False gives up: veneer_create() then fails
+// with -ECANCELED.
 typedef bool (*veneer_progress_fn)(void *opaque, uint64_t done, uint64_t total);
 
 // Everything that describes a guest. Strings and arrays are copied by veneer_create(). Begin with
-// VENEER_CONFIG_INIT, in C99 or later and C++11 or later: it fills in the sizes and what is not 0 by
-// default. Fields are only ever added at the end; `struct_size` tells the library which ones the caller
-// knows.
+// VENEER_CONFIG_INIT, in C99 or later and C++11 or later: it fills in the sizes and what is not 0
+// by default. Fields are only ever added at the end; `struct_size` tells the library which ones the
+// caller knows.
 struct veneer_config {
 	size_t struct_size;
 	const char *kernel; // ELF or bzImage; NULL: the guest that is built in
@@ -214,32 +217,32 @@ struct veneer_config {
 	bool rng; // a virtio-rng device, fed by getrandom(2)
 	enum veneer_transport transport;
 	int serial_in; // file descriptor that feeds the serial port, or -1
-	// File descriptor that the serial port writes to, at a file's end; or -1: discarded. One that blocks
-	// makes the guest's driver wait, but no vCPU. What is refused (a full disk, a pipe without a reader)
-	// is lost: `message` gets a warning then, and one with the count once output succeeds again, or
-	// from veneer_destroy().
+	// File descriptor that the serial port writes to, at a file's end; or -1: discarded. One
+	// that blocks makes the guest's driver wait, but no vCPU. What is refused (a full disk, a
+	// pipe without a reader) is lost: `message` gets a warning then, and one with the count
+	// once output succeeds again, or from veneer_destroy().
 	int serial_out;
 	veneer_message_fn message; // or NULL
 	void *message_opaque;
 	struct veneer_topology topology;
 	enum veneer_idle idle;
-	// For how many nanoseconds at most KVM waits for an interrupt before it gives a halted vCPU's
-	// host CPU to others; -1: the host's own default. VENEER_IDLE_HALT only.
+	// For how many nanoseconds at most KVM waits for an interrupt before it gives a halted
+	// vCPU's host CPU to others; -1: the host's own default. VENEER_IDLE_HALT only.
 	int64_t halt_poll_ns;
 	const struct veneer_cell *cells; // without any, the guest is not told of NUMA
 	size_t cell_count; // up to VENEER_CELLS_MAX; their sizes count then, memory.size does not
 	size_t cell_struct_size;
 	veneer_progress_fn progress; // or NULL
 	void *progress_opaque;
-	// What processor the guest sees: "MODEL[,+feature][,-feature]...", or NULL: "host", all that
-	// this host's KVM offers. veneer_cpu_models() lists models and features.
+	// What processor the guest sees: "MODEL[,+feature][,-feature]...", or NULL: "host", all
+	// that this host's KVM offers. veneer_cpu_models() lists models and features.
 	const char *cpu;
 	unsigned tsc_khz; // frequency of the guest's time-stamp counter; 0: the host's
 	const struct veneer_placement *placement; // or NULL: no thread has a place of its own
 	size_t placement_struct_size;
-	// What tells this guest from others on this host, such as its name: a network device without `mac`
-	// has always the same for the same identity and TAP interface (or number, without one). NULL: random
-	// ones, others for each veneer_create().
+	// What tells this guest from others on this host, such as its name: a network device
+	// without `mac` has always the same for the same identity and TAP interface (or number,
+	// without one). NULL: random ones, others for each veneer_create().
 	const char *identity;
 };
 
@@ -269,9 +272,10 @@ enum veneer_end {
 	VENEER_END_CRASH, // triple fault or KVM internal error: `message`
 	VENEER_END_STOPPED, // veneer_stop()
 	VENEER_END_FAILED, // the host could not go on: `message`
-	// The guest's kernel said by pvpanic that it panicked: `message`. It was given the time for its last
-	// words: until it reset, was stopped, or had printed nothing for a second. A kernel without a
-	// driver for pvpanic cannot say it, so that its panic is the reset that follows, if any does.
+	// The guest's kernel said by pvpanic that it panicked: `message`. It was given the time for
+	// its last words: until it reset, was stopped, or had printed nothing for a second. A
+	// kernel without a driver for pvpanic cannot say it, so that its panic is the reset that
+	// follows, if any does.
 	VENEER_END_PANIC,
 };
 
@@ -286,17 +290,17 @@ struct veneer;
 // The library's version, such as "0.1.0"; static.
 VENEER_API const char *veneer_version(void);
 
-// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. With the line: -EINVAL for
-// what is no list, -ERANGE for one with a number of VENEER_HOST_CPUS_MAX or more.
+// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. With the line: -EINVAL
+// for what is no list, -ERANGE for one with a number of VENEER_HOST_CPUS_MAX or more.
 VENEER_API int veneer_cpuset_parse(
 	struct veneer_cpuset *set, const char *list, struct veneer_error *error);
 
-// The shortest such list. The length of all of it, without the final 0, as snprintf(3) says it; `text`
-// gets whole ranges only, as many as fit in `size` bytes.
+// The shortest such list. The length of all of it, without the final 0, as snprintf(3) says it;
+// `text` gets whole ranges only, as many as fit in `size` bytes.
 VENEER_API size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size);
 
-// Write what `cpu` can name, one model a line and then the features, each with a mark of whether this
-// host can run it, to a file descriptor.
+// Write what `cpu` can name, one model a line and then the features, each with a mark of whether
+// this host can run it, to a file descriptor.
 VENEER_API int veneer_cpu_models(int fd, struct veneer_error *error);
 
 // What would run where; owned by the caller.
@@ -307,10 +311,10 @@ struct veneer_plan {
 };
 
 // Look at the host's CPUs and plan for the guest that `config` describes. With `choose`, vCPUs get
-// CPUs, and so do I/O threads and others unless config->placement has some for them; without, the plan
-// is config->placement. Nothing is made or moved; veneer_create() takes the placement. On success
-// *plan is given back with veneer_plan_free(). -ENOSPC: the host lacks CPUs; -EINVAL: it has not
-// those that are named. From any thread; where that one may run counts.
+// CPUs, and so do I/O threads and others unless config->placement has some for them; without, the
+// plan is config->placement. Nothing is made or moved; veneer_create() takes the placement. On
+// success *plan is given back with veneer_plan_free(). -ENOSPC: the host lacks CPUs; -EINVAL: it
+// has not those that are named. From any thread; where that one may run counts.
 VENEER_API int veneer_plan_make(struct veneer_plan **plan, const struct veneer_config *config,
 	bool choose, struct veneer_error *error);
 
@@ -339,17 +343,18 @@ VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
 VENEER_API void veneer_stop(struct veneer *vm);
 
 // For a program's handler of SIGBUS (SA_SIGINFO; the library installs none), with its si_code and
-// si_addr: the host took a page of the guest's memory away, which a device was about to use: a limit of huge
-// pages, or a hardware error. True: the page is that of this guest, and now an empty one, so that the
-// handler returns and the thread goes on, while veneer_fd() becomes readable and veneer_wait() returns
-// VENEER_END_FAILED with a message that names it. False: the signal is not about this guest.
-// Async-signal-safe; between veneer_create() and the end of veneer_destroy(), whose own threads may be the
-// ones that call it.
+// si_addr: the host took a page of the guest's memory away, which a device was about to use: a
+// limit of huge pages, or a hardware error. True: the page is that of this guest, and now an empty
+// one, so that the handler returns and the thread goes on, while veneer_fd() becomes readable and
+// veneer_wait() returns VENEER_END_FAILED with a message that names it. False: the signal is not
+// about this guest. Async-signal-safe; between veneer_create() and the end of veneer_destroy(),
+// whose own threads may be the ones that call it.
 VENEER_API bool veneer_handle_sigbus(struct veneer *vm, int code, void *address);
 
-// Press the guest's power button once, from any thread: a kernel that knows ACPI then powers off in its
-// own time. One that is booting is told when its driver starts; but it forgets a press for which nothing
-// in its user space listens yet, so repeat it until the guest ends. -ENOTCONN when the guest does not run.
+// Press the guest's power button once, from any thread: a kernel that knows ACPI then powers off in
+// its own time. One that is booting is told when its driver starts; but it forgets a press for
+// which nothing in its user space listens yet, so repeat it until the guest ends. -ENOTCONN when
+// the guest does not run.
 VENEER_API int veneer_press_power_button(struct veneer *vm);
 
 // Look at the size of disk `index` again and tell the guest when it has changed; from any thread.
@@ -358,8 +363,8 @@ VENEER_API int veneer_refresh_disk(struct veneer *vm, size_t index, struct venee
 // What a guest has done since veneer_create(): a snapshot. Lists of pointers end with NULL, and a
 // library of a later version may have added fields at the end of what they point to.
 
-// How often a vCPU left the guest for user space: `reason` is KVM's exit reason in lower case ("io",
-// "mmio", "shutdown", "internal_error"...), or "signal" where KVM_RUN was interrupted.
+// How often a vCPU left the guest for user space: `reason` is KVM's exit reason in lower case
+// ("io", "mmio", "shutdown", "internal_error"...), or "signal" where KVM_RUN was interrupted.
 struct veneer_exit_stat {
 	const char *reason;
 	uint64_t count;
@@ -452,15 +457,16 @@ VENEER_API void veneer_stats_free(struct veneer_stats *stats);
 // 1/32 of it. 0 for none.
 VENEER_API uint64_t veneer_percentile(const struct veneer_latency *latency, double percent);
 
-// What backs the memory of cell `cell`; a guest without cells has one. -EINVAL: there is no such cell.
+// What backs the memory of cell `cell`; a guest without cells has one. -EINVAL: there is no such
+// cell.
 VENEER_API int veneer_memory_backing(
 	const struct veneer *vm, size_t cell, struct veneer_backing *backing);
 
 // Write the guest's flattened device tree to a file descriptor. After veneer_create().
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
 
-// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed. The last
-// call for this guest: no other thread may still be in one, veneer_wait() among them.
+// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed. The
+// last call for this guest: no other thread may still be in one, veneer_wait() among them.
 VENEER_API void veneer_destroy(struct veneer *vm);
 
 #ifdef __cplusplus

@@ -11,13 +11,13 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/macros.h"
+
 #define DRIVER_STATUS_BITS                                                                         \
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
 		VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
 #define MAC_BYTES 6
-
-#define BIT64(bit) (1ull << (bit))
 
 #define CORE_FEATURES                                                                              \
 	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX) |                              \

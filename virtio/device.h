@@ -19,10 +19,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
+#include "core/memory.h"
 #include "virtio/stats.h"
 #include "virtio/virtqueue.h"
-#include "vmm/error.h"
-#include "vmm/memory.h"
 
 struct vn_virtio_device;
 
@@ -37,9 +37,9 @@ struct vn_virtio_ops {
 	// no longer touches its ring or its kick.
 	void (*stop)(struct vn_virtio_device *device, unsigned index);
 
-	// The device is reset and its queues have stopped: go back to the state that the driver found. A
-	// queue that is reset alone takes with it nothing that the driver set through another. NULL where
-	// there is no such state.
+	// The device is reset and its queues have stopped: go back to the state that the driver
+	// found. A queue that is reset alone takes with it nothing that the driver set through
+	// another. NULL where there is no such state.
 	void (*reset)(struct vn_virtio_device *device);
 
 	// Access the configuration space; [offset, offset + size) is within `config_size`.
@@ -59,8 +59,8 @@ struct vn_virtio_transport {
 	void (*interrupt_queue)(struct vn_virtio_transport *transport, unsigned index);
 	void (*interrupt_config)(struct vn_virtio_transport *transport);
 
-	// The eventfd that raises a queue's interrupt and does all that is to be done for it, or -1; with
-	// the device's lock held. NULL where there is never one.
+	// The eventfd that raises a queue's interrupt and does all that is to be done for it, or
+	// -1; with the device's lock held. NULL where there is never one.
 	int (*interrupt_fd)(struct vn_virtio_transport *transport, unsigned index);
 
 	void (*reset)(struct vn_virtio_transport *transport);
@@ -148,8 +148,9 @@ bool vn_virtio_has(const struct vn_virtio_device *device, unsigned bit);
 // Tell the driver that queue `index` has used buffers; between start and stop, on the queue's loop.
 void vn_virtio_interrupt(struct vn_virtio_device *device, unsigned index);
 
-// For those who serve a queue elsewhere: the eventfd to signal in place of vn_virtio_interrupt(), or -1
-// where only that will do. With the device's lock held; `interrupt_moved` says when to ask again.
+// For those who serve a queue elsewhere: the eventfd to signal in place of vn_virtio_interrupt(),
+// or -1 where only that will do. With the device's lock held; `interrupt_moved` says when to ask
+// again.
 int vn_virtio_interrupt_fd(const struct vn_virtio_device *device, unsigned index);
 
 // On the queue's loop: `count` was read from its kick.

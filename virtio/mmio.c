@@ -12,12 +12,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define MAGIC   0x74726976 // "virt"
 #define VERSION 2
 #define VENDOR  0x52454e56 // "VNER"
 
-// Owned by the vm. The selectors are under the device's lock; `interrupt_status` is set by loops and
-// cleared by vCPUs; the rest is immutable once the guest runs.
+// Owned by the vm. The selectors are under the device's lock; `interrupt_status` is set by loops
+// and cleared by vCPUs; the rest is immutable once the guest runs.
 struct vn_virtio_mmio {
 	struct vn_virtio_transport transport;
 	struct vn_virtio_device *device;
@@ -32,13 +34,12 @@ struct vn_virtio_mmio {
 
 static struct vn_virtio_mmio *from_transport(struct vn_virtio_transport *transport)
 {
-	return (struct vn_virtio_mmio *)((char *)transport -
-					 offsetof(struct vn_virtio_mmio, transport));
+	return container_of(transport, struct vn_virtio_mmio, transport);
 }
 
-// The line is an edge for KVM, so it is raised for every event, also while the bit of an earlier one
-// is not yet acknowledged: the driver may have read the status before this one. The release pairs
-// with the acquire of a driver that reads InterruptStatus on another thread.
+// The line is an edge for KVM, so it is raised for every event, also while the bit of an earlier
+// one is not yet acknowledged: the driver may have read the status before this one. The release
+// pairs with the acquire of a driver that reads InterruptStatus on another thread.
 static void interrupt(struct vn_virtio_transport *transport, uint32_t cause)
 {
 	struct vn_virtio_mmio *mmio = from_transport(transport);

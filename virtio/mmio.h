@@ -4,9 +4,9 @@
 #ifndef VN_VIRTIO_MMIO_H
 #define VN_VIRTIO_MMIO_H
 
+#include "core/bus.h"
+#include "core/irq.h"
 #include "virtio/device.h"
-#include "vmm/bus.h"
-#include "vmm/irq.h"
 
 struct vn_virtio_mmio;
 

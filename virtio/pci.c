@@ -18,6 +18,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define VENDOR        0x1af4
 #define DEVICE_BASE   0x1040 // plus the virtio device ID
 #define REVISION      1 // 0 is a transitional device
@@ -67,8 +69,8 @@ struct vector {
 	struct vn_msi msi;
 };
 
-// Owned by the vm. All under the device's lock, but for what loops read to raise an interrupt, which
-// is atomic, and the function, which is the root's.
+// Owned by the vm. All under the device's lock, but for what loops read to raise an interrupt,
+// which is atomic, and the function, which is the root's.
 struct vn_virtio_pci {
 	struct vn_virtio_transport transport;
 	struct vn_pci_function function;
@@ -91,14 +93,12 @@ struct vn_virtio_pci {
 
 static struct vn_virtio_pci *from_transport(struct vn_virtio_transport *transport)
 {
-	return (struct vn_virtio_pci *)((char *)transport -
-					offsetof(struct vn_virtio_pci, transport));
+	return container_of(transport, struct vn_virtio_pci, transport);
 }
 
 static struct vn_virtio_pci *from_function(struct vn_pci_function *function)
 {
-	return (struct vn_virtio_pci *)((char *)function -
-					offsetof(struct vn_virtio_pci, function));
+	return container_of(function, struct vn_virtio_pci, function);
 }
 
 // Without MSI-X there is no interrupt, as the function has no INTx: a driver that polls has the ISR
@@ -359,8 +359,8 @@ static void update_vector(struct vn_virtio_pci *pci, struct vector *vector)
 	if (code < 0 && !pci->refused) {
 		pci->refused = true;
 		vn_warn(pci->device->log,
-			"%s: KVM does not take interrupt vector %zu (address 0x%llx, data 0x%x): "
-			"%s",
+			"%s: KVM does not take interrupt vector %zu (address 0x%llx, "
+			"data 0x%x): %s",
 			pci->device->name, (size_t)(vector - pci->vectors),
 			(unsigned long long)address, entry[ENTRY_DATA], strerror(-code));
 	}
@@ -722,7 +722,7 @@ int vn_virtio_pci_create(struct vn_virtio_pci **result, struct vn_virtio_device 
 		dismantle(pci);
 		return code;
 	}
-	device->features |= 1ull << VIRTIO_F_RING_RESET;
+	device->features |= BIT64(VIRTIO_F_RING_RESET);
 	device->transport = &pci->transport;
 	*result = pci;
 	return 0;

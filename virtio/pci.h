@@ -5,9 +5,9 @@
 #ifndef VN_VIRTIO_PCI_H
 #define VN_VIRTIO_PCI_H
 
-#include "devices/pci.h"
+#include "core/irq.h"
+#include "pci/root.h"
 #include "virtio/device.h"
-#include "vmm/irq.h"
 
 struct vn_virtio_pci;
 

@@ -8,13 +8,13 @@
 #ifndef VN_VIRTIO_STATS_H
 #define VN_VIRTIO_STATS_H
 
+#include "base/arena.h"
+#include "base/counter.h"
+#include "base/histogram.h"
 #include "veneer.h"
-#include "vmm/arena.h"
-#include "vmm/counter.h"
-#include "vmm/histogram.h"
 
-// Zeroes at first; counts go on through resets. veneer.h says what each means. The device core counts
-// notifications, wakeups and interrupts, a device the rest.
+// Zeroes at first; counts go on through resets. veneer.h says what each means. The device core
+// counts notifications, wakeups and interrupts, a device the rest.
 struct vn_queue_stats {
 	_Alignas(VN_CACHE_LINE) vn_counter requests;
 	vn_counter errors;
@@ -24,8 +24,8 @@ struct vn_queue_stats {
 	vn_counter notifications;
 	vn_counter wakeups;
 	vn_counter interrupts;
-	uint64_t
-		own_kicks; // written to the kick by the loop itself, and not yet read; the loop's only
+	// What the loop wrote to the kick itself and has not read yet; the loop's only.
+	uint64_t own_kicks;
 	struct vn_histogram latency;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ioctls of /dev/vhost-net. A queue is never handed over in the middle: it starts at index 0, as its
-// reset left it, and after a stop it is not looked at before the next reset.
+// The ioctls of /dev/vhost-net. A queue is never handed over in the middle: it starts at index 0,
+// as its reset left it, and after a stop it is not looked at before the next reset.
 #include "virtio/vhost.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define BIT64(bit) (1ull << (bit))
+#include "base/macros.h"
 
 // What changes how the kernel reads rings and buffers. The other features are the TAP's matter.
 #define RING_FEATURES                                                                              \

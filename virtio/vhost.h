@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// vhost-net, as the monitor sees it: a virtio-net in the host's kernel, which takes over a pair of queues
-// and carries packets between them and a TAP interface, without a thread of the monitor's in between.
-// It is told where guest memory is, where the rings are, and three eventfds for each queue: one that
-// says that there are buffers, one that it signals when the driver wants an interrupt, and one for a
-// ring that it cannot make sense of.
+// vhost-net, as the monitor sees it: a virtio-net in the host's kernel, which takes over a pair of
+// queues and carries packets between them and a TAP interface, without a thread of the monitor's in
+// between. It is told where guest memory is, where the rings are, and three eventfds for each
+// queue: one that says that there are buffers, one that it signals when the driver wants an
+// interrupt, and one for a ring that it cannot make sense of.
 #ifndef VN_VHOST_H
 #define VN_VHOST_H
 
 #include <stdint.h>
 
+#include "base/error.h"
+#include "core/memory.h"
 #include "virtio/virtqueue.h"
-#include "vmm/error.h"
-#include "vmm/memory.h"
 
 // One pair of queues, owned by the device that they are of. `fd` is -1 where there is none.
 struct vn_vhost {
@@ -26,8 +26,8 @@ struct vn_vhost_fds {
 	int kick, call, error; // eventfds
 };
 
-// Open one for guest memory that stays as it is. -ENOENT and the like: the host has none, or not for
-// this user; -ENOTSUP: one too old to know what Veneer's devices offer.
+// Open one for guest memory that stays as it is. -ENOENT and the like: the host has none, or not
+// for this user; -ENOTSUP: one too old to know what Veneer's devices offer.
 int vn_vhost_open(
 	struct vn_vhost *vhost, const struct vn_memory *memory, struct veneer_error *error);
 void vn_vhost_close(struct vn_vhost *vhost);
@@ -39,15 +39,15 @@ void vn_vhost_close(struct vn_vhost *vhost);
 int vn_vhost_start(const struct vn_vhost *vhost, enum vn_vhost_queue queue, uint64_t features,
 	const struct vn_virtqueue *ring, const struct vn_vhost_fds *fds);
 
-// Let a queue carry packets from or to a queue of a TAP interface, or end that (-1), which returns when
-// nothing is in flight.
+// Let a queue carry packets from or to a queue of a TAP interface, or end that (-1), which returns
+// when nothing is in flight.
 int vn_vhost_set_tap(const struct vn_vhost *vhost, enum vn_vhost_queue queue, int tap);
 
 // Have another eventfd signalled for interrupts.
 int vn_vhost_set_call(const struct vn_vhost *vhost, enum vn_vhost_queue queue, int call);
 
-// Take a queue back, also one whose start failed: nothing of it is in flight any more, and no eventfd
-// of it in use.
+// Take a queue back, also one whose start failed: nothing of it is in flight any more, and no
+// eventfd of it in use.
 void vn_vhost_stop(const struct vn_vhost *vhost, enum vn_vhost_queue queue);
 
 #endif

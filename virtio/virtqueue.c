@@ -241,8 +241,8 @@ int vn_virtqueue_chain(struct vn_virtqueue *vq, uint16_t head, struct vn_chain *
 	chain->readable = chain->writable = 0;
 	chain->readable_size = chain->writable_size = 0;
 
-	// This ends: add_buffer() takes no more buffers than the queue has descriptors (a chain is no
-	// longer than that, section 2.7.5.3.1), and enter_indirect() succeeds once.
+	// This ends: add_buffer() takes no more buffers than the queue has descriptors (a chain is
+	// no longer than that, section 2.7.5.3.1), and enter_indirect() succeeds once.
 	struct table table = {.descs = vq->desc, .size = vq->size};
 	uint32_t index = head;
 	for (;;) {
@@ -281,8 +281,8 @@ bool vn_virtqueue_publish(struct vn_virtqueue *vq)
 	if (before == after)
 		return false;
 	vq->used_published = after;
-	// Releases the entries to the driver's acquire of used->idx. Stronger than that, because the
-	// load that follows must not pass it: the driver sets used_event (or flags), has a full
+	// Releases the entries to the driver's acquire of used->idx. Stronger than that, because
+	// the load that follows must not pass it: the driver sets used_event (or flags), has a full
 	// barrier, and looks at used->idx once more. One of the two sees the other.
 	atomic_store_explicit(&vq->used->idx, after, memory_order_seq_cst);
 	if (!vq->event_idx)
@@ -293,8 +293,8 @@ bool vn_virtqueue_publish(struct vn_virtqueue *vq)
 	return (uint16_t)(after - event - 1) < (uint16_t)(after - before);
 }
 
-// Hints that nothing depends on, so relaxed; and not stored again and again, because the driver reads
-// the same cache line.
+// Hints that nothing depends on, so relaxed; and not stored again and again, because the driver
+// reads the same cache line.
 void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 {
 	if (!vq->event_idx) {
@@ -304,8 +304,9 @@ void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 				&vq->used->flags, USED_F_NO_NOTIFY, memory_order_relaxed);
 		return;
 	}
-	// Taking the buffer at avail_event leaves that behind, which says the same for the 2^16 after it.
-	// Where that buffer has not come, avail_event goes as far from what comes as it can.
+	// Taking the buffer at avail_event leaves that behind, which says the same for the 2^16
+	// after it. Where that buffer has not come, avail_event goes as far from what comes as it
+	// can.
 	if (vq->avail_event == vq->avail_next &&
 		atomic_load_explicit(&vq->avail->idx, memory_order_relaxed) == vq->avail_next) {
 		vq->avail_event ^= 0x8000;
@@ -317,8 +318,8 @@ bool vn_virtqueue_enable_notify(struct vn_virtqueue *vq)
 {
 	if (vn_virtqueue_is_broken(vq) || vn_memory_is_lost(vq->memory))
 		return false;
-	// The driver stores avail->idx, has a full barrier, and looks here; so the load that follows
-	// must not pass this store. One of the two sees the other.
+	// The driver stores avail->idx, has a full barrier, and looks here; so the load that
+	// follows must not pass this store. One of the two sees the other.
 	if (vq->event_idx) {
 		vq->avail_event = vq->avail_next;
 		atomic_store_explicit(avail_event(vq), vq->avail_event, memory_order_seq_cst);

@@ -25,7 +25,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 #define VN_VIRTQUEUE_SIZE_MAX 1024 // entries; a power of two
 
@@ -83,8 +83,9 @@ int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head);
 // Read the chain that starts at a head taken from vn_virtqueue_pop(): 0 or -EPROTO. Malformed are:
 // an index outside the queue or table; more descriptors than the queue has (which catches loops) or
 // than `iov_max`; a buffer that is not wholly in one run of RAM; an empty buffer (the specification
-// gives it no meaning); a readable one after a writable one; more than 2^32 bytes; an indirect table
-// that was not negotiated, is inside another, has a next, or whose length is 0 or no multiple of 16.
+// gives it no meaning); a readable one after a writable one; more than 2^32 bytes; an indirect
+// table that was not negotiated, is inside another, has a next, or whose length is 0 or no multiple
+// of 16.
 int vn_virtqueue_chain(struct vn_virtqueue *vq, uint16_t head, struct vn_chain *chain);
 
 // Put a head in flight into the used ring, with the bytes written to its chain. The driver sees it

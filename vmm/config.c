@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cpuset.h"
-#include "vmm/error.h"
-#include "vmm/mac.h"
+#include "base/cpuset.h"
+#include "base/error.h"
+#include "devices/net/mac.h"
 
 // More queues than CPUs are of no use, and more than these are rarely worth their threads.
 #define DISK_QUEUES_DEFAULT 4
@@ -23,8 +23,9 @@ int vn_config_read(
 {
 	if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(*config))
 		return vn_fail(error, -EINVAL,
-			"the configuration has %zu bytes, this library knows %zu: the program was "
-			"built for another version, or VENEER_CONFIG_INIT is missing",
+			"the configuration has %zu bytes, this library knows %zu: "
+			"the program was built for another version, "
+			"or VENEER_CONFIG_INIT is missing",
 			given->struct_size, sizeof(*config));
 	*config = (struct veneer_config)VENEER_CONFIG_INIT;
 	memcpy(config, given, given->struct_size);
@@ -50,8 +51,8 @@ static int copy_array(
 		return 0;
 	if (given->element < sizeof(void *) || given->element > element)
 		return vn_fail(error, -EINVAL,
-			"the description of a %s has %zu bytes, this library knows %zu: the "
-			"program was built for another version",
+			"the description of a %s has %zu bytes, this library knows %zu: "
+			"the program was built for another version",
 			given->what, given->element, element);
 	char *to = calloc(given->count, element);
 	if (!to)
@@ -138,8 +139,8 @@ static int judge_net_limits(const struct veneer_net *net, size_t index, struct v
 	snprintf(name, sizeof(name), "%zu", index);
 	if (net->vhost == VENEER_VHOST_ON && (net->pps || net->bps))
 		return vn_fail(error, -EINVAL,
-			"network %s: vhost keeps to no limit: pps and bps need it to be off or "
-			"auto",
+			"network %s: vhost keeps to no limit: "
+			"pps and bps need it to be off or auto",
 			name);
 	return judge_limits("network", name, (struct rate){net->pps, net->pps_burst},
 		(struct rate){net->bps, net->bps_burst}, error);

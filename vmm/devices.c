@@ -9,19 +9,19 @@
 
 #include "arch/x86/machine.h"
 #include "arch/x86/map.h"
-#include "devices/blk.h"
+#include "core/ioloop.h"
+#include "core/irq.h"
+#include "devices/blk/blk.h"
 #include "devices/event.h"
-#include "devices/net.h"
-#include "devices/pci.h"
+#include "devices/net/net.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
 #include "devices/rng.h"
 #include "devices/serial.h"
+#include "pci/root.h"
 #include "virtio/mmio.h"
 #include "virtio/pci.h"
 #include "vmm/config.h"
-#include "vmm/ioloop.h"
-#include "vmm/irq.h"
 
 // A virtio device in its slot, with its transport, which is one of the two; owned by the devices.
 struct slot {
@@ -32,7 +32,8 @@ struct slot {
 	struct vn_virtio_pci *pci;
 };
 
-// Slot 0 is the host bridge's, and the last one pvpanic's, so that no other device's name depends on it.
+// Slot 0 is the host bridge's, and the last one pvpanic's, so that no other device's name depends
+// on it.
 #define PVPANIC_SLOT    (VN_PCI_SLOTS - 1)
 #define PCI_DEVICES_MAX (PVPANIC_SLOT - 1)
 

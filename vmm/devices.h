@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// All devices of a guest as one part: made, put on the buses, given their interrupts, and taken down in
-// reverse. Its implementation alone knows every device and both transports.
+// All devices of a guest as one part: made, put on the buses, given their interrupts, and taken
+// down in reverse. Its implementation alone knows every device and both transports.
 #ifndef VN_DEVICES_H
 #define VN_DEVICES_H
 
-#include "vmm/arena.h"
-#include "vmm/bus.h"
-#include "vmm/end.h"
-#include "vmm/error.h"
-#include "vmm/kvm.h"
-#include "vmm/memory.h"
+#include "base/arena.h"
+#include "base/error.h"
+#include "core/bus.h"
+#include "core/end.h"
+#include "core/kvm.h"
+#include "core/memory.h"
 
 struct vn_devices;
 struct vn_machine;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A placement for a guest on this host, and its explanation: a table of what runs where, then one
-// line for each rule that vmm/placement.c went by, with what came of it.
+// line for each rule that host/placement.c went by, with what came of it.
 #include "vmm/plan.h"
 
 #include <errno.h>
@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/ioloop.h"
+#include "host/placement.h"
 #include "vmm/config.h"
-#include "vmm/ioloop.h"
-#include "vmm/placement.h"
 
 // Where the explanation goes: all of it, and what is no compromise is in `text` only.
 struct writer {

@@ -4,7 +4,7 @@
 #ifndef VN_PLAN_H
 #define VN_PLAN_H
 
-#include "vmm/host.h"
+#include "host/host.h"
 
 // `plan` is zero before; its strings are the caller's, also after a failure.
 int vn_plan_on(struct veneer_plan *plan, const struct veneer_config *config,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The vm: every part made in order, wired, started, and taken down in reverse; and the implementation
-// of include/veneer.h.
+// The vm: every part made in order, wired, started, and taken down in reverse; and the
+// implementation of include/veneer.h.
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -16,22 +16,27 @@
 
 #include "arch/x86/acpi.h"
 #include "arch/x86/boot.h"
+#include "arch/x86/chips.h"
 #include "arch/x86/cpuid.h"
+#include "arch/x86/crash.h"
 #include "arch/x86/fdt.h"
+#include "arch/x86/idle.h"
 #include "arch/x86/map.h"
 #include "arch/x86/models.h"
-#include "vmm/arena.h"
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/cpuset.h"
+#include "base/macros.h"
+#include "core/bus.h"
+#include "core/kvm.h"
+#include "core/kvm_stats.h"
+#include "core/memory.h"
+#include "core/memory_limits.h"
+#include "core/vcpu.h"
+#include "host/placement.h"
 #include "vmm/builtin.h"
-#include "vmm/bus.h"
 #include "vmm/config.h"
-#include "vmm/cpuset.h"
 #include "vmm/devices.h"
-#include "vmm/kvm.h"
-#include "vmm/kvm_stats.h"
-#include "vmm/memory.h"
-#include "vmm/memory_limits.h"
-#include "vmm/placement.h"
-#include "vmm/vcpu.h"
 
 #define BUILTIN_MEMORY_MIN (64ull << 20) // the least that its report and loads are tried with
 
@@ -74,13 +79,6 @@ const char *veneer_version(void)
 	return VENEER_VERSION;
 }
 
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static void set_result(struct veneer *vm, enum veneer_end end, uint32_t value, const char *message)
 {
 	vm->result.end = end;
@@ -88,7 +86,8 @@ static void set_result(struct veneer *vm, enum veneer_end end, uint32_t value, c
 	snprintf(vm->result.message, sizeof(vm->result.message), "%s", message ? message : "");
 }
 
-// A guest that panicked ends by that, even if someone stops it before it is done with its last words.
+// A guest that panicked ends by that, even if someone stops it before it is done with its last
+// words.
 static void panicked(void *opaque, const char *message)
 {
 	struct veneer *vm = opaque;
@@ -114,7 +113,7 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 	pthread_mutex_lock(&vm->lock);
 	if (!vm->ended) {
 		vm->ended = true;
-		vm->end_ns = clock_ns();
+		vm->end_ns = vn_clock_ns();
 		if (!vm->panicked || end == VENEER_END_FAILED)
 			set_result(vm, end, value, message);
 		for (unsigned i = 0; i < vm->vcpu_count; i++)
@@ -237,7 +236,7 @@ static int create_machine(
 	if (code == 0)
 		code = vn_kvm_map_memory(&vm->kvm, &vm->memory, error);
 	if (code == 0)
-		code = vn_kvm_create_chips(&vm->kvm, config->pit, error);
+		code = vn_chips_create(&vm->kvm, config->pit, error);
 	if (code < 0)
 		return code;
 	int most = vn_kvm_capability(&vm->kvm, KVM_CAP_MAX_VCPUS);
@@ -245,7 +244,7 @@ static int create_machine(
 		return vn_fail(
 			error, -EINVAL, "%u CPUs: this host's KVM allows %d", config->cpus, most);
 	vm->stats_fd = vn_kvm_stats_open(vm->kvm.vm_fd);
-	code = vn_kvm_set_idle(&vm->kvm, config->idle, error);
+	code = vn_idle_set(&vm->kvm, config->idle, error);
 	return code == 0 ? vn_kvm_set_halt_poll(&vm->kvm, config->halt_poll_ns, error) : code;
 }
 
@@ -260,6 +259,7 @@ static int create_vcpu(struct veneer *vm, unsigned i, unsigned tsc_khz, struct v
 	vcpu->mmio = &vm->mmio;
 	vcpu->pio = &vm->pio;
 	vcpu->end = vm->end;
+	vcpu->describe_crash = vn_crash_describe;
 	vcpu->place = (struct vn_thread_place){vm->placement.vcpus[i], vm->placement.fifo};
 	vcpu->helpers = vm->helpers;
 	vm->vcpu_count++;
@@ -330,8 +330,8 @@ static int load(struct veneer *vm, const struct veneer_config *config, struct ve
 		return code;
 	// Such a kernel may run for a minute before it meets an instruction that stops it.
 	if (config->kernel && !vn_cpuid_host_virtualizes())
-		vn_warn(&vm->log, "no VT-x or AMD-V here: guest kernels are emulated by software; "
-				  "stock ones do not boot ('veneer doctor' says more)");
+		vn_warn(&vm->log, "no VT-x or AMD-V here: guest kernels are emulated by "
+				  "software; stock ones do not boot ('veneer doctor' says more)");
 	vm->machine.initrd_start = vm->boot.initrd_start;
 	vm->machine.initrd_end = vm->boot.initrd_end;
 	code = vn_machine_write_cmdline(&vm->machine, vm->cmdline, config->cmdline, error);
@@ -399,7 +399,7 @@ int veneer_start(struct veneer *vm, struct veneer_error *error)
 	if (vm->started)
 		code = vn_fail(error, -EALREADY, "this guest was started before");
 	vm->started = true;
-	vm->start_ns = clock_ns();
+	vm->start_ns = vn_clock_ns();
 	// Under the lock, so that an end that comes meanwhile finds every vCPU to kick.
 	for (unsigned i = 0; code == 0 && !vm->ended && i < vm->vcpu_count; i++)
 		code = vn_vcpu_start(&vm->vcpus[i], error);
@@ -564,7 +564,7 @@ static int read_stats(struct veneer *vm, struct snapshot *snapshot)
 	if (code == 0)
 		code = vn_devices_stats(vm->devices, arena, &snapshot->stats.devices);
 	pthread_mutex_lock(&vm->lock);
-	snapshot->stats.time_ns = clock_ns();
+	snapshot->stats.time_ns = vn_clock_ns();
 	uint64_t until = vm->ended ? vm->end_ns : snapshot->stats.time_ns;
 	snapshot->stats.running_ns = vm->started ? until - vm->start_ns : 0;
 	pthread_mutex_unlock(&vm->lock);
@@ -588,8 +588,7 @@ void veneer_stats_free(struct veneer_stats *stats)
 {
 	if (!stats)
 		return;
-	struct snapshot *snapshot =
-		(struct snapshot *)((char *)stats - offsetof(struct snapshot, stats));
+	struct snapshot *snapshot = container_of(stats, struct snapshot, stats);
 	vn_arena_free(&snapshot->arena);
 	free(snapshot);
 }

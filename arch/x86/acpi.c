@@ -276,9 +276,9 @@ static int slot_bits(const struct vn_machine *machine, uint32_t *bits, struct ve
 	return 0;
 }
 
-// Set a number of the byte code. `Name (XXXX, 0x...)` is NameOp, the name, a prefix that says how many
-// bytes follow, and the value (section 20.2); a second match would mean that this pattern is also
-// something else.
+// Set a number of the byte code. `Name (XXXX, 0x...)` is NameOp, the name, a prefix that says how
+// many bytes follow, and the value (section 20.2); a second match would mean that this pattern is
+// also something else.
 static int set_number(uint8_t *aml, size_t length, const char *name, uint8_t prefix,
 	const void *number, size_t size, struct veneer_error *error)
 {
@@ -408,8 +408,8 @@ static int write_madt(struct area *area, const struct vn_machine *machine, uint6
 	const struct madt_ioapic ioapic = {
 		.type = MADT_IOAPIC,
 		.length = sizeof(ioapic),
-		// The first that no CPU has, where there is one: of those that CPUs share the IOAPIC's
-		// is told by its address.
+		// The first that no CPU has, where there is one: of those that CPUs share the
+		// IOAPIC's is told by its address.
 		.ioapic_id = last + 1 < MADT_LAPICS_MAX ? (uint8_t)(last + 1) : 0,
 		.address = (uint32_t)VN_MAP_IOAPIC,
 	};
@@ -606,8 +606,7 @@ int vn_acpi_write(const struct vn_machine *machine, vn_gpa *rsdp, struct veneer_
 		vn_memory_at(machine->memory, VN_GPA(VN_MAP_ACPI), VN_MAP_ACPI_END - VN_MAP_ACPI);
 	if (!area.host)
 		return vn_fail(error, -ENOSPC,
-			"the guest's memory ends before %#llx, where the "
-			"ACPI tables go",
+			"the guest's memory ends before %#llx, where the ACPI tables go",
 			VN_MAP_ACPI_END);
 	// First, so that a kernel that searches the BIOS area for it finds it too.
 	pointer = take(&area, sizeof(*pointer), &at);

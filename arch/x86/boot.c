@@ -15,11 +15,11 @@
 #include "arch/x86/image.h"
 #include "arch/x86/linux.h"
 #include "arch/x86/pvh.h"
-#include "vmm/kvm.h"
+#include "base/macros.h"
+#include "core/kvm.h"
 
 #define CHUNK     (256u << 10)
 #define PAGE_SIZE 4096ull
-#define MIB       ((uint64_t)1 << 20)
 
 static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
 {
@@ -140,7 +140,8 @@ static uint64_t initrd_ceiling(const struct vn_boot *boot, const struct vn_memor
 	return end < limit ? end : limit;
 }
 
-// The highest place for `size` bytes in one run of RAM between the two, or 0: nothing is loaded there.
+// The highest place for `size` bytes in one run of RAM between the two, or 0: nothing is loaded
+// there.
 static uint64_t initrd_place(
 	const struct vn_memory *memory, uint64_t size, uint64_t floor, uint64_t ceiling)
 {

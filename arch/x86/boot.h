@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "arch/x86/machine.h"
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 enum vn_boot_protocol { VN_BOOT_PVH, VN_BOOT_LINUX64 };
 

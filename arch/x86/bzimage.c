@@ -9,8 +9,8 @@
 
 #include "arch/x86/decompress.h"
 #include "arch/x86/map.h"
+#include "base/macros.h"
 
-#define MIB                ((uint64_t)1 << 20)
 #define SECTOR             512u
 #define HEADER_OFFSET      0x1f1u // of struct setup_header
 #define HEADER_END         0x202u // with setup_sects in byte 0x201: where the header ends
@@ -91,9 +91,9 @@ static int check_entry(const struct vn_bzimage *bzimage, struct veneer_error *er
 			bzimage->image->name);
 	if (header->version < VERSION_XLOADFLAGS && !bzimage->on_host)
 		return vn_fail(error, -ENOEXEC,
-			"%s: the kernel must decompress itself, as it names no gzip, xz, zstd or "
-			"lz4 payload; but it speaks boot protocol %u.%02u, and the 64-bit entry "
-			"point needs 2.12",
+			"%s: the kernel must decompress itself, as it names no gzip, xz, "
+			"zstd or lz4 payload; but it speaks boot protocol %u.%02u, "
+			"and the 64-bit entry point needs 2.12",
 			bzimage->image->name, header->version >> 8, header->version & 0xff);
 	return 0;
 }
@@ -139,8 +139,8 @@ static int check_part(const struct vn_bzimage *bzimage, uint64_t *size, struct v
 			bzimage->image->name, *size);
 	if (bzimage->header.init_size < *size)
 		return vn_fail(error, -ENOEXEC,
-			"%s: the kernel's init_size, %u bytes, is less than its protected-mode "
-			"part, %" PRIu64,
+			"%s: the kernel's init_size, %u bytes, "
+			"is less than its protected-mode part, %" PRIu64,
 			bzimage->image->name, bzimage->header.init_size, *size);
 	return 0;
 }

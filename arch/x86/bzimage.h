@@ -2,8 +2,8 @@
 //
 // Linux's bzImage: a setup header, and the protected-mode part, a decompressor around a compressed
 // vmlinux. A payload in a format known here is decompressed on the host and streamed into the ELF
-// loader. Otherwise the whole protected-mode part is loaded, for the kernel's own decompressor to be
-// entered at its 64-bit entry point.
+// loader. Otherwise the whole protected-mode part is loaded, for the kernel's own decompressor to
+// be entered at its 64-bit entry point.
 #ifndef VN_X86_BZIMAGE_H
 #define VN_X86_BZIMAGE_H
 
@@ -13,7 +13,7 @@
 
 #include "arch/x86/elf.h"
 #include "arch/x86/image.h"
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 // Set up by vn_bzimage_open(); holds nothing that needs to be given back.
 struct vn_bzimage {

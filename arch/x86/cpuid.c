@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define LEAF_VENDOR          0x0u
 #define LEAF_FEATURES        0x1u
 #define LEAF_CACHES          0x4u
@@ -161,8 +163,9 @@ static void set_features(struct kvm_cpuid_entry2 *leaf, const struct topology *t
 		leaf->edx |= EDX_HTT;
 }
 
-// Who shares a cache: levels 1 and 2 belong to a core, anything above to what shares a level 3 cache.
-// The field counts APIC ids on Intel; on AMD, where it counts CPUs, software takes it for the same.
+// Who shares a cache: levels 1 and 2 belong to a core, anything above to what shares a level 3
+// cache. The field counts APIC ids on Intel; on AMD, where it counts CPUs, software takes it for
+// the same.
 static void set_sharing(struct kvm_cpuid_entry2 *cache, const struct topology *topology)
 {
 	uint32_t level = cache->eax >> 5 & 7;
@@ -323,7 +326,8 @@ static int set_tsc_ratio(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct veneer
 	return add(cpuid, leaf, error);
 }
 
-// The hypervisor's range, unless it is hidden: KVM's signature and features, and the frequencies of TSC and APIC timer.
+// The hypervisor's range, unless it is hidden: KVM's signature and features, and the frequencies of
+// TSC and APIC timer.
 static int set_hypervisor(struct vn_cpuid *cpuid, uint32_t tsc_khz, struct veneer_error *error)
 {
 	static const char signature[12] = "KVMKVMKVM";
@@ -403,8 +407,8 @@ static int add_amd_cache(
 	return add(cpuid, leaf, error);
 }
 
-// Ways of levels 2 and 3 by their code (APM volume 3, table E-4); 0: none, or not told here, as those
-// of a fully associative cache.
+// Ways of levels 2 and 3 by their code (APM volume 3, table E-4); 0: none, or not told here, as
+// those of a fully associative cache.
 static uint32_t amd_ways(uint32_t code)
 {
 	static const uint32_t ways[16] = {0, 1, 2, 3, 4, 6, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0};
@@ -430,7 +434,7 @@ static int make_amd_caches(struct vn_cpuid *cpuid, struct veneer_error *error)
 			others->edx & 0xff},
 	};
 	vn_cpuid_drop(cpuid, LEAF_AMD_CACHES);
-	for (size_t i = 0; i < sizeof(caches) / sizeof(caches[0]) && ret == 0; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(caches) && ret == 0; i++)
 		ret = add_amd_cache(cpuid, &caches[i], error);
 	return ret;
 }

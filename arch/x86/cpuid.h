@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "arch/x86/topology.h"
-#include "vmm/kvm.h"
+#include "core/kvm.h"
 
 #define VN_CPUID_ENTRIES_MAX 256
 
@@ -28,14 +28,14 @@ void vn_cpuid_drop(struct vn_cpuid *cpuid, uint32_t function);
 bool vn_cpuid_is_intel(const struct vn_cpuid *cpuid);
 bool vn_cpuid_is_amd(const struct vn_cpuid *cpuid);
 
-// What a guest can be shown here: what KVM supports, and vn_cpuid_offer(). Read once for a vm; needs
-// kvm->system_fd alone.
+// What a guest can be shown here: what KVM supports, and vn_cpuid_offer(). Read once for a vm;
+// needs kvm->system_fd alone.
 int vn_cpuid_supported(
 	const struct vn_kvm *kvm, struct vn_cpuid *cpuid, struct veneer_error *error);
 
 // Complete KVM's table by what KVM does and does not say (that there is a hypervisor, and the TSC
-// deadline timer where it has KVM_CAP_TSC_DEADLINE_TIMER) and by AMD's topology extensions, which are
-// made here. -ENOSPC. Pure.
+// deadline timer where it has KVM_CAP_TSC_DEADLINE_TIMER) and by AMD's topology extensions, which
+// are made here. -ENOSPC. Pure.
 int vn_cpuid_offer(struct vn_cpuid *cpuid, bool tsc_deadline, struct veneer_error *error);
 
 struct vn_cpuid_guest {
@@ -47,7 +47,8 @@ struct vn_cpuid_guest {
 // The host's own leaf 5: how MONITOR and MWAIT work here. Not in what KVM says it supports.
 struct kvm_cpuid_entry2 vn_cpuid_host_mwait(void);
 
-// Whether the host's CPU offers VT-x or AMD-V. Where KVM runs without, it emulates a guest's kernel code.
+// Whether the host's CPU offers VT-x or AMD-V. Where KVM runs without, it emulates a guest's kernel
+// code.
 bool vn_cpuid_host_virtualizes(void);
 
 // Turn a copy of the table of a guest's model into that of the vCPU with APIC id `apic_id`. Pure.

@@ -36,9 +36,11 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *text, const c
 }
 
 // The bytes at the instruction pointer: from KVM where it gives them, else from guest memory.
-static unsigned instruction_bytes(uint8_t bytes[INSTRUCTION_MAX], int vcpu_fd,
-	const struct kvm_run *run, const struct vn_memory *memory, uint64_t linear)
+static unsigned instruction_bytes(
+	uint8_t bytes[INSTRUCTION_MAX], const struct vn_vcpu *vcpu, uint64_t linear)
 {
+	const struct kvm_run *run = vcpu->run;
+
 	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
 		run->emulation_failure.suberror == KVM_INTERNAL_ERROR_EMULATION &&
 		run->emulation_failure.ndata >= 3 &&
@@ -50,17 +52,20 @@ static unsigned instruction_bytes(uint8_t bytes[INSTRUCTION_MAX], int vcpu_fd,
 		return count;
 	}
 	struct kvm_translation translation = {.linear_address = linear};
-	if (vn_kvm_ioctl(vcpu_fd, KVM_TRANSLATE, &translation) < 0 || !translation.valid)
+	if (vn_kvm_ioctl(vcpu->fd, KVM_TRANSLATE, &translation) < 0 || !translation.valid)
 		return 0;
 	for (unsigned count = INSTRUCTION_MAX; count > 0; count--)
-		if (vn_memory_read(memory, VN_GPA(translation.physical_address), bytes, count) == 0)
+		if (vn_memory_read(
+			    vcpu->memory, VN_GPA(translation.physical_address), bytes, count) == 0)
 			return count;
 	return 0;
 }
 
-static void add_cause(struct text *text, const struct kvm_run *run, unsigned vcpu, uint64_t rip)
+static void add_cause(struct text *text, const struct vn_vcpu *vcpu, uint64_t rip)
 {
-	add(text, "vCPU %u ", vcpu);
+	const struct kvm_run *run = vcpu->run;
+
+	add(text, "vCPU %u ", vcpu->index);
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:
 		add(text, "had a triple fault at 0x%" PRIx64 "%s", rip,
@@ -73,8 +78,9 @@ static void add_cause(struct text *text, const struct kvm_run *run, unsigned vcp
 	case KVM_EXIT_INTERNAL_ERROR:
 		if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
 			add(text,
-				"stopped at 0x%" PRIx64 ": KVM cannot execute the instruction "
-				"there (internal error, suberror 1)",
+				"stopped at 0x%" PRIx64
+				": KVM cannot execute the instruction there (internal "
+				"error, suberror 1)",
 				rip);
 		else
 			add(text, "stopped at 0x%" PRIx64 ": KVM internal error, suberror %u", rip,
@@ -92,15 +98,15 @@ static void add_remedy(struct text *text, const struct kvm_run *run)
 		run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
 		return;
 	if (vn_cpuid_host_virtualizes())
-		add(text, "\nKVM emulates some instructions in software, accesses to devices among "
-			  "them, "
+		add(text, "\n"
+			  "KVM emulates some instructions in software, "
+			  "accesses to devices among them, "
 			  "and its emulator does not know this one.");
 	else
-		add(text,
-			"\nThis host's CPU offers neither VT-x nor AMD-V: its KVM emulates kernel "
-			"code "
-			"in software and does not know this instruction. Run this guest on a host "
-			"with hardware virtualization.");
+		add(text, "\n"
+			  "This host's CPU offers neither VT-x nor AMD-V: "
+			  "its KVM emulates kernel code in software and does not know this "
+			  "instruction. Run this guest on a host with hardware virtualization.");
 }
 
 static void add_segment(struct text *text, const char *name, const struct kvm_segment *segment)
@@ -130,29 +136,28 @@ static void add_registers(
 		sregs->idt.base, sregs->idt.limit);
 }
 
-void vn_crash_describe(char *buffer, size_t size, unsigned vcpu, int vcpu_fd,
-	const struct kvm_run *run, const struct vn_memory *memory)
+void vn_crash_describe(const struct vn_vcpu *vcpu, char *buffer, size_t size)
 {
 	struct text text = {buffer, size};
 	struct kvm_regs regs = {0};
 	struct kvm_sregs sregs = {0};
-	bool known = vn_kvm_ioctl(vcpu_fd, KVM_GET_REGS, &regs) == 0 &&
-		     vn_kvm_ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) == 0;
+	bool known = vn_kvm_ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0 &&
+		     vn_kvm_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) == 0;
 
-	add_cause(&text, run, vcpu, regs.rip);
+	add_cause(&text, vcpu, regs.rip);
 	if (!known) {
 		add(&text, "\nKVM does not give its registers");
 		return;
 	}
 	uint8_t bytes[INSTRUCTION_MAX];
 	uint64_t linear = regs.rip + (sregs.cs.l ? 0 : sregs.cs.base);
-	unsigned count = instruction_bytes(bytes, vcpu_fd, run, memory, linear);
+	unsigned count = instruction_bytes(bytes, vcpu, linear);
 	if (count > 0) {
 		add(&text, "\ninstruction bytes:");
 		for (unsigned i = 0; i < count; i++)
 			add(&text, " %02x", bytes[i]);
 	}
-	add_remedy(&text, run);
+	add_remedy(&text, vcpu->run);
 	add(&text, "\n");
 	add_registers(&text, &regs, &sregs);
 }

@@ -16,6 +16,8 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include "base/macros.h"
+
 #define IN_SIZE       (64u << 10)
 #define OUT_SIZE      (256u << 10)
 #define STREAM_MAX    (1ull << 30) // no kernel is larger; a bomb is
@@ -288,7 +290,7 @@ static int find_codec(const struct vn_image *image, uint64_t offset, uint64_t si
 	size_t magic_size = size < MAGIC_MAX ? (size_t)size : MAGIC_MAX;
 	int code = vn_image_read(image, offset, magic, magic_size, error);
 	*codec = NULL;
-	for (size_t i = 0; i < sizeof(codecs) / sizeof(codecs[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(codecs); i++)
 		if (codecs[i].magic_size <= magic_size &&
 			memcmp(magic, codecs[i].magic, codecs[i].magic_size) == 0)
 			*codec = &codecs[i];

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 #define VN_E820_MAX (VN_RAM_MAX + 3)
 

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 
-#define MIB               ((uint64_t)1 << 20)
 #define NOTE_PHYS32_ENTRY 18 // XEN_ELFNOTE_PHYS32_ENTRY
 
 void vn_elf_begin(struct vn_elf *elf, const char *name, const struct vn_memory *memory,

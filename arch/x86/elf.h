@@ -11,8 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/error.h"
-#include "vmm/memory.h"
+#include "base/error.h"
+#include "core/memory.h"
 
 #define VN_ELF_PHDRS_MAX 64
 #define VN_ELF_HEAD_MAX  4096 // bytes from the file's beginning that hold all headers

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A feature comes after those that it needs, so that one pass over the table, forwards or backwards,
-// reaches all that depends on a feature or all that it depends on.
+// A feature comes after those that it needs, so that one pass over the table, forwards or
+// backwards, reaches all that depends on a feature or all that it depends on.
 #include "arch/x86/features.h"
 
 #include <assert.h>
@@ -54,6 +54,7 @@ static const struct {
 #define FEATURE(...)
 #define ALIAS(alias, name) {#alias, VN_FEATURE_##name},
 #include "arch/x86/features.inc"
+#include "base/macros.h"
 #undef FEATURE
 #undef ALIAS
 };
@@ -89,8 +90,6 @@ static const struct {
 	{0x8000001e, VN_FEATURE_topoext},
 };
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 const char *vn_feature_name(enum vn_feature feature)
 {
 	return features[feature].name;
@@ -117,7 +116,7 @@ enum vn_feature vn_feature_find(const char *name)
 	for (unsigned i = 1; i < VN_FEATURE_COUNT; i++)
 		if (same_name(name, features[i].name))
 			return i;
-	for (size_t i = 0; i < COUNT(aliases); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(aliases); i++)
 		if (same_name(name, aliases[i].alias))
 			return aliases[i].feature;
 	return VN_FEATURE_none;
@@ -192,7 +191,7 @@ struct vn_features vn_features_offered(struct vn_cpuid *cpuid)
 
 		put(&set, i, bits && (*bits >> features[i].bit & 1));
 	}
-	for (size_t i = 0; i < COUNT(components); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(components); i++)
 		if (components[i].xcr0 & ~xcr0)
 			put(&set, components[i].feature, false);
 	remove_dependents(&set, 1);
@@ -210,7 +209,7 @@ static void trim_xsave(struct vn_cpuid *cpuid, const struct vn_features *set)
 
 	if (!all)
 		return;
-	for (size_t i = 0; i < COUNT(components); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(components); i++) {
 		if (vn_features_has(set, components[i].feature))
 			continue;
 		xcr0 &= ~components[i].xcr0;
@@ -269,7 +268,7 @@ void vn_features_apply(struct vn_cpuid *cpuid, const struct vn_features *set, bo
 	}
 	repeat_amd(cpuid);
 	trim_xsave(cpuid, set);
-	for (size_t i = 0; i < COUNT(described); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(described); i++)
 		if (!vn_features_has(set, described[i].feature))
 			vn_cpuid_drop(cpuid, described[i].leaf);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// CPUID features by name: sets of them, what they need of each other, and their bits in a CPUID table.
-// The table of features is features.inc. Pure.
+// CPUID features by name: sets of them, what they need of each other, and their bits in a CPUID
+// table. The table of features is features.inc. Pure.
 #ifndef VN_X86_FEATURES_H
 #define VN_X86_FEATURES_H
 

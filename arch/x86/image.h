@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "vmm/error.h"
+#include "base/error.h"
 
 struct vn_image {
 	const char *name; // for messages; the caller's

@@ -7,15 +7,16 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define GIB                (1ull << 30)
+#include "base/macros.h"
+
 #define WINDOW_ALIGNMENT   GIB
 #define WINDOW_SIZE_MAX    (16 * GIB)
 #define WINDOW_SIZE_MIN    GIB
 #define LEAF_ADDRESS_SIZES 0x80000008u
 #define DEFAULT_BITS       36 // of a processor without that leaf
 
-// Bits 7 to 0 are the processor's; bits 23 to 16, where not zero, are what nested paging leaves to a
-// guest (AMD APM volume 3, appendix E).
+// Bits 7 to 0 are the processor's; bits 23 to 16, where not zero, are what nested paging leaves to
+// a guest (AMD APM volume 3, appendix E).
 unsigned vn_machine_address_bits(const struct vn_cpuid *cpuid)
 {
 	for (uint32_t i = 0; i < cpuid->nent; i++) {
@@ -40,8 +41,9 @@ int vn_machine_place_window(struct vn_machine_window *window, const struct vn_me
 	base = (base + WINDOW_ALIGNMENT - 1) & ~(WINDOW_ALIGNMENT - 1);
 	if (base >= limit || limit - base < WINDOW_SIZE_MIN)
 		return vn_fail(error, -ENOSPC,
-			"no room for PCI devices above the guest's memory, which ends near %llu "
-			"GiB: its processor addresses %llu GiB; give it less memory",
+			"no room for PCI devices above the guest's memory, "
+			"which ends near %llu GiB: its processor addresses %llu GiB; "
+			"give it less memory",
 			(unsigned long long)(base / GIB), (unsigned long long)(limit / GIB));
 	window->base = base;
 	window->size = limit - base < WINDOW_SIZE_MAX ? limit - base : WINDOW_SIZE_MAX;
@@ -68,8 +70,8 @@ int vn_machine_write_cmdline(const struct vn_machine *machine, char line[VN_MAP_
 			used && *words ? " " : "", words);
 	if (used >= VN_MAP_CMDLINE_MAX)
 		return vn_fail(error, -E2BIG,
-			"the kernel's command line is too long: with the words that list the "
-			"virtio devices at most %llu bytes fit",
+			"the kernel's command line is too long: "
+			"with the words that list the virtio devices at most %llu bytes fit",
 			VN_MAP_CMDLINE_MAX - 1);
 	return 0;
 }

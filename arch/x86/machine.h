@@ -11,7 +11,7 @@
 #include "arch/x86/cpuid.h"
 #include "arch/x86/map.h"
 #include "arch/x86/topology.h"
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 // A virtio-mmio slot that holds a device.
 struct vn_machine_virtio {
@@ -54,9 +54,10 @@ unsigned vn_machine_address_bits(const struct vn_cpuid *cpuid);
 int vn_machine_place_window(struct vn_machine_window *window, const struct vn_memory *memory,
 	unsigned address_bits, struct veneer_error *error);
 
-// The guest's command line: a word for each virtio-mmio device, for kernels that find them neither through
-// ACPI nor in a device tree, and then the user's (NULL: none). They come first because there nothing in the
-// user's words can reach them: no open quote, and no `--`. -E2BIG when it does not fit. Pure.
+// The guest's command line: a word for each virtio-mmio device, for kernels that find them neither
+// through ACPI nor in a device tree, and then the user's (NULL: none). They come first because
+// there nothing in the user's words can reach them: no open quote, and no `--`. -E2BIG when it does
+// not fit. Pure.
 int vn_machine_write_cmdline(const struct vn_machine *machine, char line[VN_MAP_CMDLINE_MAX],
 	const char *words, struct veneer_error *error);
 

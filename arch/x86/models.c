@@ -33,6 +33,7 @@ static const struct model {
 #define MODEL(name, vendor, family, model, stepping, features)                                     \
 	{name, VENDOR_##vendor, family, model, stepping, features},
 #include "arch/x86/models.inc"
+#include "base/macros.h"
 #undef MODEL
 };
 
@@ -40,8 +41,6 @@ static const struct model {
 // memory encryption controls. `host` alone has them.
 static const uint32_t host_leaves[] = {
 	0xa, 0xf, 0x10, 0x16, 0x1a, 0x8000001b, 0x8000001f, 0x80000020, 0x80000022};
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 // What words ask for.
 struct wish {
@@ -126,7 +125,7 @@ static int unknown_model(const char *word, struct veneer_error *error)
 	struct proposals proposals = {0};
 
 	propose(&proposals, word, "host");
-	for (size_t i = 0; i < COUNT(models); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
 		propose(&proposals, word, models[i].name);
 	return unknown("model", word, &proposals, error);
 }
@@ -142,7 +141,7 @@ static int unknown_feature(const char *word, struct veneer_error *error)
 
 static const struct model *find_model(const char *name)
 {
-	for (size_t i = 0; i < COUNT(models); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
 		if (strcasecmp(name, models[i].name) == 0)
 			return &models[i];
 	return NULL;
@@ -226,8 +225,8 @@ static int check_additions(
 			return ret;
 		if (*word == '+' && !vn_features_has(features, vn_feature_find(word + 1)))
 			return vn_fail(error, -EINVAL,
-				"CPU feature %s is asked for, and it or what it needs is taken "
-				"away",
+				"CPU feature %s is asked for, "
+				"and it or what it needs is taken away",
 				word + 1);
 	}
 	return 0;
@@ -273,9 +272,9 @@ static int check_vendor(
 	if (!wrong_vendor(cpuid, model))
 		return 0;
 	return vn_fail(error, -ENOTSUP,
-		"CPU model %s is %s, and this host's processor is not: KVM cannot show a guest "
-		"another "
-		"vendor's; baseline, x86-64-v2 and so on are any vendor's",
+		"CPU model %s is %s, and this host's processor is not: "
+		"KVM cannot show a guest another vendor's; baseline, "
+		"x86-64-v2 and so on are any vendor's",
 		model->name, model->vendor == VENDOR_INTEL ? "Intel's" : "AMD's");
 }
 
@@ -310,15 +309,12 @@ static int check_offered(const char *cpu, const struct vn_features *wished,
 	}
 	if (unnamed > 0)
 		return vn_fail(error, -ENOTSUP,
-			"CPU %.32s: this host's KVM lacks %s and %u more; name a lower model "
-			"(`veneer "
-			"run "
-			"--cpu ?` marks those that run here)",
+			"CPU %.32s: this host's KVM lacks %s and %u more; "
+			"name a lower model (`veneer run --cpu ?` marks those that run here)",
 			cpu, names, unnamed);
 	return vn_fail(error, -ENOTSUP,
-		"CPU %.32s: this host's KVM lacks %s; take each away with -NAME, or name a lower "
-		"model "
-		"(`veneer run --cpu ?` marks those that run here)",
+		"CPU %.32s: this host's KVM lacks %s; take each away with -NAME, "
+		"or name a lower model (`veneer run --cpu ?` marks those that run here)",
 		cpu, names);
 }
 
@@ -367,7 +363,7 @@ int vn_model_apply(struct vn_cpuid *cpuid, const char *cpu, struct veneer_error 
 	vn_features_apply(cpuid, &wish.features, wish.model != NULL);
 	if (!wish.model)
 		return 0;
-	for (size_t i = 0; i < COUNT(host_leaves); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(host_leaves); i++)
 		vn_cpuid_drop(cpuid, host_leaves[i]);
 	set_identity(cpuid, wish.model);
 	return 0;
@@ -423,7 +419,7 @@ int vn_model_list(struct vn_cpuid *cpuid, FILE *out, struct veneer_error *error)
 	fputs("Models: + runs on this host; - does not, for want of what stands beside it\n"
 	      "+ host                 all that this host offers\n",
 		out);
-	for (size_t i = 0; i < COUNT(models) && ret == 0; i++)
+	for (size_t i = 0; i < ARRAY_SIZE(models) && ret == 0; i++)
 		ret = list_model(out, cpuid, &offered, &models[i], error);
 	fputs("\nFeatures: + this host offers it; - it does not\n", out);
 	for (unsigned i = 1; i < VN_FEATURE_COUNT; i++)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // APIC ids as the Intel SDM (volume 3, "Hierarchical mapping of shared resources") composes them: a
-// field of bits for each level, the thread's lowest. Cores that share a level 3 cache have a field of
-// their own too, for it is by bits of the APIC id that CPUID tells who shares a cache.
+// field of bits for each level, the thread's lowest. Cores that share a level 3 cache have a field
+// of their own too, for it is by bits of the APIC id that CPUID tells who shares a cache.
 #include "arch/x86/topology.h"
 
 #include <errno.h>
@@ -26,7 +26,8 @@ static unsigned l3_cores(const struct vn_topology *topology)
 	return cores == 0 || cores > topology->cores ? topology->cores : cores;
 }
 
-// Whether a cache for each `shared` cores would be in two groups. CPUs that share one follow each other.
+// Whether a cache for each `shared` cores would be in two groups. CPUs that share one follow each
+// other.
 static bool straddles(const struct vn_topology *topology, unsigned shared, const uint8_t *group_of)
 {
 	unsigned cpus = topology->sockets * vn_topology_socket_cpus(topology);
@@ -84,9 +85,8 @@ static int take_given(struct vn_topology *topology, const struct veneer_topology
 	}
 	if (product != cpus)
 		return vn_fail(error, -EINVAL,
-			"topology %ux%ux%ux%u (sockets, dies of a socket, cores of a die, threads "
-			"of a "
-			"core) makes %llu CPUs, not the %u of the guest",
+			"topology %ux%ux%ux%u (sockets, dies of a socket, cores of a die, "
+			"threads of a core) makes %llu CPUs, not the %u of the guest",
 			counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
 			cpus);
 	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};

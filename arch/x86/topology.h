@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "vmm/error.h"
+#include "base/error.h"
 
 struct vn_topology {
 	unsigned sockets;
@@ -22,11 +22,11 @@ struct vn_topology_shifts {
 	unsigned core, l3, die, socket;
 };
 
-// What a program asks for; where it asks for nothing, one socket with a core for each CPU, or as many
-// sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell, and
-// `cache_of` which of the host's level 3 caches it runs under; either may be NULL. A level 3 cache is
-// split where it would be in two cells, which kernels take for impossible, or span two of the host's.
-// -EINVAL when that is not `cpus` CPUs.
+// What a program asks for; where it asks for nothing, one socket with a core for each CPU, or as
+// many sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell,
+// and `cache_of` which of the host's level 3 caches it runs under; either may be NULL. A level 3
+// cache is split where it would be in two cells, which kernels take for impossible, or span two of
+// the host's. -EINVAL when that is not `cpus` CPUs.
 int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
 	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error);
 

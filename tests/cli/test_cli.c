@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The program from outside. Its path is the first argument; the second is the guest that is built in,
-// as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
+// The program from outside. Its path is the first argument; the second is the guest that is built
+// in, as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
 // pseudo-terminal, so that job control is real and the terminal's modes can be looked at after the
 // program is gone. What needs a guest is skipped where there is no /dev/kvm.
 #include <dirent.h>
@@ -48,8 +48,8 @@ static void nap(void)
 	nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 }
 
-// What this program inherits, its children would: signals that nohup, a script's background job or a
-// service manager ignores, and a mask.
+// What this program inherits, its children would: signals that nohup, a script's background job or
+// a service manager ignores, and a mask.
 static void use_default_signals(void)
 {
 	sigset_t empty;
@@ -294,9 +294,10 @@ static void test_doctor(void **state)
 
 	outcome = RUN(NULL, "doctor", "--json", "--disk", program);
 	expect_exit(outcome, wrong > 0);
-	FILE *jq = popen("jq -e '.wrong == ([.checks[] | select(.status == \"warn\" or "
-			 ".status == \"bad\")] | length) and (.checks | length) >= 30 and "
-			 "([.checks[] | select(.found == null)] | length) == 0' >/dev/null",
+	FILE *jq = popen("jq -e '.wrong == ([.checks[] | select(.status == \"warn\" or .status "
+			 "== \"bad\")] | length) and (.checks | length) "
+			 ">= 30 and ([.checks[] | select(.found == null)] | length) "
+			 "== 0' >/dev/null",
 		"w");
 	assert_non_null(jq);
 	fputs(outcome->out, jq);
@@ -323,7 +324,8 @@ static void test_dump_dtb(void **state)
 	assert_memory_equal(outcome->out, "\xd0\x0d\xfe\xed", 4);
 }
 
-// A log of the guest's, with what an earlier run left in it; `argument` names it. Skips without KVM.
+// A log of the guest's, with what an earlier run left in it; `argument` names it. Skips without
+// KVM.
 struct log {
 	char path[64];
 	char argument[80];
@@ -400,10 +402,10 @@ static void test_serial_full(void **state)
 	struct outcome *outcome = RUN(NULL, "run", "-a", "flood=64", "--serial", "file:/dev/full");
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->err,
-		"veneer: warning: serial port: output is lost from now on: No space left on "
-		"device\n"
-		"veneer: warning: serial port: 65536 bytes of output were lost: No space left on "
-		"device\n");
+		"veneer: warning: serial port: output is lost from now on: "
+		"No space left on device\n"
+		"veneer: warning: serial port: 65536 bytes of output were lost: "
+		"No space left on device\n");
 }
 
 // Output and messages go to a file that may not grow to hold them: no signal ends the program.
@@ -793,8 +795,8 @@ static void test_cpu_limit(void **state)
 	expect_death(job, SIGXCPU);
 }
 
-// A named kernel may know the power button: the first SIGTERM presses it, the second one ends the run.
-// This one does not know it, and goes on.
+// A named kernel may know the power button: the first SIGTERM presses it, the second one ends the
+// run. This one does not know it, and goes on.
 static void test_power_button(void **state)
 {
 	(void)state;
@@ -1071,8 +1073,8 @@ static void test_serial_pty(void **state)
 	expect_end(job, 0);
 }
 
-// Nobody at the pty: the guest's output does not hold it up, though it is more than all buffers on its
-// way hold.
+// Nobody at the pty: the guest's output does not hold it up, though it is more than all buffers on
+// its way hold.
 static void test_serial_pty_alone(void **state)
 {
 	(void)state;
@@ -1080,8 +1082,8 @@ static void test_serial_pty_alone(void **state)
 	expect_exit(RUN(NULL, "run", "-a", "flood=256", "--serial", "pty", "--timeout", "100"), 0);
 }
 
-// A reader holds the guest's output up until all buffers on its way are full, and begins to read at the
-// guest's end: it gets all of it, to the last byte that the port took.
+// A reader holds the guest's output up until all buffers on its way are full, and begins to read at
+// the guest's end: it gets all of it, to the last byte that the port took.
 static void test_serial_pty_slow(void **state)
 {
 	char name[64], text[4096];

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is left on a disk of the guest's `blk-journal`, after its monitor or its disk's power has gone:
-// `journal FILE SEED FLUSHED`, where FLUSHED is the last number that the guest said was flushed. Exit
-// status 1, with the first block that is wrong, unless every block is whole, and every number up to
-// FLUSHED, and up to the batch before that of the newest block found, is where it belongs or has been
-// overwritten by a later one.
+// What is left on a disk of the guest's `blk-journal`, after its monitor or its disk's power has
+// gone: `journal FILE SEED FLUSHED`, where FLUSHED is the last number that the guest said was
+// flushed. Exit status 1, with the first block that is wrong, unless every block is whole, and
+// every number up to FLUSHED, and up to the batch before that of the newest block found, is where
+// it belongs or has been overwritten by a later one.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two guests in one process, of which the first reads its disk without end and then loses its memory: its
-// memfd is cut off. With a handler of SIGBUS that asks veneer_handle_sigbus(), it ends alone and says why,
-// and the other goes on. `lost_memory DISK HUGEPAGE-BYTES`; exit status 0 when all is well.
+// Two guests in one process, of which the first reads its disk without end and then loses its
+// memory: its memfd is cut off. With a handler of SIGBUS that asks veneer_handle_sigbus(), it ends
+// alone and says why, and the other goes on. `lost_memory DISK HUGEPAGE-BYTES`; exit status 0 when
+// all is well.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

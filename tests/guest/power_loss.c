@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `power_loss DIRECTORY`: the file system of this directory ends as if the machine's power were lost:
-// what it has not written to its device by now it never will, not even its own journal's last part.
+// `power_loss DIRECTORY`: the file system of this directory ends as if the machine's power were
+// lost: what it has not written to its device by now it never will, not even its own journal's last
+// part.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -296,8 +296,8 @@ static void a_panic_is_told_from_other_ends(void **state)
 	veneer_destroy(vm);
 }
 
-// What a thread blocks, from its lines in /proc: bit N - 1 stands for signal N. False when it is none
-// of the library's: KVM, io_uring and sanitizers have threads of their own.
+// What a thread blocks, from its lines in /proc: bit N - 1 stands for signal N. False when it is
+// none of the library's: KVM, io_uring and sanitizers have threads of their own.
 static bool blocked_signals(const char *task, unsigned long long *blocked)
 {
 	char path[64], line[128];

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The built-in guest's `blk-journal` (guest/journal.h) as a program for Linux guests. It writes until it is
-// killed, and says `flushed N` as that does, once nothing up to number N may be lost any more:
+// The built-in guest's `blk-journal` (guest/journal.h) as a program for Linux guests. It writes
+// until it is killed, and says `flushed N` as that does, once nothing up to number N may be lost
+// any more:
 //
 //   journal_writer DEVICE SEED            past the page cache, a batch in flight at once, of which each CPU
 //                                         submits its part, so that every queue of the disk has one

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Another machine's /sys and /proc for a test: a text file (tests/unit/hosts) laid out below a
-// temporary directory. Each line is a path, a tab and a line of the file's content; a path again adds
-// another line. A path that ends in a slash is a directory; content `-> TARGET` makes a symbolic
-// link. `{0-3}` and `{0,8}` in a path stand for each of these numbers; they are at most two and the
-// same.
+// temporary directory. Each line is a path, a tab and a line of the file's content; a path again
+// adds another line. A path that ends in a slash is a directory; content `-> TARGET` makes a
+// symbolic link. `{0-3}` and `{0,8}` in a path stand for each of these numbers; they are at most
+// two and the same.
 #ifndef VN_HOST_TREE_H
 #define VN_HOST_TREE_H
 
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/cpuset.h"
+#include "base/cpuset.h"
 
 static inline void host_tree_fail(const char *what)
 {
@@ -86,7 +86,8 @@ static inline void host_tree_expand(const char *root, char *path, const char *co
 	}
 }
 
-// A new directory, whose name fills `root`: in memory where it can be, for it gets a thousand files.
+// A new directory, whose name fills `root`: in memory where it can be, for it gets a thousand
+// files.
 static inline void host_tree_root(char root[64])
 {
 	bool shm = access("/dev/shm", W_OK) == 0;

@@ -24,7 +24,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/map.h"
-#include "vmm/memory.h"
+#include "core/memory.h"
 
 #define MIB (1ull << 20)
 

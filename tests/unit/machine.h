@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Other machines' CPUs: a few numbers that describe a machine that people have, and what there is to know
-// of it. Included by the tests of what reads and judges hosts; test_host.c lays them out as the files that
-// their kernels would show, and compares.
+// Other machines' CPUs: a few numbers that describe a machine that people have, and what there is
+// to know of it. Included by the tests of what reads and judges hosts; test_host.c lays them out as
+// the files that their kernels would show, and compares.
 #ifndef TEST_MACHINE_H
 #define TEST_MACHINE_H
 
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/host.h"
+#include "host/host.h"
 
 enum numbering {
 	NUMBER_FAR, // package after package, then all second siblings

@@ -11,8 +11,8 @@
 #include <linux/virtio_ring.h>
 #include <stdint.h>
 
+#include "core/bus.h"
 #include "ring.h"
-#include "vmm/bus.h"
 
 #define MMIO_BASE ((uint64_t)0xd0000000)
 

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "virtio/virtqueue.h"
-#include "vmm/memory.h"
 
 #define RING_NEXT     1
 #define RING_WRITE    2

@@ -266,8 +266,8 @@ static void mcfg_tells_configuration_space(void **state)
 	assert_int_equal(number(tables.mcfg + 54, 2), 0); // bus 0 alone
 }
 
-// Three cells, the second on both sides of the hole, and CPUs that take turns. The tables are written
-// into what is there already.
+// Three cells, the second on both sides of the hole, and CPUs that take turns. The tables are
+// written into what is there already.
 static void add_cells(struct vn_machine *machine, struct vn_memory *memory)
 {
 	static const uint8_t distances[3][3] = {{10, 21, 31}, {21, 10, 17}, {32, 17, 10}};
@@ -508,12 +508,11 @@ static void remove_directory(const char *directory)
 static void disassembles(void **state)
 {
 	static const char command[] =
-		"iasl -d facp.dat apic.dat dsdt.dat mcfg.dat srat.dat slit.dat && "
-		"iasl -we srat.dsl && cmp -i 36 srat.dat srat.aml && "
-		"iasl -we slit.dsl && cmp -i 36 slit.dat slit.aml && "
-		"iasl -we mcfg.dsl && cmp -i 36 mcfg.dat mcfg.aml && "
-		"iasl -we facp.dsl && cmp -i 36 facp.dat facp.aml && "
-		"iasl -we apic.dsl && cmp -i 36 apic.dat apic.aml && iasl -we dsdt.dsl";
+		"iasl -d facp.dat apic.dat dsdt.dat mcfg.dat srat.dat slit.dat && iasl -we "
+		"srat.dsl && cmp -i 36 srat.dat srat.aml && iasl -we slit.dsl && cmp -i 36 "
+		"slit.dat slit.aml && iasl -we mcfg.dsl && cmp -i 36 mcfg.dat mcfg.aml && iasl "
+		"-we facp.dsl && cmp -i 36 facp.dat facp.aml && iasl -we apic.dsl && cmp -i 36 "
+		"apic.dat apic.aml && iasl -we dsdt.dsl";
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
 	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, *state);
 	struct vn_memory memory = *machine.memory;
@@ -583,9 +582,9 @@ static void interpreter_sees_slots(void **state)
 // What it makes of the PCI root, with and without PCI, and of the event device.
 static void interpreter_sees_pci(void **state)
 {
-	static const char command[] = "acpiexec -b 'evaluate \\_SB.PCI0._STA;"
-				      "resources \\_SB.PCI0;evaluate \\_SB.ECAM._STA;"
-				      "resources \\_SB.ECAM;resources \\_SB.GED0' dsdt.dat";
+	static const char command[] = "acpiexec -b 'evaluate \\_SB.PCI0._STA;resources "
+				      "\\_SB.PCI0;evaluate \\_SB.ECAM._STA;resources "
+				      "\\_SB.ECAM;resources \\_SB.GED0' dsdt.dat";
 	static char output[256 * 1024];
 	struct vn_machine machine = machine_of(1, *state);
 
@@ -620,9 +619,9 @@ static void interpreter_sees_pci(void **state)
 
 static void interpreter_sees_pvpanic(void **state)
 {
-	static const char command[] = "acpiexec -b 'evaluate \\_SB.PVPA._HID;"
-				      "resources \\_SB.PVPA;evaluate \\_SB.PVPA.RDPT;"
-				      "evaluate \\_SB.PVPA.WRPT 1' dsdt.dat";
+	static const char command[] = "acpiexec -b 'evaluate \\_SB.PVPA._HID;resources "
+				      "\\_SB.PVPA;evaluate \\_SB.PVPA.RDPT;evaluate "
+				      "\\_SB.PVPA.WRPT 1' dsdt.dat";
 	static char output[256 * 1024];
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
 	const struct vn_machine machine = machine_of(1, *state);

@@ -25,8 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "devices/blk.h"
-#include "devices/blk_file.h"
+#include "devices/blk/blk.h"
+#include "devices/blk/file.h"
 #include "mmio_driver.h"
 #include "virtio/mmio.h"
 
@@ -214,8 +214,8 @@ static void notify(void)
 	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
 }
 
-// The device's loop needs a moment, and what it writes through a busy disk perhaps many seconds; a device
-// that needs a minute is stuck.
+// The device's loop needs a moment, and what it writes through a busy disk perhaps many seconds; a
+// device that needs a minute is stuck.
 static uint32_t wait_used(uint32_t *id)
 {
 	uint32_t len;
@@ -448,8 +448,8 @@ static void unaligned_memory_without_cache(void **state)
 	detach();
 }
 
-// A request of `size` bytes at DATA + `misaligned`, in two descriptors of which the first has `first`
-// bytes, or in one where that is all.
+// A request of `size` bytes at DATA + `misaligned`, in two descriptors of which the first has
+// `first` bytes, or in one where that is all.
 static uint8_t request_in_two(
 	uint32_t type, uint64_t sector, unsigned misaligned, uint32_t first, uint32_t size)
 {
@@ -820,8 +820,8 @@ static void a_host_that_takes_no_more(void **state)
 	assert_int_equal(after, MIB);
 }
 
-// A driver that notifies only when it is asked to, as drivers do: how many of its requests, one after
-// the other, it did not notify of.
+// A driver that notifies only when it is asked to, as drivers do: how many of its requests, one
+// after the other, it did not notify of.
 static unsigned unnotified(unsigned poll_us)
 {
 	attach(&(struct veneer_disk){.path = bench.path, .poll_us = poll_us});
@@ -843,7 +843,8 @@ static unsigned unnotified(unsigned poll_us)
 	return count;
 }
 
-// Not of all of them; and none is ever forgotten, however the end of looking and the next request meet.
+// Not of all of them; and none is ever forgotten, however the end of looking and the next request
+// meet.
 static void polled_queues_need_fewer_notifications(void **state)
 {
 	(void)state;
@@ -989,7 +990,8 @@ static void counts_requests(void **state)
 	assert_in_range(stats.notifications, 1, 5);
 	assert_in_range(stats.interrupts, 1, 89);
 
-	// Counts outlive a reset; a queue full is more than one turn's, whose own kicks do not count.
+	// Counts outlive a reset; a queue full is more than one turn's, whose own kicks do not
+	// count.
 	drive(mmio_features(&bench.bus));
 	a_queue_full_of_short_requests(state);
 	stats = counted(&arena);
@@ -1036,8 +1038,8 @@ static void a_reset_with_requests_in_flight(void **state)
 	detach();
 }
 
-// Requests of many ranges, each of which takes the host its time: a reset waits for a range, not for
-// all of them, and what is left is left undone.
+// Requests of many ranges, each of which takes the host its time: a reset waits for a range, not
+// for all of them, and what is left is left undone.
 static void a_reset_between_ranges(void **state)
 {
 	(void)state;
@@ -1400,8 +1402,8 @@ static void limits_are_kept(void **state)
 	assert_int_equal(warnings(), 0);
 }
 
-// A disk with a limit of one request in 1000 seconds has nothing to wait for at a reset, and what was
-// not begun does not count.
+// A disk with a limit of one request in 1000 seconds has nothing to wait for at a reset, and what
+// was not begun does not count.
 static void a_reset_while_held_back(void **state)
 {
 	(void)state;
@@ -1798,7 +1800,8 @@ static void parts_of_blocks(void **state)
 	close(loop.fd);
 }
 
-// What a part that was written promises is what a whole block does; the loop device's file is in the page cache.
+// What a part that was written promises is what a whole block does; the loop device's file is in
+// the page cache.
 static void parts_on_the_disk(void **state)
 {
 	(void)state;
@@ -2008,8 +2011,8 @@ static void fifos_are_not_waited_for(void **state)
 	assert_refused(&disk, -EINVAL, "is neither a file nor a block device");
 }
 
-// What is said, behind the reason, of a file that this user may not write to. Root may to any, so it is
-// somebody else meanwhile.
+// What is said, behind the reason, of a file that this user may not write to. Root may to any, so
+// it is somebody else meanwhile.
 static const char *permission_failure(void)
 {
 	static struct veneer_error error;
@@ -2292,7 +2295,8 @@ static void a_reset_of_four_queues(void **state)
 	detach();
 }
 
-// On a device of 4096-byte blocks, all queues write and clear sectors of the same blocks, each its own ones.
+// On a device of 4096-byte blocks, all queues write and clear sectors of the same blocks, each its
+// own ones.
 static void *work_in_parts(void *arg)
 {
 	struct worker *worker = arg;
@@ -2349,8 +2353,8 @@ static void four_queues_in_the_same_blocks(void **state)
 	close(loop.fd);
 }
 
-// One queue writes whole blocks while another one writes a sector in each of them: whichever is last there,
-// the rest of the block is the first one's.
+// One queue writes whole blocks while another one writes a sector in each of them: whichever is
+// last there, the rest of the block is the first one's.
 static void whole_blocks_and_parts_of_them(void **state)
 {
 	(void)state;

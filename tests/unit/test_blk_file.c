@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the file backend does after answers that a file system gives seldom: interruptions, refusals,
-// a part of what was asked for. Every operation is carried out by io_uring on a real file; what the
-// backend is then told of it, is the test's.
+// What the file backend does after answers that a file system gives seldom: interruptions,
+// refusals, a part of what was asked for. Every operation is carried out by io_uring on a real
+// file; what the backend is then told of it, is the test's.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/blk_file.h"
+#include "devices/blk/file.h"
 
 #define FILE_SIZE (64u << 10)
 #define OFFSET    8192u // of every range
@@ -95,8 +95,8 @@ static void carry_out(void *arg)
 	vn_ioloop_run_until(bench.loop, is_done, operation);
 }
 
-// Carry out `operation`, whose kind is set, on the range, with these answers. All must be used up, in
-// as many steps as are expected.
+// Carry out `operation`, whose kind is set, on the range, with these answers. All must be used up,
+// in as many steps as are expected.
 static void run(struct operation *operation, const int32_t *answers, unsigned steps)
 {
 	operation->io.iov = operation->iov;

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "devices/blk_file_format.h"
+#include "devices/blk/file_format.h"
 
 #define BLOCK VN_BLK_FORMAT_BLOCK
 

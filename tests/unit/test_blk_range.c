@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ranges that writes on several loops must not have at once: whose turn it is, and that it is one's alone.
+// Ranges that writes on several loops must not have at once: whose turn it is, and that it is one's
+// alone.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +10,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
-#include "devices/blk_range.h"
+#include "devices/blk/range.h"
 
 #define LOOPS  3
 #define RANGES 16 // of each loop, at once
@@ -161,8 +162,9 @@ static void turns_are_taken(void **state)
 	unlock(&d);
 }
 
-// Every loop locks ranges at random, with many at once, and looks whether it has what it thinks it has.
-// Each holder has put itself down in all its blocks: one that is exclusive must be the only one.
+// Every loop locks ranges at random, with many at once, and looks whether it has what it thinks it
+// has. Each holder has put itself down in all its blocks: one that is exclusive must be the only
+// one.
 static atomic_int shared[BLOCKS], alone[BLOCKS];
 static atomic_uint wrong, ended;
 

@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "vmm/bus.h"
+#include "core/bus.h"
 
 // A device that remembers the last access and reads as its own first byte.
 struct probe {

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include "base/cpuset.h"
 #include "vmm/config.h"
-#include "vmm/cpuset.h"
 
 // A disk and a network as a header without the last members would have them.
 struct old_disk {

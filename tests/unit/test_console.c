@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The pty that others open and close as they like: what was printed before is there, what is typed
-// arrives, nothing is waited for in vain. The test is the program's main thread and the library in one:
-// it polls and relays, and has the library's ends of the pipes.
+// arrives, nothing is waited for in vain. The test is the program's main thread and the library in
+// one: it polls and relays, and has the library's ends of the pipes.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/console.h"
+#include "cli/console.h"
 
 #define LIMIT_MS 60000 // for what must happen
 
@@ -59,7 +59,8 @@ static int turn(int ms)
 	return ready;
 }
 
-// Until nothing is ready and nothing is to be looked at again: what would be a busy loop never gets there.
+// Until nothing is ready and nothing is to be looked at again: what would be a busy loop never gets
+// there.
 static void settle(void)
 {
 	struct pollfd fds[CONSOLE_POLL_MAX];
@@ -159,8 +160,8 @@ static void what_was_printed_before_waits(void **state)
 	close(fd);
 }
 
-// More than all buffers hold, and nobody ever comes: the guest is not held up. The next one gets the
-// newest 64 KiB.
+// More than all buffers hold, and nobody ever comes: the guest is not held up. The next one gets
+// the newest 64 KiB.
 static void the_backlog_is_bounded(void **state)
 {
 	(void)state;

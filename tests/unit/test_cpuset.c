@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/cpuset.h"
+#include "base/cpuset.h"
 
 static void test_parse(void **state)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `veneer doctor` on other machines' files (tests/unit/hosts): the status of every check, what it
-// found, and that a remedy names the parameter that mends it; and on disks, CPU lists and files that
-// are not as they should be.
+// found, and that a remedy names the parameter that mends it; and on disks, CPU lists and files
+// that are not as they should be.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,9 +16,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "base/cpuset.h"
+#include "cli/doctor.h"
 #include "tests/unit/host_tree.h"
-#include "vmm/cpuset.h"
-#include "vmm/doctor.h"
 
 // A host laid out, looked at, and reported on. Large, so allocated.
 struct patient {
@@ -603,8 +603,8 @@ static void test_disks_alike(void **state)
 	discharge(patient);
 }
 
-// Files that hold what they should not, as an unknown kernel might have: no check believes them, and
-// the report stays printable.
+// Files that hold what they should not, as an unknown kernel might have: no check believes them,
+// and the report stays printable.
 static void test_strange_files(void **state)
 {
 	struct patient *patient = admit("empty");

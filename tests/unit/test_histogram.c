@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 
-#include "vmm/histogram.h"
+#include "base/histogram.h"
 
 static void every_value_is_within_its_bucket(void **state)
 {

@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "vmm/host.h"
-#include "vmm/thread.h"
+#include "base/thread.h"
+#include "host/host.h"
 
 #include "host_tree.h"
 #include "machine.h"

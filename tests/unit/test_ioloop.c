@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The I/O loop: calls from many threads, eventfds, real file I/O, and a submission queue that fills.
+// The I/O loop: calls from many threads, eventfds, real file I/O, and a submission queue that
+// fills.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,9 +21,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/ioloop.h"
-#include "vmm/sysfs.h"
-#include "vmm/thread.h"
+#include "base/sysfs.h"
+#include "base/thread.h"
+#include "core/ioloop.h"
 
 static struct vn_ioloop *make(unsigned entries)
 {
@@ -382,8 +383,8 @@ static void fault(void *arg)
 	*(volatile char *)arg = 1;
 }
 
-// A fault on the loop's thread reaches the process's handler: the kernel ends the process past it if
-// the signal is blocked there.
+// A fault on the loop's thread reaches the process's handler: the kernel ends the process past it
+// if the signal is blocked there.
 static void faults_reach_their_handler(void **state)
 {
 	(void)state;

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/iovec.h"
+#include "base/iovec.h"
 
 #define BYTES  12
 #define PIECES 3

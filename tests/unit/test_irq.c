@@ -2,7 +2,8 @@
 //
 // Message-signalled interrupts: their state without KVM; and, where there is /dev/kvm, that what is
 // raised reaches the request register of a vCPU's local APIC, at once or when it is unmasked, also
-// while another thread raises. And that a pin reaches a vCPU through the 8259 only once that is programmed.
+// while another thread raises. And that a pin reaches a vCPU through the 8259 only once that is
+// programmed.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,9 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch/x86/chips.h"
 #include "arch/x86/map.h"
+#include "core/irq.h"
 #include "devices/event.h"
-#include "vmm/irq.h"
 
 #define MSI_ADDRESS 0xfee00000ull // to the local APIC with id 0
 #define VECTOR      0x41
@@ -183,7 +185,7 @@ static int make_machine(void **state)
 		return 0;
 	}
 	if (vn_kvm_open(&machine->kvm, &error) < 0 || vn_kvm_create(&machine->kvm, &error) < 0 ||
-		vn_kvm_create_chips(&machine->kvm, false, &error) < 0)
+		vn_chips_create(&machine->kvm, false, &error) < 0)
 		return -1;
 	machine->vcpu = vn_kvm_ioctl(machine->kvm.vm_fd, KVM_CREATE_VCPU, NULL);
 	if (machine->vcpu < 0)
@@ -388,9 +390,9 @@ static void an_event_waits_for_its_driver(void **state)
 	vn_event_destroy(event);
 }
 
-// A program in real mode that lets interrupts in, then programs the master 8259 to deliver line 4 alone,
-// from vector 0x20 on, and lets them in again. It stops for the host with a write to a port, between and
-// after; the handlers of vectors 4 and 0x24 do so too.
+// A program in real mode that lets interrupts in, then programs the master 8259 to deliver line 4
+// alone, from vector 0x20 on, and lets them in again. It stops for the host with a write to a port,
+// between and after; the handlers of vectors 4 and 0x24 do so too.
 #define PROGRAM     0x1000
 #define HANDLERS    0x2000
 #define HANDLER     0x10 // bytes of each

@@ -15,13 +15,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/kvm_stats.h"
+#include "core/kvm_stats.h"
 
 #define NAME_SIZE 48
 #define COUNT     3
 
-// A file of three statistics: a counter, a time, and a histogram. A descriptor is struct kvm_stats_desc
-// with room for a name.
+// A file of three statistics: a counter, a time, and a histogram. A descriptor is struct
+// kvm_stats_desc with room for a name.
 struct desc {
 	uint32_t flags;
 	int16_t exponent;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// MAC addresses for those that are given none, for hosts in a directory of our own; and the hash that
-// they come from.
+// MAC addresses for those that are given none, for hosts in a directory of our own; and the hash
+// that they come from.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "vmm/mac.h"
-#include "vmm/siphash.h"
+#include "base/siphash.h"
+#include "devices/net/mac.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
 
@@ -133,8 +133,8 @@ static void test_distinct(void **state)
 	assert_distinct(macs, count);
 }
 
-// Two hosts tell guests of the same name apart. One without a machine-id goes by its name, whatever the
-// file holds, since systemd writes a word into it before there is one.
+// Two hosts tell guests of the same name apart. One without a machine-id goes by its name, whatever
+// the file holds, since systemd writes a word into it before there is one.
 static void test_hosts(void **state)
 {
 	(void)state;

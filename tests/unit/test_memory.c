@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/host_memory.h"
-#include "vmm/memory.h"
+#include "core/host_memory.h"
+#include "core/memory.h"
 
 #define MIB  ((uint64_t)1 << 20)
 #define GIB  ((uint64_t)1 << 30)
@@ -431,7 +431,8 @@ static void huge_pages_are_asked_for(void **state)
 	vn_memory_destroy(&memory);
 }
 
-// Otherwise a child of the embedder would cost the guest its huge pages, and the host a second copy.
+// Otherwise a child of the embedder would cost the guest its huge pages, and the host a second
+// copy.
 static void a_forked_child_does_not_share_it(void **state)
 {
 	(void)state;
@@ -566,7 +567,8 @@ static void lose(uint64_t page_size)
 	assert_string_equal(text, "");
 	assert_int_equal(ftruncate(memory.cells[0].fd, (off_t)page_size), 0);
 
-	// A store and a load go on, in a page that is whole and empty; the one before it is as it was.
+	// A store and a load go on, in a page that is whole and empty; the one before it is as it
+	// was.
 	volatile uint8_t *at = memory.host + page_size;
 	errno = 77;
 	at[8] = 5;
@@ -603,8 +605,8 @@ static void a_lost_page_is_replaced(void **state)
 	char text[256];
 	memory.lost = 0x5000 | BUS_MCEERR_AR;
 	vn_memory_describe_loss(&memory, text, sizeof(text));
-	assert_string_equal(text, "the host no longer provides the guest's memory at 0x5000: a "
-				  "hardware error of the host's memory");
+	assert_string_equal(text, "the host no longer provides the guest's memory at 0x5000: "
+				  "a hardware error of the host's memory");
 	vn_memory_destroy(&memory);
 }
 

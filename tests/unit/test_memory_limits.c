@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which limit keeps a guest from its memory, on hosts laid out in files: reserves of huge pages, nodes,
-// and cgroups of both versions. Whatever is advised is above what there is.
+// Which limit keeps a guest from its memory, on hosts laid out in files: reserves of huge pages,
+// nodes, and cgroups of both versions. Whatever is advised is above what there is.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,9 +11,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/memory_limits.h"
+#include "host/cgroup.h"
 #include "host_tree.h"
-#include "vmm/cgroup.h"
-#include "vmm/memory_limits.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
@@ -176,11 +176,12 @@ static void too_few_pages_in_the_reserve(void **state)
 	put_two_nodes();
 	expect_huge(448, -1, NULL);
 	expect_huge(450, -1,
-		"225 pages needed, 224 free, 1 missing; reserve them: echo 225 > "
-		"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+		"225 pages needed, 224 free, 1 missing; reserve them: "
+		"echo 225 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
 	expect_huge(128, 0, NULL);
 	expect_huge(256, 0,
-		"128 pages needed, 64 free on node 0, 64 missing; reserve them: echo 128 > "
+		"128 pages needed, 64 free on node 0, 64 missing; reserve them: "
+		"echo 128 > "
 		"/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages");
 	expect_huge(64, 7, "no such pages on node 7");
 	// Some are used and some promised.
@@ -220,8 +221,8 @@ static void pages_that_the_kernel_did_not_add(void **state)
 	put_pool(1, 32, 32, 0);
 	expect(&anywhere, false, &reach, NULL);
 	expect(&anywhere, false, &bound,
-		"node 0, where 4 are free, 28 missing; allow more nodes, or reserve them there: "
-		"echo 32 >");
+		"node 0, where 4 are free, 28 missing; allow more nodes, "
+		"or reserve them there: echo 32 >");
 }
 
 // Cells take from one reserve, whichever nodes they are on.
@@ -248,8 +249,9 @@ static void nodes_that_may_be_used(void **state)
 	put_two_nodes();
 	struct vn_memory_reach reach = reach_of(3, 1);
 	expect(&memory, false, &reach,
-		"128 pages needed, the memory policy (numactl --membind) allows node 0, where 64 "
-		"are free, 64 missing; allow more nodes, or reserve them there: echo 128 > "
+		"128 pages needed, the memory policy (numactl --membind) allows node 0, "
+		"where 64 are free, 64 missing; allow more nodes, or reserve them there: "
+		"echo 128 > "
 		"/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages");
 	assert_true(vn_memory_limits_bind_late(2 * MIB, &reach));
 	reach = reach_of(3, 2);
@@ -302,8 +304,8 @@ static void hugetlb_cgroups(void **state)
 	put_number(PARENT, "hugetlb.2MB.max", 64 * MIB);
 	put_number(PARENT, "hugetlb.2MB.current", 60 * MIB);
 	expect_huge(24, -1,
-		"12 pages needed, the cgroup's limit of 67108864 bytes leaves 2, 10 missing; raise "
-		"it: echo 88080384 > /sys/fs/cgroup/vm/hugetlb.2MB.max");
+		"12 pages needed, the cgroup's limit of 67108864 bytes leaves 2, 10 missing; "
+		"raise it: echo 88080384 > /sys/fs/cgroup/vm/hugetlb.2MB.max");
 	put_number(PARENT, "hugetlb.2MB.current", 80 * MIB);
 	expect_huge(24, -1, "leaves 0, 12 missing; raise it: echo 109051904 >");
 
@@ -319,8 +321,7 @@ static void hugetlb_cgroups(void **state)
 	put_number("cg/g", "hugetlb.2MB.limit_in_bytes", 4 * MIB);
 	put_number("cg/g", "hugetlb.2MB.usage_in_bytes", 2 * MIB);
 	expect_huge(24, -1,
-		"leaves 1, 11 missing; raise it: echo 27262976 > "
-		"/cg/g/hugetlb.2MB.limit_in_bytes");
+		"leaves 1, 11 missing; raise it: echo 27262976 > /cg/g/hugetlb.2MB.limit_in_bytes");
 }
 
 static void ordinary_memory(void **state)
@@ -333,16 +334,15 @@ static void ordinary_memory(void **state)
 	expect(&memory, false, &reach, NULL);
 	expect(&memory, true, &reach, NULL);
 	expect(&on_node, false, &reach,
-		"1025 MiB of guest memory needed, node 1 has 1024 MiB "
-		"available, 1 MiB missing");
+		"1025 MiB of guest memory needed, node 1 has 1024 MiB available, 1 MiB missing");
 	put("proc/meminfo", "MemFree:        1048576 kB");
 	expect(&memory, false, &reach, NULL);
 	expect(&memory, true, &reach, "the host has 1024 MiB available, 512 MiB missing");
 	put("proc/meminfo", "MemFree:        2097152 kB");
 	reach = reach_of(3, 1);
 	expect(&memory, true, &reach,
-		"1536 MiB of guest memory needed, the memory policy (numactl --membind) allows "
-		"node 0, which has 1024 MiB available, 512 MiB missing");
+		"1536 MiB of guest memory needed, the memory policy (numactl --membind) "
+		"allows node 0, which has 1024 MiB available, 512 MiB missing");
 }
 
 static char said[512];
@@ -382,8 +382,8 @@ static void memory_cgroups(void **state)
 	host_tree_put(root, "sys/fs/cgroup/vm/memory.stat", "active_file 10485760");
 	host_tree_put(root, "sys/fs/cgroup/vm/memory.stat", "slab_reclaimable 10485760");
 	expect(&memory, true, &reach,
-		"512 MiB of guest memory needed, the cgroup's limit of 629145600 bytes leaves 420 "
-		"MiB, 92 MiB missing; raise it: echo 725614592 > /sys/fs/cgroup/vm/memory.max");
+		"512 MiB of guest memory needed, the cgroup's limit of 629145600 bytes leaves "
+		"420 MiB, 92 MiB missing; raise it: echo 725614592 > /sys/fs/cgroup/vm/memory.max");
 	expect(&memory, false, &reach, NULL);
 	expect(&huge, true, &reach, NULL);
 	expect_warning(&memory, NULL); // who overcommits has a reason

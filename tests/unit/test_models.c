@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Processor models on hosts of both vendors: which of them run, what CPUID is left of the host's, and
-// what is said of wishes that cannot be met.
+// Processor models on hosts of both vendors: which of them run, what CPUID is left of the host's,
+// and what is said of wishes that cannot be met.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -117,7 +117,8 @@ static void host_is_all(void **state)
 		struct vn_cpuid expected, cpuid = on_icelake(names[i]);
 
 		load(&expected, icelake, COUNT(icelake));
-		// Without a feature that would use it (PT, CET), a state component of IA32_XSS goes.
+		// Without a feature that would use it (PT, CET), a state component of IA32_XSS
+		// goes.
 		vn_cpuid_find(&expected, 0xd, 1)->ecx = 0;
 		expected.entries[14] = expected.entries[--expected.nent];
 		assert_int_equal(cpuid.nent, expected.nent);
@@ -161,9 +162,7 @@ static void model_is_exact(void **state)
 	assert_string_equal(brand, "Veneer Nehalem");
 	// An AMD model has its signature in two leaves, and an extended family.
 	cpuid = in_lab(
-		"EPYC-Rome,-vme,-clwb,-pclmulqdq,-cx16,-fxsr_opt,-misalignsse,-3dnowprefetch,"
-		"-osvw,-smap,-sha_ni,-clflushopt,-xsavec,-clzero,-xsaveerptr,-rdpid,-wbnoinvd,"
-		"-rdseed,-lahf_lm");
+		"EPYC-Rome,-vme,-clwb,-pclmulqdq,-cx16,-fxsr_opt,-misalignsse,-3dnowprefetch,-osvw,-smap,-sha_ni,-clflushopt,-xsavec,-clzero,-xsaveerptr,-rdpid,-wbnoinvd,-rdseed,-lahf_lm");
 	assert_int_equal(get(&cpuid, 1, 0)->eax, 0x00830f10);
 	assert_int_equal(get(&cpuid, 0x80000001, 0)->eax, 0x00830f10);
 }
@@ -277,8 +276,7 @@ static void refusals(void **state)
 		{ON(icelake), "EPYC", -ENOTSUP, {"EPYC is AMD's"}},
 		{ON(icelake), "SapphireRapids", -ENOTSUP,
 			{"lacks waitpkg cldemote movdiri movdir64b serialize avx512_fp16 xfd "
-			 "amx_tile "
-			 "amx_bf16 amx_int8 avx_vnni avx512_bf16;"}},
+			 "amx_tile amx_bf16 amx_int8 avx_vnni avx512_bf16;"}},
 		{ON(icelake), "Haswel", -EINVAL, {"'Haswel'", "did you mean Haswell;", "--cpu ?"}},
 		{ON(icelake), "skylake", -EINVAL, {"Skylake-Client or Skylake-Server"}},
 		{ON(icelake), "v3", -EINVAL, {"x86-64-v3"}},

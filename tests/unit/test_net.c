@@ -13,8 +13,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "devices/net.h"
-#include "devices/net_backend.h"
+#include "devices/net/backend.h"
+#include "devices/net/net.h"
 #include "mmio_driver.h"
 #include "netns.h"
 #include "virtio/mmio.h"
@@ -256,7 +256,8 @@ static struct virtio_net_hdr_v1 make_datagrams(uint8_t *frame, uint32_t size)
 	return header;
 }
 
-// Whether this kernel's TAP has UDP segmentation, which is Linux 6.2's: by asking it, not the device.
+// Whether this kernel's TAP has UDP segmentation, which is Linux 6.2's: by asking it, not the
+// device.
 static bool has_uso(void)
 {
 	struct ifreq request = netns_named("probe");
@@ -556,8 +557,8 @@ static void sends_full_queues(void **state)
 	assert_int_equal(counted(TX).errors + counted(TX).read_bytes, 0);
 }
 
-// A driver that notifies only when it is asked to: how many of its packets, one after the other, it did
-// not notify of.
+// A driver that notifies only when it is asked to: how many of its packets, one after the other, it
+// did not notify of.
 static unsigned unnotified(unsigned poll_us)
 {
 	attach_as((struct veneer_net){.poll_us = poll_us});
@@ -921,7 +922,8 @@ static void switch_on(void)
 	assert_int_equal(set_offloads(CONTROL, all), VIRTIO_NET_OK);
 }
 
-// What a command said holds until the next or a reset of the device, whatever queue is reset meanwhile.
+// What a command said holds until the next or a reset of the device, whatever queue is reset
+// meanwhile.
 static void offloads_outlast_queues(void **state)
 {
 	(void)state;
@@ -1016,8 +1018,8 @@ static void uses_several_pairs(void **state)
 	assert_int_equal(set_pairs(2), VIRTIO_NET_OK);
 	assert_flows_spread();
 
-	// That holds for a receive queue that was reset meanwhile, and whatever becomes of the queue that
-	// the command came by.
+	// That holds for a receive queue that was reset meanwhile, and whatever becomes of the
+	// queue that the command came by.
 	reset_queue(4, NULL);
 	reset_queue(2, NULL);
 	offer_buffers(2, 100, 100, 1526);

@@ -11,7 +11,7 @@
 #include <linux/virtio_net.h>
 #include <pthread.h>
 
-#include "devices/net_tap.h"
+#include "devices/net/tap.h"
 #include "netns.h"
 
 #define PACKET 100 // bytes, the header among them
@@ -105,8 +105,8 @@ static void refuses_one_queue_for_several(void **state)
 	(void)state;
 	assert_true(netns_tap("tap0", IFF_TAP, true));
 	assert_refused("tap0", 3, 0, -EINVAL,
-		"tap0 has one queue, not 3; make it again: ip link delete tap0; ip tuntap add tap0 "
-		"mode tap multi_queue");
+		"tap0 has one queue, not 3; make it again: ip link delete tap0; "
+		"ip tuntap add tap0 mode tap multi_queue");
 	assert_true(netns_tap("tap0", IFF_TAP, false));
 }
 

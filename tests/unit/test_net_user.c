@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// User networking without a guest: the test makes the frames that one would send, by hand, and looks
-// at what comes back and at what reaches real sockets. It needs nothing but a loopback interface, so
-// it has no other where it can have a network namespace of its own.
+// User networking without a guest: the test makes the frames that one would send, by hand, and
+// looks at what comes back and at what reaches real sockets. It needs nothing but a loopback
+// interface, so it has no other where it can have a network namespace of its own.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <sys/mount.h>
 
-#include "devices/net_user.h"
+#include "devices/net/user.h"
 #include "netns.h"
 
 #define HEADER 12u
@@ -732,7 +732,8 @@ static unsigned count_descriptors(void)
 	return count;
 }
 
-// Queries that nobody answers take a bounded number of descriptors, and the newest still get through.
+// Queries that nobody answers take a bounded number of descriptors, and the newest still get
+// through.
 static void forgets_old_queries(void **state)
 {
 	need_resolv_conf();

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/options.h"
+#include "cli/options.h"
 
 #define ARGS_MAX 10
 #define MIB      (1ull << 20)
@@ -674,8 +674,7 @@ static void test_disk_queues(void **state)
 {
 	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
 		"c,queues=1,cache=unsafe,poll-us=0", "-d",
-		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap,sqpoll=on,iopoll=off,"
-		"format=raw,block-size=4096");
+		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap,sqpoll=on,iopoll=off,format=raw,block-size=4096");
 
 	(void)state;
 	assert_int_equal(options.disks[0].queues, 0);
@@ -705,8 +704,7 @@ static void test_nets(void **state)
 	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
 		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on,pps=5:6,bps=1M,poll-us=9",
 		"--net", "user,poll-us=0", "--net",
-		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
-		"hostfwd=udp:0.0.0.0:65535:53");
+		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,hostfwd=udp:0.0.0.0:65535:53");
 	const struct veneer_net *nets = options.nets;
 
 	(void)state;

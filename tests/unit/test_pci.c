@@ -14,8 +14,8 @@
 #include <string.h>
 
 #include "arch/x86/map.h"
-#include "devices/pci.h"
 #include "devices/power.h"
+#include "pci/root.h"
 
 #define GIB         ((uint64_t)1 << 30)
 #define WINDOW      (8 * GIB)

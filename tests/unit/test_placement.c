@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "vmm/host.h"
-#include "vmm/placement.h"
+#include "host/host.h"
+#include "host/placement.h"
 #include "vmm/plan.h"
 
 #include "machine.h"
@@ -99,8 +99,7 @@ static void two_sockets(void **state)
 	// More than a node has: it is used up first.
 	expect((struct machine)XEON, (struct wish){.vcpus = 22, .node = -1},
 		"1 3 5 7 9 11 13 15 17 19 21 23 25 27 29 31 33 35 37 39 2 4", "",
-		"0,6,8,10,12,14,16,18,20,22,24,26,28,30,32,34,36,38,40,46,48,50,52,54,56,58,60,62,"
-		"64,66,68,70,72,74,76,78");
+		"0,6,8,10,12,14,16,18,20,22,24,26,28,30,32,34,36,38,40,46,48,50,52,54,56,58,60,62,64,66,68,70,72,74,76,78");
 	expect_refusal((struct machine)XEON, (struct wish){.vcpus = 21, .node = 1},
 		"need 21 cores on memory's node 1 to themselves, and 20 are free");
 	expect_refusal((struct machine)XEON, (struct wish){.vcpus = 41, .node = -1},
@@ -317,8 +316,8 @@ static void warnings_of_what_is_shared(void **state)
 		"CPU 2: more than one vCPU there, which take turns\n"
 		"CPUs 0-1: a vCPU and an I/O thread take turns there\n"
 		"CPUs 0-1: a vCPU and the monitor's other threads take turns there\n"
-		"CPUs 0-1: vCPUs there, but not isolated: the host runs other work there too "
-		"(isolcpus= keeps it away)\n");
+		"CPUs 0-1: vCPUs there, but not isolated: "
+		"the host runs other work there too (isolcpus= keeps it away)\n");
 }
 
 static void expect_bad(
@@ -394,9 +393,8 @@ static void a_plan_and_why(void **state)
 		"blk1         12,14,16  12,14,16  0     0     no\n"
 		"net0         18        18        0     0     no\n"
 		"rng0         20        20        0     0     no\n"
-		"others       0-1,3,5,7,9,11,13,15,17,19,21-41,43,45,47-79 0-1,3,5,7-39 0-1   0-1  "
-		" "
-		"no\n"
+		"others       0-1,3,5,7,9,11,13,15,17,19,21-41,43,45,47-79 0-1,3,5,7-39 0-1 "
+		"  0-1   no\n"
 		"isolated CPUs first: every vCPU has one\n"
 		"memory's node: vCPUs are on node 0, where their memory is\n"
 		"one L3: vCPUs share it\n"
@@ -442,11 +440,10 @@ static void a_plan_of_compromises(void **state)
 		"compromise: 3 I/O threads take turns on 1 CPU\n"
 		"I/O threads are beside the vCPUs, on none of their cores\n"
 		"compromise: other threads take turns with I/O threads\n",
-		"host CPUs: 0-8 for vCPUs, 9 for I/O threads, 9 for others; "
-		"compromise: 1 of 9 vCPUs are on small cores; "
-		"compromise: vCPUs are on nodes 0-1: none has room for all; "
-		"compromise: vCPUs are on 4 L3 caches: none has room for all; "
-		"compromise: 3 I/O threads take turns on 1 CPU; "
+		"host CPUs: 0-8 for vCPUs, 9 for I/O threads, 9 for others; compromise: "
+		"1 of 9 vCPUs are on small cores; compromise: vCPUs are on nodes 0-1: "
+		"none has room for all; compromise: vCPUs are on 4 L3 caches: "
+		"none has room for all; compromise: 3 I/O threads take turns on 1 CPU; "
 		"compromise: other threads take turns with I/O threads");
 	config.cpus = 2;
 	config.topology = (struct veneer_topology){1, 1, 1, 2};
@@ -465,11 +462,11 @@ static void a_plan_of_compromises(void **state)
 		"compromise: 3 I/O threads take turns on 1 CPU\n"
 		"compromise: I/O threads are on another node than vCPUs\n"
 		"compromise: other threads take turns with I/O threads\n",
-		"host CPUs: 6-7 for vCPUs, 0 for I/O threads, 0 for others; "
-		"compromise: threads of a core that the guest is shown are on cores of their own; "
-		"compromise: 3 I/O threads take turns on 1 CPU; "
-		"compromise: I/O threads are on another node than vCPUs; "
-		"compromise: other threads take turns with I/O threads");
+		"host CPUs: 6-7 for vCPUs, 0 for I/O threads, 0 for others; compromise: "
+		"threads of a core that the guest is shown are on cores of their own; "
+		"compromise: 3 I/O threads take turns on 1 CPU; compromise: "
+		"I/O threads are on another node than vCPUs; compromise: "
+		"other threads take turns with I/O threads");
 }
 
 static void a_plan_for_cells(void **state)
@@ -514,8 +511,8 @@ static void a_plan_that_is_given(void **state)
 		"vcpu1        any\n"
 		"others       any\n"
 		"vCPU threads run in SCHED_FIFO with priority 7\n"
-		"warning: CPU 2: vCPUs there, but not isolated: the host runs other work there too "
-		"(isolcpus= keeps it away)\n",
+		"warning: CPU 2: vCPUs there, but not isolated: "
+		"the host runs other work there too (isolcpus= keeps it away)\n",
 		"host CPUs: 2-3 for vCPUs, any for I/O threads, any for others");
 }
 

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/populate.h"
+#include "core/populate.h"
 
 #define MIB  ((uint64_t)1 << 20)
 #define SIZE (320 * MIB) // some slices, and not a whole number of them for every thread

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/progress.h"
+#include "cli/progress.h"
 
 #define GIB (1ull << 30)
 #define MS  1000000ull

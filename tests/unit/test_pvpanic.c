@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// pvpanic in both its forms: what a driver finds, which writes count and how often, and when a guest that
-// panicked has said its last words.
+// pvpanic in both its forms: what a driver finds, which writes count and how often, and when a
+// guest that panicked has said its last words.
 #include <errno.h>
 #include <linux/pci_regs.h>
 #include <pthread.h>

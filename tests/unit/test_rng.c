@@ -221,9 +221,8 @@ static void refuses_readable_buffers(void **state)
 	ring_desc(&bench.ring, 1, DATA, 16, RING_WRITE, 0);
 	ring_offer(&bench.ring, 0);
 	notify();
-	assert_broken(
-		"rng0: the guest's driver broke queue 0: chain 0 has a buffer that the device "
-		"cannot write");
+	assert_broken("rng0: the guest's driver broke queue 0: "
+		      "chain 0 has a buffer that the device cannot write");
 	assert_int_equal(ring_used_index(&bench.ring), 0);
 
 	// A reset mends it.

@@ -546,8 +546,8 @@ static void print(struct fixture *f, const char *text)
 	}
 }
 
-// A guest that does not wait for the transmitter: what there is no room for is counted, and told once the
-// listener has taken the rest.
+// A guest that does not wait for the transmitter: what there is no room for is counted, and told
+// once the listener has taken the rest.
 static void test_overflow(void **state)
 {
 	struct fixture *f = start_pipes(0);
@@ -645,7 +645,8 @@ static void test_fifo_reader_returns(void **state)
 	unlink(path);
 }
 
-// A file system of 64 KiB that becomes full, and has room again; and a guest that prints all the time.
+// A file system of 64 KiB that becomes full, and has room again; and a guest that prints all the
+// time.
 static void test_full_disk(void **state)
 {
 	char directory[] = "/tmp/veneer-serial-XXXXXX";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The three formats of one snapshot. Prometheus' is judged line by line as its text format 0.0.4 has
-// it, and the judge itself is shown what it must refuse.
+// The three formats of one snapshot. Prometheus' is judged line by line as its text format 0.0.4
+// has it, and the judge itself is shown what it must refuse.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,8 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/stats_format.h"
 #include "stats_sample.h"
-#include "vmm/stats_format.h"
 
 static const struct stats_guest guest = {"web", 77};
 
@@ -39,18 +39,22 @@ static void tables_have_totals(void **state)
 	assert_has(text, "guest web, pid 77, running for 2.5 s\n");
 	// vCPU, exits, halts, host irqs, irqs in, io, mmio, other
 	assert_has(text,
-		"\n0               1000           0           0           0          40    "
-		"       2           1\n");
+		"\n"
+		"0               1000           0           0           0          40           "
+		"2           1\n");
 	assert_has(text,
-		"\nall             2000           0           0           0          40    "
-		"       2           1\n");
+		"\n"
+		"all             2000           0           0           0          40           "
+		"2           1\n");
 	// queue, requests, errors, MiB, MiB, batches, notified, interrupts, percentiles
 	assert_has(text,
-		"\nblk0.0            10       1        0.0        0.0          4          6 "
-		"         3      20.0 19864223.7 19864223.7\n");
+		"\n"
+		"blk0.0            10       1        0.0        0.0          4          6        "
+		"  3      20.0 19864223.7 19864223.7\n");
 	assert_has(text,
-		"\nblk0.1             0       0        0.0        0.0          0          0 "
-		"         0         -         -         -\n");
+		"\n"
+		"blk0.1             0       0        0.0        0.0          0          0        "
+		"  0         -         -         -\n");
 	free(text);
 }
 
@@ -73,8 +77,9 @@ static void tables_have_rates_since_before(void **state)
 	char *text = stats_format(STATS_TEXT, &guest, &sample_stats, &before);
 	assert_has(text, "; a second, over the last 2.0 s\n");
 	assert_has(text,
-		"\nblk0.0           2.5     0.5        0.0        0.0        0.0        0.0 "
-		"       0.0 19864223.7 19864223.7 19864223.7\n");
+		"\n"
+		"blk0.0           2.5     0.5        0.0        0.0        0.0        0.0        "
+		"0.0 19864223.7 19864223.7 19864223.7\n");
 	free(text);
 	// A snapshot of an earlier life is none to compare with.
 	before.running_ns = sample_stats.running_ns + 1;
@@ -290,8 +295,8 @@ static void prometheus_is_well_formed(void **state)
 	assert_has(text,
 		"\nveneer_vcpu_user_exits_total{guest=\"web\",vcpu=\"0\",reason=\"io\"} 40\n");
 	assert_has(text,
-		"\nveneer_queue_read_bytes_total{guest=\"web\",device=\"blk0\",queue=\"0\"} "
-		"40960\n");
+		"\n"
+		"veneer_queue_read_bytes_total{guest=\"web\",device=\"blk0\",queue=\"0\"} 40960\n");
 	assert_has(text, "queue=\"0\",le=\"0.000016384\"} 0\n");
 	assert_has(text, "queue=\"0\",le=\"0.000032768\"} 8\n");
 	assert_has(text, "queue=\"0\",le=\"0.001048576\"} 9\n");
@@ -300,7 +305,8 @@ static void prometheus_is_well_formed(void **state)
 	assert_has(text, "_sum{guest=\"web\",device=\"blk0\",queue=\"0\"} 20.001160000\n");
 	assert_has(text, "_count{guest=\"web\",device=\"blk0\",queue=\"0\"} 10\n");
 	assert_has(text, "\nveneer_kvm_vcpu_exits_total{guest=\"web\",vcpu=\"1\"} 1000\n");
-	assert_has(text, "\nveneer_kvm_vcpu_halt_wait_seconds_total{guest=\"web\",vcpu=\"0\"} "
+	assert_has(text, "\n"
+			 "veneer_kvm_vcpu_halt_wait_seconds_total{guest=\"web\",vcpu=\"0\"} "
 			 "1.500000000\n");
 	assert_has(text, "# TYPE veneer_kvm_vm_pages_4k gauge\n");
 	assert_has(text, "\nveneer_kvm_vm_peak_size_bytes{guest=\"web\"} 5120\n");

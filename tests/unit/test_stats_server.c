@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The run-time directory and the server of statistics, by their sockets: requests that are whole, in
-// pieces, wrong and too many, clients that neither read nor write, and sockets of the dead. The guest
-// is a snapshot made by hand.
+// The run-time directory and the server of statistics, by their sockets: requests that are whole,
+// in pieces, wrong and too many, clients that neither read nor write, and sockets of the dead. The
+// guest is a snapshot made by hand.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,9 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/runtime.h"
+#include "cli/stats_server.h"
 #include "stats_sample.h"
-#include "vmm/runtime.h"
-#include "vmm/stats_server.h"
 
 static unsigned snapshots; // that were taken and not given back
 
@@ -236,8 +236,8 @@ static void refuses_what_is_wrong(void **state)
 	close(fd);
 }
 
-// More clients than there are places: those that were quiet longest make room, whether they have not
-// asked, or do not read.
+// More clients than there are places: those that were quiet longest make room, whether they have
+// not asked, or do not read.
 static void quiet_clients_make_room(void **state)
 {
 	(void)state;

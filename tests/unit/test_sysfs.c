@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "vmm/sysfs.h"
+#include "base/sysfs.h"
 
 static char root[] = "/tmp/veneer-sysfs-XXXXXX";
 

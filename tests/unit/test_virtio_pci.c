@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// virtio-pci as a driver finds and uses it: capabilities, every structure at every offset and width,
-// MSI-X vectors masked one by one and all at once, also while another thread raises them, and the
-// way through configuration space. The device only takes note of what is asked of it.
+// virtio-pci as a driver finds and uses it: capabilities, every structure at every offset and
+// width, MSI-X vectors masked one by one and all at once, also while another thread raises them,
+// and the way through configuration space. The device only takes note of what is asked of it.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -548,7 +548,8 @@ static void assert_moved(unsigned queues)
 	bench.moved = 0;
 }
 
-// Whoever serves a queue elsewhere signals its vector's eventfd, and learns when that is another one.
+// Whoever serves a queue elsewhere signals its vector's eventfd, and learns when that is another
+// one.
 static void who_serves_elsewhere_has_the_vector(void **state)
 {
 	(void)state;

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The interrupt chips that KVM has for an x86 guest: local APICs, an IOAPIC, two 8259s and, where
+// it is wanted, an i8254.
+#ifndef VN_X86_CHIPS_H
+#define VN_X86_CHIPS_H
+
+#include "core/kvm.h"
+
+// After vn_kvm_map_memory() and before there is a vCPU. All lines of the 8259s are masked.
+int vn_chips_create(const struct vn_kvm *kvm, bool pit, struct veneer_error *error);
+
+#endif
