@@ -122,7 +122,8 @@ for cache in writeback none writethrough directsync; do
 	done
 	expect_kept "cache=$cache, power lost $((round - 1)) times"
 done
-# The guest goes on, on a file system that is gone: the host's errors reach it, and are named.
+# The guest goes on, on a file system that is gone: the host's errors reach it, and are named. A file system
+# whose journal has failed before the guest's next request answers that it is read-only.
 rm -f "$work/image"
 if truncate -s 32M "$work/image" && mkfs.ext4 -q -F "$work/image" &&
 	mount -o loop "$work/image" "$mounted" && truncate -s 8M "$mounted/disk"; then
@@ -132,7 +133,7 @@ if truncate -s 32M "$work/image" && mkfs.ext4 -q -F "$work/image" &&
 	wait "$pid" || status=$?
 	expect "a device that fails is an I/O error, said with device, offset and reason" 1 \
 		'FAIL: status of a (write|flush), expected 0, got 1' \
-		'warning: blk0: (write|flush) at byte [0-9]* failed: Input/output error'
+		'warning: blk0: (write|flush) at byte [0-9]* failed: (Input/output error|Read-only file system)'
 	unmount
 else
 	fail "a device that fails: no file system for it"
