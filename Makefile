@@ -16,7 +16,8 @@
 BUILD   = build
 DISK    = $(BUILD)/demo.img
 GUEST   = run --cpus 2 --memory 512M --timeout 50
-SOURCES = find arch base bench cli core devices guest host include pci tests virtio vmm -name '*.[ch]'
+SOURCES = find arch base bench cli core devices examples guest host include pci tests virtio vmm \
+	'(' -name '*.[ch]' -o -name '*.cc' ')'
 
 all: build
 

@@ -10,19 +10,19 @@
 
 #include "base/error.h"
 
-#define WORDS (VENEER_HOST_CPUS_MAX / 64)
+#define WORDS (VN_HOST_CPUS_MAX / 64)
 
-unsigned vn_cpuset_next(const struct veneer_cpuset *set, unsigned from)
+unsigned vn_cpuset_next(const struct vn_cpuset *set, unsigned from)
 {
 	for (unsigned word = from / 64; word < WORDS; word++, from = word * 64) {
 		uint64_t bits = set->bits[word] >> (from % 64);
 		if (bits)
 			return from + (unsigned)__builtin_ctzll(bits);
 	}
-	return VENEER_HOST_CPUS_MAX;
+	return VN_HOST_CPUS_MAX;
 }
 
-unsigned vn_cpuset_count(const struct veneer_cpuset *set)
+unsigned vn_cpuset_count(const struct vn_cpuset *set)
 {
 	unsigned count = 0;
 	for (unsigned word = 0; word < WORDS; word++)
@@ -30,39 +30,39 @@ unsigned vn_cpuset_count(const struct veneer_cpuset *set)
 	return count;
 }
 
-void vn_cpuset_and(struct veneer_cpuset *set, const struct veneer_cpuset *other)
+void vn_cpuset_and(struct vn_cpuset *set, const struct vn_cpuset *other)
 {
 	for (unsigned word = 0; word < WORDS; word++)
 		set->bits[word] &= other->bits[word];
 }
 
-void vn_cpuset_subtract(struct veneer_cpuset *set, const struct veneer_cpuset *other)
+void vn_cpuset_subtract(struct vn_cpuset *set, const struct vn_cpuset *other)
 {
 	for (unsigned word = 0; word < WORDS; word++)
 		set->bits[word] &= ~other->bits[word];
 }
 
-void vn_cpuset_or(struct veneer_cpuset *set, const struct veneer_cpuset *other)
+void vn_cpuset_or(struct vn_cpuset *set, const struct vn_cpuset *other)
 {
 	for (unsigned word = 0; word < WORDS; word++)
 		set->bits[word] |= other->bits[word];
 }
 
 // A CPU's number at *at, which moves behind it, or -1. A number that no CPU has may come out
-// smaller, but not below VENEER_HOST_CPUS_MAX.
+// smaller, but not below VN_HOST_CPUS_MAX.
 static int parse_cpu(const char **at)
 {
 	int cpu = 0;
 	if (!isdigit((unsigned char)**at))
 		return -1;
 	for (; isdigit((unsigned char)**at); ++*at)
-		if (cpu < VENEER_HOST_CPUS_MAX)
+		if (cpu < VN_HOST_CPUS_MAX)
 			cpu = cpu * 10 + (**at - '0');
 	return cpu;
 }
 
 // `N` or `N-M`; *last is the second, or the first.
-static bool parse_range(struct veneer_cpuset *set, const char **at, int *last)
+static bool parse_range(struct vn_cpuset *set, const char **at, int *last)
 {
 	int first = parse_cpu(at);
 	*last = first;
@@ -72,13 +72,13 @@ static bool parse_range(struct veneer_cpuset *set, const char **at, int *last)
 	}
 	if (first < 0 || *last < first)
 		return false;
-	for (int cpu = first; cpu <= *last && cpu < VENEER_HOST_CPUS_MAX; cpu++)
+	for (int cpu = first; cpu <= *last && cpu < VN_HOST_CPUS_MAX; cpu++)
 		vn_cpuset_add(set, (unsigned)cpu);
 	return true;
 }
 
 // Whether it is a list, and the highest number in it.
-static bool parse_list(struct veneer_cpuset *set, const char *list, int *highest)
+static bool parse_list(struct vn_cpuset *set, const char *list, int *highest)
 {
 	int last;
 	*highest = 0;
@@ -93,27 +93,27 @@ static bool parse_list(struct veneer_cpuset *set, const char *list, int *highest
 	return false;
 }
 
-int veneer_cpuset_parse(struct veneer_cpuset *set, const char *list, struct veneer_error *error)
+int vn_cpuset_parse(struct vn_cpuset *set, const char *list, struct veneer_error *error)
 {
 	int highest;
-	*set = (struct veneer_cpuset){.bits = {0}};
+	*set = (struct vn_cpuset){.bits = {0}};
 	if (*list == '\0')
 		return 0;
 	if (!parse_list(set, list, &highest))
 		return vn_fail(error, -EINVAL, "'%s' is no list of CPUs, such as 0-3,8", list);
-	if (highest >= VENEER_HOST_CPUS_MAX)
+	if (highest >= VN_HOST_CPUS_MAX)
 		return vn_fail(error, -ERANGE,
 			"'%s' names CPUs above %d, the highest number that one can have", list,
-			VENEER_HOST_CPUS_MAX - 1);
+			VN_HOST_CPUS_MAX - 1);
 	return 0;
 }
 
-size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size)
+size_t vn_cpuset_format(const struct vn_cpuset *set, char *text, size_t size)
 {
 	size_t used = 0;
 	if (size > 0)
 		text[0] = '\0';
-	for (unsigned cpu = vn_cpuset_next(set, 0); cpu < VENEER_HOST_CPUS_MAX;) {
+	for (unsigned cpu = vn_cpuset_next(set, 0); cpu < VN_HOST_CPUS_MAX;) {
 		unsigned last = cpu;
 		while (vn_cpuset_has(set, last + 1))
 			last++;

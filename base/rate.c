@@ -5,8 +5,9 @@
 #include "base/rate.h"
 
 #include "base/clock.h"
+#include "base/macros.h"
 
-#define BURST_MAX ((uint64_t)1 << 62)
+#define BURST_MAX BIT64(62)
 
 // The time that `units` stand for.
 static uint64_t time_of(const struct vn_rate *rate, uint64_t units)

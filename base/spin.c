@@ -3,10 +3,6 @@
 // How the bound adapts.
 #include "base/spin.h"
 
-#include "veneer.h"
-
-#define US_DEFAULT 50 // measured: docs/datapath.md
-
 // Less than this is over before a driver on another CPU can have seen anything.
 #define BOUND_MIN   4000
 #define PENALTY_MAX 1024
@@ -53,9 +49,4 @@ bool vn_spin_again(struct vn_spin *spin, bool found, bool stirred, uint64_t now)
 	if (now - spin->since >= spin->bound)
 		spin->asleep = true;
 	return !spin->asleep;
-}
-
-uint64_t vn_spin_max(unsigned poll_us)
-{
-	return poll_us == VENEER_POLL_OFF ? 0 : 1000ull * (poll_us ? poll_us : US_DEFAULT);
 }

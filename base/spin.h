@@ -6,8 +6,8 @@
 //
 //     it grows    when work came soon after polling had ended,
 //     it shrinks  when work came long after,
-//     it is 0     for a growing number of times when work keeps coming soon after the end of polling
-//                 at the largest bound: the guest can only run once polling ends.
+//     it is 0     for a growing number of times when work keeps coming soon after the end of
+//                 polling at the largest bound: the guest can only run once polling ends.
 //
 // Times are nanoseconds of any steady clock. Belongs to one thread.
 #ifndef VN_SPIN_H
@@ -15,6 +15,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+// Of `max`, as people give it.
+#define VN_SPIN_US_MAX     10000
+#define VN_SPIN_US_DEFAULT 50 // measured: docs/datapath.md
 
 struct vn_spin {
 	uint64_t max; // the largest bound; 0: never poll
@@ -28,8 +32,5 @@ struct vn_spin {
 // After the queue was polled, and work was `found` or the driver was given something that it may
 // answer (`stirred`). True: poll the queue again now. False: enable notifications.
 bool vn_spin_again(struct vn_spin *spin, bool found, bool stirred, uint64_t now);
-
-// `max` for a device's option in microseconds: 0 is the default, VENEER_POLL_OFF none.
-uint64_t vn_spin_max(unsigned poll_us);
 
 #endif

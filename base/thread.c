@@ -14,7 +14,7 @@
 
 #include "base/macros.h"
 
-static_assert(sizeof(struct veneer_cpuset) == sizeof(cpu_set_t), "both are a bit a CPU");
+static_assert(sizeof(struct vn_cpuset) == sizeof(cpu_set_t), "both are a bit a CPU");
 
 void vn_thread_signals(sigset_t *blocked)
 {
@@ -73,18 +73,18 @@ int vn_thread_fail(
 			name, place->fifo, (unsigned long long)limit.rlim_cur);
 	}
 	if (code == -EINVAL && place && !vn_cpuset_is_empty(&place->cpus)) {
-		veneer_cpuset_format(&place->cpus, cpus, sizeof(cpus));
+		vn_cpuset_format(&place->cpus, cpus, sizeof(cpus));
 		return vn_fail(error, code, "thread %s may not run on CPUs %s", name, cpus);
 	}
 	return vn_fail(error, code, "cannot start thread %s: %s", name, strerror(-code));
 }
 
-int vn_thread_move(const struct veneer_cpuset *cpus)
+int vn_thread_move(const struct vn_cpuset *cpus)
 {
 	return -pthread_setaffinity_np(pthread_self(), sizeof(*cpus), (const cpu_set_t *)cpus);
 }
 
-int vn_thread_cpus(struct veneer_cpuset *cpus)
+int vn_thread_cpus(struct vn_cpuset *cpus)
 {
 	return -pthread_getaffinity_np(pthread_self(), sizeof(*cpus), (cpu_set_t *)cpus);
 }

@@ -18,7 +18,7 @@ void vn_thread_signals(sigset_t *blocked);
 
 // Where and how a thread runs.
 struct vn_thread_place {
-	struct veneer_cpuset cpus; // empty: where its maker does
+	struct vn_cpuset cpus; // empty: where its maker does
 	unsigned fifo; // priority in SCHED_FIFO, 1 to 99, or 0: as its maker
 };
 
@@ -33,7 +33,7 @@ int vn_thread_fail(struct veneer_error *error, int code, const char *name,
 	const struct vn_thread_place *place);
 
 // Move the calling thread to these CPUs, and tell those it may run on. 0 or a negative errno.
-int vn_thread_move(const struct veneer_cpuset *cpus);
-int vn_thread_cpus(struct veneer_cpuset *cpus);
+int vn_thread_move(const struct vn_cpuset *cpus);
+int vn_thread_cpus(struct vn_cpuset *cpus);
 
 #endif

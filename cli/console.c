@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/fail.h"
+#include "base/error.h"
 #include "cli/terminal.h"
 
 // How often to look whether the terminal is ours again: nobody tells.
@@ -29,7 +29,7 @@ static void close_fd(int *fd)
 static int open_pipe(int fds[2], int ours, struct veneer_error *error)
 {
 	if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[ours], F_SETFL, O_NONBLOCK) < 0)
-		return fail_with(error, -errno, "serial port: no pipe: %s", strerror(errno));
+		return vn_fail(error, -errno, "serial port: no pipe: %s", strerror(errno));
 	return 0;
 }
 
@@ -66,9 +66,9 @@ static int open_file(struct console *console, const char *path, struct veneer_er
 
 	console->out = open(path, flags, 0666);
 	if (console->out < 0 && errno == ENXIO)
-		return fail_with(error, -ENXIO, "--serial: nobody reads or answers at '%s'", path);
+		return vn_fail(error, -ENXIO, "--serial: nobody reads or answers at '%s'", path);
 	if (console->out < 0 || fcntl(console->out, F_SETFL, O_APPEND) < 0)
-		return fail_with(
+		return vn_fail(
 			error, -errno, "--serial: cannot write '%s': %s", path, strerror(errno));
 	return 0;
 }
@@ -89,25 +89,26 @@ static int open_pty(struct console *console, struct veneer_error *error)
 	return open_input(console, console->pty.master, error);
 }
 
-int console_open(struct console *console, const struct options *options, struct veneer_error *error)
+int console_open(
+	struct console *console, const struct serial_options *serial, struct veneer_error *error)
 {
 	int ret = 0;
 
-	*console = (struct console){.mode = options->serial,
+	*console = (struct console){.mode = serial->mode,
 		.in = -1,
 		.out = -1,
 		.input = -1,
 		.input_pipe = -1,
 		.output_pipe = -1,
 		.pty = {.master = -1, .watch = -1}};
-	switch (options->serial) {
+	switch (serial->mode) {
 	case SERIAL_STDIO:
 		ret = open_stdio(console, error);
 		break;
 	case SERIAL_NONE:
 		break;
 	case SERIAL_FILE:
-		ret = open_file(console, options->serial_path, error);
+		ret = open_file(console, serial->path, error);
 		break;
 	case SERIAL_PTY:
 		ret = open_pty(console, error);

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "cli/options.h"
+#include "cli/program_options.h"
 #include "cli/pty.h"
 
 #define CONSOLE_ESCAPE 0x01 // Ctrl-A
@@ -41,10 +41,10 @@ struct console {
 
 enum console_event { CONSOLE_NOTHING, CONSOLE_QUIT };
 
-// Opens what `options->serial` names; `console` must stay where it is. console_close() after
+// Opens what `serial` names; `console` must stay where it is. console_close() after
 // success; on failure nothing is left open.
 int console_open(
-	struct console *console, const struct options *options, struct veneer_error *error);
+	struct console *console, const struct serial_options *serial, struct veneer_error *error);
 void console_close(struct console *console);
 
 // Fill in what to poll for, at most CONSOLE_POLL_MAX entries (-1 as descriptor: skip), and lower

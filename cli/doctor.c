@@ -5,13 +5,14 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/cpuset.h"
+#include "base/error.h"
 #include "base/sysfs.h"
-#include "cli/fail.h"
 
 // Device names, words of a command line: whatever they hold, one line of ASCII comes out.
 static void sanitise(char *text)
@@ -129,24 +130,24 @@ int doctor_find_line(const struct doctor_host *host, const char *path, const cha
 	return ret;
 }
 
-int doctor_read_cpus(const struct doctor_host *host, struct veneer_cpuset *set, const char *path)
+int doctor_read_cpus(const struct doctor_host *host, struct vn_cpuset *set, const char *path)
 {
 	char text[4096];
 	struct veneer_error error;
 	int ret = vn_sysfs_line(host->root, text, sizeof(text), "%s", path);
 
-	*set = (struct veneer_cpuset){.bits = {0}};
+	*set = (struct vn_cpuset){.bits = {0}};
 	if (ret < 0 || strstr(text, "(null)"))
 		return ret;
-	return veneer_cpuset_parse(set, text, &error);
+	return vn_cpuset_parse(set, text, &error);
 }
 
-const char *doctor_list(const struct veneer_cpuset *set, char text[DOCTOR_LIST_BYTES])
+const char *doctor_list(const struct vn_cpuset *set, char text[DOCTOR_LIST_BYTES])
 {
 	const char *cut = ",...";
 	size_t room = DOCTOR_LIST_BYTES - strlen(cut);
 
-	if (veneer_cpuset_format(set, text, room) >= room)
+	if (vn_cpuset_format(set, text, room) >= room)
 		strcat(text, cut);
 	return text;
 }
@@ -196,7 +197,7 @@ const char *doctor_kvm_kind(const char *root)
 
 bool doctor_leaves_none(const struct doctor_host *host)
 {
-	struct veneer_cpuset others = host->online;
+	struct vn_cpuset others = host->online;
 
 	vn_cpuset_subtract(&others, &host->vcpus);
 	return vn_cpuset_count(&others) == 0;
@@ -206,11 +207,11 @@ bool doctor_leaves_none(const struct doctor_host *host)
 // leave no CPU to the host, all but the first core.
 static void advise(struct doctor_host *host)
 {
-	struct veneer_cpuset set = host->vcpus;
+	struct vn_cpuset set = host->vcpus;
 
 	if (vn_cpuset_count(&set) == 0 || doctor_leaves_none(host)) {
-		struct veneer_cpuset first = {.bits = {1}};
-		struct veneer_cpuset siblings;
+		struct vn_cpuset first = {.bits = {1}};
+		struct vn_cpuset siblings;
 		set = host->online;
 		if (doctor_read_cpus(host, &siblings,
 			    "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list") == 0)
@@ -218,7 +219,7 @@ static void advise(struct doctor_host *host)
 		vn_cpuset_subtract(&set, &first);
 	}
 	// A list that was cut would be a remedy for some of them.
-	if (vn_cpuset_count(&set) == 0 || veneer_cpuset_format(&set, host->advised,
+	if (vn_cpuset_count(&set) == 0 || vn_cpuset_format(&set, host->advised,
 						  sizeof(host->advised)) >= sizeof(host->advised))
 		snprintf(host->advised, sizeof(host->advised), "LIST");
 }
@@ -282,21 +283,20 @@ static int print_report(const struct doctor_report *report, bool json, struct ve
 		doctor_print(report, stdout, wants_colour());
 	if (ret == 0 && (fflush(stdout) != 0 || ferror(stdout)))
 		ret = errno ? -errno : -EIO;
-	return ret < 0 ? fail_with(
-				 error, ret, "cannot write to standard output: %s", strerror(-ret))
+	return ret < 0 ? vn_fail(error, ret, "cannot write to standard output: %s", strerror(-ret))
 		       : 0;
 }
 
 static int check_named(const struct doctor_host *host, struct veneer_error *error)
 {
-	struct veneer_cpuset missing = host->named;
+	struct vn_cpuset missing = host->named;
 	char missing_text[DOCTOR_LIST_BYTES];
 	char online_text[DOCTOR_LIST_BYTES];
 
 	vn_cpuset_subtract(&missing, &host->online);
 	if (host->online_code < 0 || vn_cpuset_is_empty(&missing))
 		return 0;
-	return fail_with(error, -EINVAL, "--cpus: the host's CPU %s is not online: %s are",
+	return vn_fail(error, -EINVAL, "--cpus: the host's CPU %s is not online: %s are",
 		doctor_list(&missing, missing_text), doctor_list(&host->online, online_text));
 }
 
@@ -310,37 +310,65 @@ static int report_on(
 		return ret;
 	doctor_examine(&report, host);
 	if (report.incomplete)
-		ret = fail_with(error, -ENOMEM, "out of memory");
+		ret = vn_fail(error, -ENOMEM, "out of memory");
 	else
-		ret = print_report(&report, options->json, error);
+		ret = print_report(&report, options->doctor.json, error);
 	if (ret == 0)
 		ret = (int)doctor_wrong(&report);
 	doctor_report_free(&report);
 	return ret;
 }
 
+static void free_disks(struct doctor_disk *disks, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		free((char *)(uintptr_t)disks[i].path);
+	free(disks);
+}
+
+// The disks that were named, with their paths; free_disks(), also after a failure.
+static int probe_disks(struct doctor_disk **disks, unsigned *count, const struct options *options)
+{
+	char name[32];
+	char *path;
+
+	*disks = NULL;
+	for (*count = 0;; ++*count) {
+		snprintf(name, sizeof(name), "disk%u.path", *count);
+		path = options_get(options, name);
+		if (!path)
+			return 0;
+		struct doctor_disk *list = reallocarray(*disks, *count + 1, sizeof(*list));
+		if (!list) {
+			free(path);
+			return -ENOMEM;
+		}
+		doctor_probe_disk(&list[*count], path);
+		*disks = list;
+	}
+}
+
 int doctor_run(const struct options *options, struct veneer_error *error)
 {
 	struct doctor_probes probes;
 	struct doctor_host *host = calloc(1, sizeof(*host));
-	struct doctor_disk *disks = calloc(options->disk_count + 1, sizeof(*disks));
-	int ret;
+	struct doctor_disk *disks;
+	unsigned disk_count;
+	int ret = probe_disks(&disks, &disk_count, options);
 
-	if (host && disks) {
-		for (size_t i = 0; i < options->disk_count; i++)
-			doctor_probe_disk(&disks[i], options->disks[i].path);
+	if (host && ret == 0) {
 		doctor_probe(&probes);
 		*host = (struct doctor_host){.root = "",
 			.probes = &probes,
 			.disks = disks,
-			.disk_count = options->disk_count,
-			.named = options->host_cpus};
+			.disk_count = disk_count,
+			.named = options->doctor.cpus};
 		doctor_read_host(host);
 		ret = report_on(host, options, error);
 	} else {
-		ret = fail_with(error, -ENOMEM, "out of memory");
+		ret = vn_fail(error, -ENOMEM, "out of memory");
 	}
-	free(disks);
+	free_disks(disks, disk_count);
 	free(host);
 	return ret;
 }

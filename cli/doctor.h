@@ -51,7 +51,7 @@ struct doctor_probes {
 	uint64_t memlock; // RLIMIT_MEMLOCK in bytes, UINT64_MAX: none
 	bool ipc_lock; // CAP_IPC_LOCK, which that limit does not bind
 	// That the cgroup's cpuset lets this process run on; empty: the kernel does not tell.
-	struct veneer_cpuset allowed;
+	struct vn_cpuset allowed;
 };
 
 // A path of --disk, and the device that holds it.
@@ -69,7 +69,7 @@ struct doctor_host {
 	const struct doctor_probes *probes;
 	const struct doctor_disk *disks; // none: every disk of the host
 	size_t disk_count;
-	struct veneer_cpuset named; // by --cpus; empty: none
+	struct vn_cpuset named; // by --cpus; empty: none
 
 	int cpuinfo; // 0, or the negative errno of /proc/cpuinfo
 	enum doctor_vendor virtualization; // VT-x or AMD-V that the CPU offers
@@ -78,9 +78,9 @@ struct doctor_host {
 	int cmdline_code;
 	char cmdline[4096]; // the kernel's
 	int online_code;
-	struct veneer_cpuset online, isolated;
-	struct veneer_cpuset meant; // for vCPUs: named, else isolated; may be empty
-	struct veneer_cpuset vcpus; // those of them that are online, if that is known
+	struct vn_cpuset online, isolated;
+	struct vn_cpuset meant; // for vCPUs: named, else isolated; may be empty
+	struct vn_cpuset vcpus; // those of them that are online, if that is known
 	char advised[DOCTOR_LIST_BYTES]; // the list of CPUs that remedies name
 };
 
@@ -138,13 +138,13 @@ int doctor_find_line(const struct doctor_host *host, const char *path, const cha
 	char *text, size_t size);
 
 // A file that holds a list of CPUs; "(null)" is an empty one.
-int doctor_read_cpus(const struct doctor_host *host, struct veneer_cpuset *set, const char *path);
+int doctor_read_cpus(const struct doctor_host *host, struct vn_cpuset *set, const char *path);
 
 // Whether the CPUs meant for vCPUs are all that the host has, as far as is known.
 bool doctor_leaves_none(const struct doctor_host *host);
 
 // The set as a list for a line, cut where it is long; `text`.
-const char *doctor_list(const struct veneer_cpuset *set, char text[DOCTOR_LIST_BYTES]);
+const char *doctor_list(const struct vn_cpuset *set, char text[DOCTOR_LIST_BYTES]);
 
 // The word in brackets of a list of choices, or the whole of it.
 void doctor_chosen(char *text);

@@ -244,8 +244,8 @@ static void check_path(struct doctor_report *report, const struct doctor_host *h
 		report->incomplete = true;
 	else if (ret == -ENOENT && major(disk->device) == 0)
 		doctor_add(report, "disk", DOCTOR_UNKNOWN,
-			"%s: its file system has no block device of its own (such as btrfs, "
-			"overlayfs, tmpfs, NFS); name the device",
+			"%s: its file system has no block device of its own "
+			"(such as btrfs, overlayfs, tmpfs, NFS); name the device",
 			disk->path);
 	else if (ret < 0)
 		doctor_add(report, "disk", DOCTOR_UNKNOWN, "%s: cannot follow %s: %s", disk->path,

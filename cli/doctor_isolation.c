@@ -15,18 +15,17 @@
 
 static const char CPU_DIRECTORY[] = "/sys/devices/system/cpu";
 
-static struct veneer_cpuset without(
-	const struct veneer_cpuset *set, const struct veneer_cpuset *other)
+static struct vn_cpuset without(const struct vn_cpuset *set, const struct vn_cpuset *other)
 {
-	struct veneer_cpuset rest = *set;
+	struct vn_cpuset rest = *set;
 
 	vn_cpuset_subtract(&rest, other);
 	return rest;
 }
 
 // The CPUs `offline` are meant for vCPUs: some can be switched on, others this host does not have.
-static void suggest_cpus(struct doctor_check *check, const struct doctor_host *host,
-	const struct veneer_cpuset *offline)
+static void suggest_cpus(
+	struct doctor_check *check, const struct doctor_host *host, const struct vn_cpuset *offline)
 {
 	char path[128], list[DOCTOR_LIST_BYTES];
 
@@ -44,8 +43,8 @@ static void suggest_cpus(struct doctor_check *check, const struct doctor_host *h
 static void check_cpus(struct doctor_report *report, const struct doctor_host *host)
 {
 	char first[DOCTOR_LIST_BYTES], second[DOCTOR_LIST_BYTES];
-	struct veneer_cpuset offline = without(&host->meant, &host->online);
-	struct veneer_cpuset forbidden = without(&host->vcpus, &host->probes->allowed);
+	struct vn_cpuset offline = without(&host->meant, &host->online);
+	struct vn_cpuset forbidden = without(&host->vcpus, &host->probes->allowed);
 
 	if (host->online_code < 0) {
 		doctor_unread(report, "cpus", host->online_code, "/sys/devices/system/cpu/online");
@@ -77,10 +76,10 @@ static void check_cpus(struct doctor_report *report, const struct doctor_host *h
 // A check of the CPUs that have some protection: all those meant for vCPUs should. False: they have
 // not, and *check is to be explained.
 static bool covered(struct doctor_report *report, const struct doctor_host *host, const char *name,
-	const struct veneer_cpuset *protected, struct doctor_check **check)
+	const struct vn_cpuset *protected, struct doctor_check **check)
 {
 	char text[DOCTOR_LIST_BYTES];
-	struct veneer_cpuset missing = without(&host->vcpus, protected);
+	struct vn_cpuset missing = without(&host->vcpus, protected);
 
 	if (vn_cpuset_count(protected) == 0)
 		*check = doctor_add(report, name, DOCTOR_WARN, "none");
@@ -95,7 +94,7 @@ static bool covered(struct doctor_report *report, const struct doctor_host *host
 static void check_isolcpus(struct doctor_report *report, const struct doctor_host *host)
 {
 	const char *path = "/sys/devices/system/cpu/isolated";
-	struct veneer_cpuset isolated;
+	struct vn_cpuset isolated;
 	struct doctor_check *check;
 	int ret = doctor_read_cpus(host, &isolated, path);
 
@@ -124,7 +123,7 @@ static const char *tick_rate(const struct doctor_host *host, char *text, size_t 
 static void check_nohz_full(struct doctor_report *report, const struct doctor_host *host)
 {
 	const char *path = "/sys/devices/system/cpu/nohz_full";
-	struct veneer_cpuset tickless;
+	struct vn_cpuset tickless;
 	struct doctor_check *check;
 	char rate[16];
 	int ret = doctor_read_cpus(host, &tickless, path);
@@ -146,10 +145,9 @@ static void check_nohz_full(struct doctor_report *report, const struct doctor_ho
 
 // Add the CPUs of the boot parameter `name`, which `name` alone or a list that is not of plain
 // numbers gives to all.
-static void add_parameter(
-	struct veneer_cpuset *set, const struct doctor_host *host, const char *name)
+static void add_parameter(struct vn_cpuset *set, const struct doctor_host *host, const char *name)
 {
-	struct veneer_cpuset listed;
+	struct vn_cpuset listed;
 	struct veneer_error error;
 	size_t length = strlen(name);
 	char word[1024];
@@ -158,7 +156,7 @@ static void add_parameter(
 		if (strncmp(word, name, length) != 0 || (word[length] != '=' && word[length]))
 			continue;
 		const char *list = word + length + (word[length] == '=');
-		if (!*list || veneer_cpuset_parse(&listed, list, &error) < 0)
+		if (!*list || vn_cpuset_parse(&listed, list, &error) < 0)
 			listed = host->online;
 		vn_cpuset_for_each(cpu, &listed) vn_cpuset_add(set, cpu);
 	}
@@ -167,7 +165,7 @@ static void add_parameter(
 // nohz_full= offloads callbacks just as rcu_nocbs= does.
 static void check_rcu_nocbs(struct doctor_report *report, const struct doctor_host *host)
 {
-	struct veneer_cpuset offloaded = {.bits = {0}};
+	struct vn_cpuset offloaded = {.bits = {0}};
 	struct doctor_check *check;
 
 	if (host->cmdline_code < 0) {
@@ -184,11 +182,10 @@ static void check_rcu_nocbs(struct doctor_report *report, const struct doctor_ho
 }
 
 // The other threads of the cores of `cpus` that are not in it themselves.
-static struct veneer_cpuset strangers(
-	const struct doctor_host *host, const struct veneer_cpuset *cpus)
+static struct vn_cpuset strangers(const struct doctor_host *host, const struct vn_cpuset *cpus)
 {
-	struct veneer_cpuset all = {.bits = {0}};
-	struct veneer_cpuset siblings;
+	struct vn_cpuset all = {.bits = {0}};
+	struct vn_cpuset siblings;
 	char path[128];
 
 	vn_cpuset_for_each(cpu, cpus)
@@ -206,7 +203,7 @@ static struct veneer_cpuset strangers(
 static void check_smt(struct doctor_report *report, const struct doctor_host *host)
 {
 	const char *path = "/sys/devices/system/cpu/smt/active";
-	struct veneer_cpuset others = strangers(host, &host->vcpus);
+	struct vn_cpuset others = strangers(host, &host->vcpus);
 	struct doctor_check *check;
 	char text[DOCTOR_LIST_BYTES];
 	int64_t active;
@@ -290,7 +287,7 @@ static bool has_handler(const struct doctor_host *host, unsigned irq)
 static void find_stray(const struct doctor_host *host, unsigned irq, void *opaque)
 {
 	struct strays *strays = opaque;
-	struct veneer_cpuset reached;
+	struct vn_cpuset reached;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/irq/%u/effective_affinity_list", irq);
@@ -313,8 +310,8 @@ static void find_stray(const struct doctor_host *host, unsigned irq, void *opaqu
 // irqbalance by itself stays away from isolated and tickless CPUs.
 static bool balanced_onto(const struct doctor_host *host, bool irqbalance)
 {
-	struct veneer_cpuset tickless;
-	struct veneer_cpuset open = without(&host->vcpus, &host->isolated);
+	struct vn_cpuset tickless;
+	struct vn_cpuset open = without(&host->vcpus, &host->isolated);
 
 	(void)doctor_read_cpus(host, &tickless, "/sys/devices/system/cpu/nohz_full");
 	vn_cpuset_subtract(&open, &tickless);
@@ -324,7 +321,7 @@ static bool balanced_onto(const struct doctor_host *host, bool irqbalance)
 static void check_interrupts(struct doctor_report *report, const struct doctor_host *host)
 {
 	struct strays strays = {.count = 0};
-	struct veneer_cpuset others = without(&host->online, &host->vcpus);
+	struct vn_cpuset others = without(&host->online, &host->vcpus);
 	struct doctor_check *check;
 	char vcpus[DOCTOR_LIST_BYTES], rest[DOCTOR_LIST_BYTES];
 	bool irqbalance = false;

@@ -56,7 +56,7 @@ static int describe_pools(const struct doctor_host *host, unsigned node, char *t
 // Guests are meant to run on this node: it has some of their CPUs, where those are known, or any.
 static bool matters(const struct doctor_host *host, unsigned node)
 {
-	struct veneer_cpuset cpus;
+	struct vn_cpuset cpus;
 	char path[64];
 
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
@@ -71,7 +71,7 @@ static void check_huge_pages(struct doctor_report *report, const struct doctor_h
 {
 	const char *name = "huge-pages";
 	const char *path = "/sys/devices/system/node/online";
-	struct veneer_cpuset nodes;
+	struct vn_cpuset nodes;
 	char found[256] = "", lacking[64] = "";
 	unsigned first = 0;
 	int any = -ENOENT;
@@ -146,8 +146,8 @@ static void check_ksm(struct doctor_report *report, const struct doctor_host *ho
 		doctor_add(report, "ksm", DOCTOR_OK, "off");
 	else {
 		struct doctor_check *check = doctor_add(report, "ksm", DOCTOR_WARN, "on");
-		doctor_cost(check, "ksmd's scans take CPU time; a write to a merged page faults "
-				   "and copies it");
+		doctor_cost(check, "ksmd's scans take CPU time; "
+				   "a write to a merged page faults and copies it");
 		doctor_remedy(check, "echo 2 > %s", path);
 	}
 }
@@ -156,7 +156,7 @@ static void check_numa_balancing(struct doctor_report *report, const struct doct
 {
 	const char *name = "numa-balancing";
 	const char *path = "/proc/sys/kernel/numa_balancing";
-	struct veneer_cpuset nodes;
+	struct vn_cpuset nodes;
 	int64_t mode;
 	int ret = vn_sysfs_number(host->root, &mode, "%s", path);
 

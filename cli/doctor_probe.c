@@ -61,14 +61,14 @@ static bool has_ipc_lock(void)
 
 // Isolated CPUs are not in a process's affinity, yet it may ask for them. What the kernel grants
 // when all are asked for is what the cgroup's cpuset allows.
-static void probe_allowed(struct veneer_cpuset *allowed)
+static void probe_allowed(struct vn_cpuset *allowed)
 {
 	cpu_set_t before, all, granted;
 
 	CPU_ZERO(&all);
 	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
 		CPU_SET(cpu, &all);
-	*allowed = (struct veneer_cpuset){.bits = {0}};
+	*allowed = (struct vn_cpuset){.bits = {0}};
 	if (sched_getaffinity(0, sizeof(before), &before) < 0)
 		return;
 	granted = before;
@@ -76,7 +76,7 @@ static void probe_allowed(struct veneer_cpuset *allowed)
 		sched_getaffinity(0, sizeof(granted), &granted);
 		sched_setaffinity(0, sizeof(before), &before);
 	}
-	for (unsigned cpu = 0; cpu < CPU_SETSIZE && cpu < VENEER_HOST_CPUS_MAX; cpu++) {
+	for (unsigned cpu = 0; cpu < CPU_SETSIZE && cpu < VN_HOST_CPUS_MAX; cpu++) {
 		if (CPU_ISSET(cpu, &granted))
 			vn_cpuset_add(allowed, cpu);
 	}

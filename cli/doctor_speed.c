@@ -18,14 +18,14 @@
 static const char CPU_DIRECTORY[] = "/sys/devices/system/cpu";
 
 // The CPUs meant for vCPUs; all, where there are none.
-static const struct veneer_cpuset *candidates(const struct doctor_host *host)
+static const struct vn_cpuset *candidates(const struct doctor_host *host)
 {
 	return vn_cpuset_count(&host->vcpus) > 0 ? &host->vcpus : &host->online;
 }
 
 static void check_governor(struct doctor_report *report, const struct doctor_host *host)
 {
-	struct veneer_cpuset slow = {.bits = {0}};
+	struct vn_cpuset slow = {.bits = {0}};
 	char governor[32], other[32] = "", list[DOCTOR_LIST_BYTES];
 	unsigned read = 0;
 	int code = -ENOENT;
@@ -65,7 +65,7 @@ static void check_governor(struct doctor_report *report, const struct doctor_hos
 struct idle {
 	int64_t us; // to leave it
 	char name[32];
-	struct veneer_cpuset cpus; // that may enter slow ones
+	struct vn_cpuset cpus; // that may enter slow ones
 	bool any; // state was read
 };
 
@@ -174,8 +174,8 @@ static void check_mitigations(struct doctor_report *report, const struct doctor_
 			report, "mitigations", DOCTOR_WARN, "at entries or exits: %s", names);
 		doctor_cost(check, "each flushes or restricts something at every one of them");
 		doctor_remedy(check,
-			"have fewer exits; mitigations=off at boot only where all guests and "
-			"programs are trusted");
+			"have fewer exits; "
+			"mitigations=off at boot only where all guests and programs are trusted");
 	}
 }
 

@@ -120,8 +120,8 @@ static const struct feature FEATURES[] = {
 	{"vpid", {"VPID", "AMD-V tags the TLB by ASID"}, {"vpid", NULL}, {"vpid", NULL},
 		"every entry and exit flushes the TLB"},
 	{"apicv", {"APICv", "AVIC"}, {"enable_apicv", "avic"}, {"apicv", "avic"},
-		"accesses of a guest to its interrupt controller exit: IPIs, timers, "
-		"ends of interrupts"},
+		"accesses of a guest to its interrupt controller exit: "
+		"IPIs, timers, ends of interrupts"},
 };
 
 static bool has_flag(const struct doctor_host *host, const char *flag)
@@ -266,9 +266,8 @@ static void check_tsc(struct doctor_report *report, const struct doctor_host *ho
 	(void)vn_sysfs_line(
 		host->root, available, sizeof(available), "%s/available_clocksource", directory);
 	if (!steady)
-		doctor_remedy(check,
-			"a CPU with an invariant TSC, or a hypervisor below that shows it "
-			"(QEMU: invtsc=on)");
+		doctor_remedy(check, "a CPU with an invariant TSC, "
+				     "or a hypervisor below that shows it (QEMU: invtsc=on)");
 	else if (doctor_has_word(available, "tsc"))
 		doctor_remedy(check, "echo tsc > %s/current_clocksource", directory);
 	else

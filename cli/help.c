@@ -1,189 +1,158 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The help texts.
+// The help texts, around what the tables say of commands and options.
 #include "cli/help.h"
 
-const char HELP[] =
-	"veneer, a small virtual machine monitor for Linux KVM\n"
-	"\n"
-	"  veneer run [OPTION]...   run a guest; without --kernel, the one that is built in\n"
-	"  veneer list              the guests that are running\n"
-	"  veneer stats GUEST       what one of them has done so far\n"
-	"  veneer doctor            what of this host costs guests speed, and what mends it\n"
-	"  veneer version           the version\n"
-	"  veneer help [COMMAND]    this help, or a command's; so does veneer COMMAND --help\n"
-	"\n"
-	"For a first look: veneer run\n";
+#include <stdlib.h>
 
-const char RUN_HELP[] =
-	"veneer run [OPTION]...\n"
-	"\n"
-	"What to boot\n"
-	"  -k, --kernel FILE     ELF kernel or bzImage; default: the guest that is built in, "
-	"which\n"
-	"                        reports on CPU, memory and disk, guest beside host\n"
-	"  -i, --initrd FILE     initial RAM disk\n"
-	"  -a, --cmdline STRING  the kernel's command line\n"
-	"\n"
-	"Machine\n"
-	"  -c, --cpus N[,topology=SxDxCxT][,pin=LIST|auto][,iothreads=LIST][,vmm=LIST]\n"
-	"             [,sched=fifo:PRIORITY][,idle=halt|poll|mwait][,halt-poll-ns=N][,pit=on|off]\n"
-	"                        1 to 64 CPUs, default 1. topology: sockets, dies of a socket, "
-	"cores\n"
-	"                        of a die, threads of a core; their product is N. pin: host CPUs\n"
-	"                        such as 0-3,8, one for each vCPU, or pairs VCPUS:CPUS such as\n"
-	"                        0:2-3,1:4; auto chooses them, and the others'. iothreads: one\n"
-	"                        each for devices' threads; vmm: for all others. sched: real-time\n"
-	"                        priority of vCPUs, 1 to 99. idle: what an idle CPU does. halt\n"
-	"                        (default): leaves the host's CPU to others; poll: keeps it,\n"
-	"                        without an exit; mwait: the same, and chooses C-states.\n"
-	"                        halt-poll-ns: how long KVM waits before it lets go, in\n"
-	"                        nanoseconds. pit=on adds an i8254 timer\n"
-	"  --cpu MODEL[,+FEATURE][,-FEATURE]...[,tsc-khz=N]\n"
-	"                        the processor that the guest sees: host (default, all that KVM\n"
-	"                        offers here), baseline, x86-64-v2 to v4, or a generation such as\n"
-	"                        Haswell or EPYC-Milan. ? lists models and features, and which of\n"
-	"                        them run here. tsc-khz: frequency of the time-stamp counter\n"
-	"  -m, --memory SIZE[,hugepages=2M|1G][,node=N][,prealloc][,lock][,merge=on|off]\n"
-	"                        default 256M; as every size, bytes, or with K, M, G or T (KB and\n"
-	"                        KiB are 1024 bytes, too). hugepages: from the host's reserve,\n"
-	"                        else transparent huge pages. node: this NUMA node and "
-	"no\n"
-	"                        other. prealloc: all of it before the start. lock: the same, and\n"
-	"                        never swapped. merge: KSM may merge its pages with equal ones\n"
-	"  --numa cell=N,cpus=LIST,memory=SIZE[,node=N][,hugepages=2M|1G]\n"
-	"                        a NUMA cell of the guest, numbered from 0: which of its CPUs, "
-	"how\n"
-	"                        much of its memory, of which host node. Repeatable; all CPUs and\n"
-	"                        all memory are in one of them\n"
-	"  -d, --disk PATH[,readonly][,cache=MODE][,queues=N][,serial=S]\n"
-	"       [,poll-us=N][,detect-zeroes=on|unmap][,iops=N[:BURST]][,bps=SIZE[:BURST]]\n"
-	"       [,sqpoll=on|off][,iopoll=on|off][,block-size=N][,format=raw]\n"
-	"                        a raw file or block device as a virtio disk; repeatable. cache:\n"
-	"                        writeback (default) uses the host's page cache, none goes around\n"
-	"                        it; writethrough and directsync are the same, but complete a "
-	"write\n"
-	"                        when it is on the disk; unsafe is writeback that flushes "
-	"nothing.\n"
-	"                        queues: 1 to 16, default one per CPU up to 4. poll-us: how long\n"
-	"                        at most to look for requests before sleeping, default 50, 0: not\n"
-	"                        at all. detect-zeroes: writes of zeroes take no data, and with\n"
-	"                        unmap no room on the host. iops, bps: at most so many requests\n"
-	"                        and bytes a second, BURST at once after a pause (default a tenth\n"
-	"                        of a second's worth). sqpoll: a thread of the kernel takes each\n"
-	"                        queue's submissions. iopoll: completions are looked for at the\n"
-	"                        device; O_DIRECT, on devices with queues for that. serial: up to\n"
-	"                        20 bytes. block-size: 512 (a file's default) to 4096, a device's\n"
-	"                        default is its own. format=raw: also if it looks like qcow2,\n"
-	"                        VMDK or another image. A comma within PATH or S is written ,,\n"
-	"  --net tap=NAME[,mac=M][,queues=N][,mtu=N][,vhost=on|off|auto]\n"
-	"       [,poll-us=N][,pps=N[:BURST]][,bps=SIZE[:BURST]]\n"
-	"                        a virtio network device on a TAP interface of the host; "
-	"repeatable.\n"
-	"                        mac: default the same for each --name and interface, and\n"
-	"                        random without a name. vhost: the host's kernel carries the\n"
-	"                        packets, auto: where /dev/vhost-net can be opened. poll-us: as\n"
-	"                        for a disk, of what the guest sends. pps, bps: at most so many\n"
-	"                        packets and bytes a second, each way. These without vhost\n"
-	"  --net user[,mac=M][,poll-us=N][,pps=N[:BURST]][,bps=SIZE[:BURST]]\n"
-	"       [,hostfwd=tcp|udp:ADDR:HOSTPORT:GUESTPORT]...\n"
-	"                        or on the host's own sockets, without privileges. hostfwd: what\n"
-	"                        reaches HOSTPORT of the host's ADDR goes to the guest's "
-	"GUESTPORT\n"
-	"  --rng on|off          a virtio source of randomness; default on with --kernel\n"
-	"  --transport pci|mmio  how virtio devices are attached; default pci with --kernel\n"
-	"\n"
-	"Console\n"
-	"  --serial stdio|none|file:PATH|pty\n"
-	"                        the serial port; default stdio. A file is appended to; pty\n"
-	"                        prints its name\n"
-	"                        On a terminal: Ctrl-A x quits, Ctrl-A h helps\n"
-	"\n"
-	"Run\n"
-	"  --timeout SECONDS     stop the guest after that time; fractions are allowed\n"
-	"  --reboot              start the guest again when it resets\n"
-	"  --name NAME           what 'veneer list' and 'veneer stats' call the guest: letters,\n"
-	"                        digits and -_. ; default: the process ID. It keeps its networks'\n"
-	"                        MAC addresses\n"
-	"  --stats[=json]        at the end, print exits, requests and latencies to standard "
-	"error\n"
-	"  --dry-run             say which thread would run on which CPU, and do not run\n"
-	"  --dump-dtb FILE       write the guest's device tree (-: standard output) and do not "
-	"run\n"
-	"  -h, --help            this help\n"
-	"\n"
-	"Signals\n"
-	"  SIGTERM  presses the guest's power button, and again every 3 seconds until the guest "
-	"has\n"
-	"           ended, in its own time; a second one ends the run. Where there is no button "
-	"to\n"
-	"           press (the guest that is built in has none), the first one does. SIGINT and\n"
-	"           SIGHUP end the run\n"
-	"  SIGUSR1  makes Veneer look at the disks' sizes again, and tell the guest what changed\n"
-	"  What is ignored at the start, as SIGHUP is under nohup, stays ignored\n"
-	"\n"
-	"Exit status\n"
-	"  0        the guest switched itself off, or reset without --reboot, or Ctrl-A x\n"
-	"  1 to 119 the guest's own value, through the debug-exit port (above that: 119)\n"
-	"  120      the guest crashed, or its kernel panicked and said so by pvpanic (Linux: "
-	"module\n"
-	"           pvpanic-mmio or pvpanic-pci; without, a panic is the reset that follows it)\n"
-	"  124      time limit\n"
-	"  125      Veneer failed, or its arguments are wrong\n"
-	"  128+N    Veneer died of signal N\n"
-	"\n"
-	"Examples\n"
-	"  veneer run\n"
-	"  veneer run -k vmlinuz -i initrd.img -a 'console=ttyS0 root=/dev/vda' -d disk.img -m 1G\n"
-	"  veneer run -k vmlinux -c 4 -m 8G,hugepages=1G,node=0,prealloc -d /dev/sdb,cache=none\n";
+#include "cli/describe.h"
 
-const char DOCTOR_HELP[] =
-	"veneer doctor [OPTION]...\n"
-	"\n"
-	"Looks at this host, and says of each thing that guests' speed depends on what it found; "
-	"where\n"
-	"that is wrong, also what it costs and the command or boot parameter that mends it. "
-	"Changes\n"
-	"nothing.\n"
-	"\n"
-	"      --json            for programs\n"
-	"  -c, --cpus LIST       the CPUs meant for vCPUs, such as 2-7,10; default: those that "
-	"are\n"
-	"                        isolated\n"
-	"  -d, --disk PATH       look at the disks under this file or device, named as for run;\n"
-	"                        repeatable; default: all disks\n"
-	"  -h, --help            this help\n"
-	"\n"
-	"Marks\n"
-	"  ok, warn (it costs speed), bad (guests do not run), unknown (it cannot be read: the "
-	"reason)\n"
-	"\n"
-	"Exit status\n"
-	"  0        nothing is wrong: no warn and no bad\n"
-	"  1        something is\n"
-	"  125      the doctor failed, or its arguments are wrong\n";
+#define SUMMARY_COLUMN 25
 
-const char LIST_HELP[] = "veneer list\n"
-			 "\n"
-			 "The running guests of this user, a line each: name and process ID. "
-			 "'veneer stats GUEST' tells\n"
-			 "what one has done.\n";
+static const char run_intro[] =
+	"Runs a guest. If an option is given twice, the last one counts, unless it is\n"
+	"repeatable. A WORD is one of those listed below its option: NAME=VALUE, or NAME\n"
+	"alone. A comma inside a word is doubled (,,). SIZE is in bytes, or with K, M, G\n"
+	"or T: powers of 1024. LIST is of CPU numbers, such as 0-3,8.\n"
+	"\n"
+	"  veneer run -d root.img,cache=none,queues=2 -m 1G,prealloc ...\n";
 
-const char STATS_HELP[] =
-	"veneer stats GUEST [OPTION]...\n"
-	"\n"
-	"What a running guest of this user has done since its start: exits, requests, latencies.\n"
-	"GUEST is its name or process ID; without one, the same as 'veneer list'.\n"
-	"\n"
-	"  --json            as JSON, with every statistic that KVM has\n"
-	"  --prometheus      in Prometheus' text format\n"
-	"  --watch[=SECONDS] again and again, every second or so many, until the guest ends; as\n"
-	"                    tables, what there was a second since the last time\n"
-	"  --output FILE     to a file, which is replaced as a whole: for node_exporter's "
-	"textfile\n"
-	"                    collector, say\n"
-	"  -h, --help        this help\n"
-	"\n"
-	"The same by HTTP, from the guest's socket in $XDG_RUNTIME_DIR/veneer, or /run/veneer for\n"
-	"root, or /tmp/veneer-UID:\n"
-	"  curl --unix-socket /run/veneer/GUEST.sock http://veneer/metrics   (or /json, /text)\n";
+static const struct help_section run_sections[] = {
+	{"Signals",
+		"  SIGTERM   presses the guest's power button, and again every 3 seconds until\n"
+		"            it has ended. A second SIGTERM ends the run at once. The built-in\n"
+		"            guest has no power button: the first SIGTERM ends it.\n"
+		"  SIGINT, SIGHUP\n"
+		"            end the run at once.\n"
+		"  SIGUSR1   reads the sizes of the disks again and tells the guest of changes.\n"
+		"  A signal that was ignored at the start (SIGHUP under nohup) stays ignored.\n"},
+	{"Exit status",
+		"  0         The guest powered off, or reset without --reboot; or Ctrl-A x.\n"
+		"  1 to 119  The guest's own value, through debug-exit port 0xf4 (above: 119).\n"
+		"  120       The guest crashed, or its kernel reported a panic by pvpanic\n"
+		"            (Linux: module pvpanic-mmio or pvpanic-pci; without one, only the\n"
+		"            reset that follows the panic is seen).\n"
+		"  124       The time limit was reached.\n"
+		"  125       Veneer failed, or its arguments are wrong.\n"
+		"  128+N     Veneer died of signal N.\n"},
+	{"Examples", "  veneer run\n"
+		     "  veneer run -k vmlinuz -i initrd.img -a 'console=ttyS0 root=/dev/vda' \\\n"
+		     "      -d root.img,cache=none -m 1G --net user,hostfwd=tcp:127.0.0.1:2222:22\n"
+		     "  veneer run -k vmlinux -c 4,pin=auto -m 8G,hugepages=1G,node=0,prealloc \\\n"
+		     "      -d /dev/sdb,cache=none,queues=4\n"
+		     "  veneer run --config-file guest.json --timeout 600\n"},
+	{.text = NULL},
+};
+
+static const char doctor_intro[] =
+	"Checks this host for everything that guests' speed depends on. Where something\n"
+	"is wrong, says what it costs and the command or boot parameter that fixes it.\n"
+	"Changes nothing.\n";
+
+static const struct help_section doctor_sections[] = {
+	{"Marks", "  ok        Nothing to gain.\n"
+		  "  info      For something that Veneer does not do yet.\n"
+		  "  warn      It costs speed.\n"
+		  "  bad       Guests do not run.\n"
+		  "  unknown   It cannot be read: the reason.\n"},
+	{"Exit status", "  0         Nothing is wrong: no warn and no bad.\n"
+			"  1         Something is wrong.\n"
+			"  125       The doctor failed, or its arguments are wrong.\n"},
+	{.text = NULL},
+};
+
+static const char list_intro[] =
+	"Lists the running guests of this user, one a line: name and process ID.\n"
+	"'veneer stats GUEST' shows what one has done.\n";
+
+static const char stats_intro[] =
+	"Shows what a running guest of this user has done since its start: exits,\n"
+	"requests, latencies. GUEST is its name or process ID; without it, the same as\n"
+	"'veneer list'.\n";
+
+static const struct help_section stats_sections[] = {
+	{.text = "The same by HTTP, from the guest's socket in $XDG_RUNTIME_DIR/veneer, or\n"
+		 "/run/veneer for root, or /tmp/veneer-UID:\n"
+		 "  curl --unix-socket /run/veneer/GUEST.sock http://veneer/metrics\n"
+		 "  (or /json, /text)\n"},
+	{.text = NULL},
+};
+
+struct help_text help_text(enum action action)
+{
+	switch (action) {
+	case ACTION_RUN_HELP:
+		return (struct help_text){run_intro, run_sections};
+	case ACTION_DOCTOR_HELP:
+		return (struct help_text){doctor_intro, doctor_sections};
+	case ACTION_STATS_HELP:
+		return (struct help_text){stats_intro, stats_sections};
+	case ACTION_LIST_HELP:
+		return (struct help_text){.intro = list_intro};
+	default:
+		return (struct help_text){.intro = NULL};
+	}
+}
+
+// "veneer stats GUEST": returns its length.
+static int print_name(FILE *out, const struct command *command)
+{
+	return fprintf(out, "veneer %s%s%s", command->name, *command->arguments ? " " : "",
+		command->arguments);
+}
+
+void help_synopsis(FILE *out, const struct command *command)
+{
+	print_name(out, command);
+	fputs(command->syntax ? " [OPTION]...\n" : "\n", out);
+}
+
+void help_list_commands(FILE *out)
+{
+	for (const struct command *command = command_list; command->name; command++) {
+		int column = fprintf(out, "  ") + print_name(out, command);
+		fprintf(out, "%*s%s\n", SUMMARY_COLUMN - column, "", command->summary);
+	}
+}
+
+static void print_overview(FILE *out)
+{
+	fputs("veneer, a small virtual machine monitor for Linux KVM\n\n", out);
+	help_list_commands(out);
+	fputs("\nFor a first look: veneer run\n", out);
+}
+
+static void print_command(FILE *out, const struct command *command)
+{
+	const struct help_text text = help_text(command->help);
+
+	help_synopsis(out, command);
+	fprintf(out, "\n%s", text.intro);
+	if (command->syntax)
+		describe_options(out, command->syntax);
+	for (const struct help_section *section = text.sections; section && section->text;
+		section++)
+		fprintf(out, "\n%s%s%s", section->heading ? section->heading : "",
+			section->heading ? "\n" : "", section->text);
+}
+
+char *help_format(enum action action)
+{
+	const struct command *command = command_list;
+	char *result = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&result, &size);
+
+	if (!stream)
+		return NULL;
+	while (command->name && command->help != action)
+		command++;
+	if (action == ACTION_HELP || !command->name)
+		print_overview(stream);
+	else
+		print_command(stream, command);
+	if (fclose(stream) == 0)
+		return result;
+	free(result);
+	return NULL;
+}

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -59,7 +60,7 @@ static int list_cpu_models(void)
 
 static int list_guests(void)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error;
 
 	if (stats_client_list(&error) == 0)
 		return STATUS_OK;
@@ -69,7 +70,7 @@ static int list_guests(void)
 
 static int show_stats(const struct stats_query *query)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error;
 	int ret = stats_client_show(query, &error);
 
 	if (ret < 0)
@@ -79,36 +80,50 @@ static int show_stats(const struct stats_query *query)
 	return ret < 0 ? STATUS_FAILED : STATUS_OK;
 }
 
+// `output` writes the text and returns the exit status.
+static int write_help(enum action action, int (*output)(const char *text))
+{
+	char *text = help_format(action);
+	int status = text ? output(text) : STATUS_FAILED;
+
+	if (!text)
+		complain("out of memory");
+	free(text);
+	return status;
+}
+
+// Whoever forgot the command does not take this for success.
+static int print_error(const char *text)
+{
+	fputs(text, stderr);
+	return STATUS_FAILED;
+}
+
 static int act(const struct options *options)
 {
 	switch (options->action) {
-	case ACTION_USAGE: // whoever forgot the command does not take this for success
-		fputs(HELP, stderr);
-		return STATUS_FAILED;
+	case ACTION_USAGE:
+		return write_help(ACTION_HELP, print_error);
 	case ACTION_HELP:
-		return print(HELP);
 	case ACTION_RUN_HELP:
-		return print(RUN_HELP);
+	case ACTION_DOCTOR_HELP:
+	case ACTION_STATS_HELP:
+	case ACTION_LIST_HELP:
+		return write_help(options->action, print);
 	case ACTION_VERSION:
 		return print_version();
-	case ACTION_DOCTOR_HELP:
-		return print(DOCTOR_HELP);
 	case ACTION_DOCTOR:
 		return run_doctor(options);
 	case ACTION_CPU_MODELS:
 		return list_cpu_models();
-	case ACTION_STATS_HELP:
-		return print(STATS_HELP);
 	case ACTION_STATS:
 		return show_stats(&options->query);
-	case ACTION_LIST_HELP:
-		return print(LIST_HELP);
 	case ACTION_LIST:
 		return list_guests();
 	default:
-		return options->dry_run    ? run_dry(options)
-		       : options->dump_dtb ? run_dump_dtb(options)
-					   : run_command(options);
+		return options->run.dry_run    ? run_dry(options)
+		       : options->run.dump_dtb ? run_dump_dtb(options)
+					       : run_command(options);
 	}
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <limits.h>
 #include <linux/mman.h>
 #include <numaif.h>
 #include <stdio.h>
@@ -24,6 +25,8 @@
 
 #include "base/clock.h"
 #include "base/macros.h"
+#include "base/option_limits.h"
+#include "base/words.h"
 #include "cli/doctor.h"
 #include "guest/measure.h"
 #include "guest/words.h"
@@ -103,10 +106,16 @@ static void measure_cpu(struct text *text)
 	add(text, "cpu.loop", measure_best_ns(&job, vn_clock_ns) / MEASURE_CPU_ITERATIONS);
 }
 
+// The memory that the guest measures.
+struct measured {
+	uint64_t size, hugepage_size;
+	int node; // -1: any
+};
+
 // Pages like the guest's: from the same reserve, or transparent, which are aligned by hand; on the
 // same node. *mapped is what to unmap. NULL when there are none to spare.
 static char *map_like_guest(
-	const struct veneer_memory *memory, size_t bytes, void **mapped, size_t *mapped_bytes)
+	const struct measured *memory, size_t bytes, void **mapped, size_t *mapped_bytes)
 {
 	size_t page = memory->hugepage_size ? memory->hugepage_size : 2 * MIB;
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS;
@@ -151,23 +160,44 @@ static void measure_latency(
 	add(text, key, measure_best_ns(&job, vn_clock_ns) / (double)steps);
 }
 
-// The guest measures where it is loaded, which is in its first cell.
-static struct veneer_memory measured_memory(const struct options *options)
+// A size or number among the options, or what there is without it.
+static uint64_t size_option(const struct options *options, const char *name, uint64_t otherwise)
 {
-	struct veneer_memory memory = options->memory;
-	const struct veneer_cell *cell = &options->cells[0];
+	char *text = options_get(options, name);
+	uint64_t value = otherwise;
 
-	if (options->cell_count == 0)
-		return memory;
-	memory.size = cell->size;
-	if (cell->hugepage_size)
-		memory.hugepage_size = cell->hugepage_size;
-	if (cell->node >= 0)
-		memory.node = cell->node;
-	return memory;
+	if (text && vn_parse_size(text, &value) < 0)
+		value = otherwise;
+	free(text);
+	return value;
 }
 
-static void measure_memory(struct text *text, const struct veneer_memory *memory)
+// It measures where it is loaded, which is in its first cell.
+static struct measured measured_memory(const struct options *options)
+{
+	uint64_t hugepage_size = size_option(options, "memory.hugepages", 0);
+	uint64_t node = size_option(options, "memory.node", UINT64_MAX);
+	uint64_t size = size_option(options, "memory.size", VN_MEMORY_DEFAULT);
+	char name[40], cell[24];
+
+	for (unsigned i = 0;; i++) {
+		snprintf(cell, sizeof(cell), "numa%u", i);
+		if (!options_has(options, cell))
+			break;
+		snprintf(name, sizeof(name), "%s.cell", cell);
+		if (size_option(options, name, 0) != 0)
+			continue;
+		snprintf(name, sizeof(name), "%s.memory", cell);
+		size = size_option(options, name, size);
+		snprintf(name, sizeof(name), "%s.hugepages", cell);
+		hugepage_size = size_option(options, name, hugepage_size);
+		snprintf(name, sizeof(name), "%s.node", cell);
+		node = size_option(options, name, node);
+	}
+	return (struct measured){size, hugepage_size, node <= INT_MAX ? (int)node : -1};
+}
+
+static void measure_memory(struct text *text, const struct measured *memory)
 {
 	uint64_t available = memory->size > GUEST_OVERHEAD ? memory->size - GUEST_OVERHEAD : 0;
 	size_t bytes = measure_buffer_bytes(available);
@@ -349,17 +379,16 @@ static void measure_open_disk(struct text *text, struct disk *disk, bool cached)
 	munmap(disk->area, area);
 }
 
-static void measure_disk(struct text *text, const struct veneer_disk *options)
+static void measure_disk(struct text *text, const char *path, bool cached)
 {
-	bool cached = options->cache != VENEER_CACHE_NONE;
 	struct disk disk = {.random = 0x2545f4914f6cdd1d};
 	struct stat st;
 
-	// What is wrong with the file is said when the guest's disk is made. Judged before it is
+	// What is wrong with the file is said when the guest's disk is made. Checked before it is
 	// opened, because opening a FIFO would wait and some devices act on it.
-	if (stat(options->path, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
+	if (stat(path, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
 		return;
-	disk.fd = open(options->path, O_RDONLY | O_CLOEXEC | (cached ? 0 : O_DIRECT));
+	disk.fd = open(path, O_RDONLY | O_CLOEXEC | (cached ? 0 : O_DIRECT));
 	if (disk.fd < 0)
 		return;
 	disk.bytes = size_of(disk.fd);
@@ -368,26 +397,50 @@ static void measure_disk(struct text *text, const struct veneer_disk *options)
 	close(disk.fd);
 }
 
+static void measure_first_disk(struct text *text, const struct options *options)
+{
+	char *path = options_get(options, "disk0.path"),
+	     *cache = options_get(options, "disk0.cache");
+
+	if (path)
+		measure_disk(text, path, !cache || strcmp(cache, "none") != 0);
+	free(path);
+	free(cache);
+}
+
+bool native_is_wanted(const struct options *options)
+{
+	char *words = options_get(options, "cmdline");
+	bool wanted = parts_of(words ? words : "") != 0;
+
+	free(words);
+	return wanted;
+}
+
 char *native_cmdline(const struct options *options)
 {
-	const char *cmdline = options->cmdline ? options->cmdline : "";
+	char *words = options_get(options, "cmdline");
+	const char *cmdline = words ? words : "";
 	unsigned parts = parts_of(cmdline);
-	struct veneer_memory memory = measured_memory(options);
+	const struct measured memory = measured_memory(options);
 	struct text text = {0};
 
 	text.stream = open_memstream(&text.data, &text.size);
-	if (!text.stream)
+	if (!text.stream) {
+		free(words);
 		return NULL;
+	}
 	if (parts & PART_CPU)
 		measure_cpu(&text);
 	if (parts & PART_MEMORY)
 		measure_memory(&text, &memory);
-	if ((parts & PART_DISK) && options->disk_count)
-		measure_disk(&text, &options->disks[0]);
+	if (parts & PART_DISK)
+		measure_first_disk(&text, options);
 	if (is_whole_report(cmdline))
 		add_kvm_kind(&text);
 	// Before the user's words, whose quotes and "--" do not reach it there.
 	fprintf(text.stream, "%s%s", text.any && *cmdline ? " " : "", cmdline);
+	free(words);
 	if (fclose(text.stream) != 0) {
 		free(text.data);
 		return NULL;

@@ -7,9 +7,13 @@
 
 #include "cli/options.h"
 
+// Whether the command line asks the built-in guest for a part of the report; a test or `exit=N`
+// does not.
+bool native_is_wanted(const struct options *options);
+
 // The command line for the built-in guest: `options->cmdline`, and `native=KEY:VALUE,...` for the
-// parts of the report that it asks for; a test or `exit=N` starts at once. The caller's to free;
-// NULL when memory is short. A part that cannot be measured here is left out.
+// parts of the report that it asks for, which takes seconds. The caller's to free; NULL when memory
+// is short. A part that cannot be measured here is left out.
 char *native_cmdline(const struct options *options);
 
 #endif

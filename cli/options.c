@@ -1,377 +1,269 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Commands and their options, by getopt_long(3). Everything is judged strictly: a word is one of
-// those listed, and what is wrong is named together with what would be right.
+// Commands and their options, by getopt_long(3). Options come from tables, the library's and the
+// program's own. Parsing is strict; a message names what is wrong and what would be right.
 #include "cli/options.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "base/macros.h"
-#include "cli/options_parts.h"
-#include "cli/options_words.h"
-#include "cli/runtime.h"
+#include "base/words.h"
+#include "cli/config_file.h"
 
-#define TIMEOUT_MAX     1000000000ull // seconds; 31 years
-#define LONG_ONLY_FIRST 256 // values of options without a letter
+#define GUEST_FIRST 256 // getopt's values: the library's option of this index and on,
+#define OWN_FIRST   512 // the program's own
+#define OPTION_HELP 'h'
+#define OPTION_WORD 1
 
-enum {
-	OPTION_CPU = LONG_ONLY_FIRST,
-	OPTION_NET,
-	OPTION_NUMA,
-	OPTION_RNG,
-	OPTION_TRANSPORT,
-	OPTION_SERIAL,
-	OPTION_TIMEOUT,
-	OPTION_DUMP_DTB,
-	OPTION_REBOOT,
-	OPTION_NAME,
-	OPTION_STATS,
-	OPTION_JSON,
-	OPTION_PROMETHEUS,
-	OPTION_WATCH,
-	OPTION_OUTPUT,
-	OPTION_DRY_RUN,
+// The doctor makes no disk: of the words that a guest's disk takes, it has use for the path only.
+static const struct guest_option doctor_guest_options[] = {
+	{"disk", "PATH",
+		"Look at the disks under this file or device, named as for run. Repeatable. Default: "
+		"all fixed disks."},
+	{.name = NULL},
 };
 
-static const char SHORT_OPTIONS[] = "+:k:i:a:c:m:d:h";
+const struct command_syntax run_syntax = {"run", ACTION_RUN_HELP, .all = true, .own = &run_option};
+const struct command_syntax doctor_syntax = {
+	"doctor", ACTION_DOCTOR_HELP, .guest = doctor_guest_options, .own = &doctor_option};
+const struct command_syntax stats_syntax = {
+	"stats", ACTION_STATS_HELP, .own = &stats_option, .names_guest = true};
 
-static const struct option LONG_OPTIONS[] = {
-	{"kernel", required_argument, NULL, 'k'},
-	{"initrd", required_argument, NULL, 'i'},
-	{"cmdline", required_argument, NULL, 'a'},
-	{"cpus", required_argument, NULL, 'c'},
-	{"cpu", required_argument, NULL, OPTION_CPU},
-	{"memory", required_argument, NULL, 'm'},
-	{"numa", required_argument, NULL, OPTION_NUMA},
-	{"disk", required_argument, NULL, 'd'},
-	{"net", required_argument, NULL, OPTION_NET},
-	{"rng", required_argument, NULL, OPTION_RNG},
-	{"transport", required_argument, NULL, OPTION_TRANSPORT},
-	{"serial", required_argument, NULL, OPTION_SERIAL},
-	{"timeout", required_argument, NULL, OPTION_TIMEOUT},
-	{"dump-dtb", required_argument, NULL, OPTION_DUMP_DTB},
-	{"reboot", no_argument, NULL, OPTION_REBOOT},
-	{"name", required_argument, NULL, OPTION_NAME},
-	{"stats", optional_argument, NULL, OPTION_STATS},
-	{"dry-run", no_argument, NULL, OPTION_DRY_RUN},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
-};
-
-static const struct option DOCTOR_LONG_OPTIONS[] = {
-	{"json", no_argument, NULL, OPTION_JSON},
-	{"disk", required_argument, NULL, 'd'},
-	{"cpus", required_argument, NULL, 'c'},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
-};
-
-static int parse_transport(
-	struct options *options, const char *argument, struct veneer_error *error)
+const struct guest_option *options_sense(const struct command_syntax *syntax, const char *name)
 {
-	if (strcmp(argument, "pci") == 0)
-		options->transport = VENEER_TRANSPORT_PCI;
-	else if (strcmp(argument, "mmio") == 0)
-		options->transport = VENEER_TRANSPORT_MMIO;
-	else
-		return refuse(error, "--transport: '%s' is neither pci nor mmio", argument);
-	return 0;
+	for (unsigned i = 0; syntax->guest && syntax->guest[i].name; i++)
+		if (strcmp(syntax->guest[i].name, name) == 0)
+			return &syntax->guest[i];
+	return NULL;
 }
 
-static int parse_rng(struct options *options, const char *argument, struct veneer_error *error)
+bool options_of_guest(
+	const struct command_syntax *syntax, unsigned *index, struct veneer_option *option)
 {
-	options->rng_given = true;
-	if (parse_switch(argument, &options->rng) == 0)
-		return 0;
-	return refuse(error, "--rng: '%s' is neither on nor off", argument);
-}
-
-static int parse_serial(struct options *options, const char *argument, struct veneer_error *error)
-{
-	const char *file = "file:";
-	size_t length = strlen(file);
-
-	options->serial_path = NULL;
-	if (strcmp(argument, "stdio") == 0) {
-		options->serial = SERIAL_STDIO;
-	} else if (strcmp(argument, "none") == 0) {
-		options->serial = SERIAL_NONE;
-	} else if (strcmp(argument, "pty") == 0) {
-		options->serial = SERIAL_PTY;
-	} else if (strncmp(argument, file, length) == 0 && argument[length]) {
-		options->serial = SERIAL_FILE;
-		options->serial_path = argument + length;
-	} else {
-		return refuse(
-			error, "--serial: '%s' is not stdio, none, pty or file:PATH", argument);
+	while (veneer_get_option(*index, option, sizeof(*option))) {
+		if (syntax->all || options_sense(syntax, option->name))
+			return true;
+		++*index;
 	}
-	return 0;
+	return false;
 }
 
-// Seconds with up to nine decimals.
-static int parse_seconds(
-	uint64_t *result, const char *option, const char *argument, struct veneer_error *error)
+__attribute__((format(printf, 2, 3))) static int refuse(
+	struct veneer_error *error, const char *format, ...)
 {
-	const char *end;
-	uint64_t seconds;
-	uint64_t ns = 0;
-	bool good = parse_digits(argument, TIMEOUT_MAX, &end, &seconds) == 0;
+	char text[sizeof(error->message)];
+	va_list arguments;
 
-	if (good && *end == '.') {
-		const char *fraction = end + 1;
-		good = parse_digits(fraction, NS_PER_S - 1, &end, &ns) == 0 && end - fraction <= 9;
-		for (long i = end - fraction; good && i < 9; i++)
-			ns *= 10;
-	}
-	*result = seconds * NS_PER_S + ns;
-	if (!good || *end || seconds == TIMEOUT_MAX || *result == 0)
-		return refuse(error,
-			"%s: '%s' is not a number of seconds, such as 10 or 0.5, "
-			"above 0 and below %llu",
-			option, argument, TIMEOUT_MAX);
-	return 0;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	return vn_fail(error, -EINVAL, "%s", text);
 }
 
-// Something that is a file's name and a metric's label without more ado, and no process ID.
-static int parse_name(struct options *options, const char *argument, struct veneer_error *error)
+// Put dashes before the option's name, the first `length` bytes of `name`, where the message begins
+// with it.
+static int with_dashes(struct veneer_error *error, const char *name, size_t length, int ret)
 {
-	static const char allowed[] =
-		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-	size_t length = strlen(argument);
-
-	options->name = argument;
-	if (length == 0 || length > RUNTIME_NAME_MAX || argument[0] == '-' || argument[0] == '.' ||
-		strspn(argument, allowed) < length || strspn(argument, "0123456789") == length)
-		return refuse(error,
-			"--name: '%s' is not a name: 1 to %d letters, digits and -_. "
-			"with a letter or _ among them, and not beginning with - or .",
-			argument, RUNTIME_NAME_MAX);
-	return 0;
+	if (ret < 0 && length > 0 && length < sizeof(error->message) &&
+		strncmp(error->message, name, length) == 0 && strchr(": ", error->message[length]))
+		vn_error_insert(error, 0, "--");
+	return ret;
 }
 
-static int parse_stats(struct options *options, const char *argument, struct veneer_error *error)
-{
-	options->stats = true;
-	options->stats_format = STATS_TEXT;
-	if (!argument || strcmp(argument, "text") == 0)
-		return 0;
-	options->stats_format = STATS_JSON;
-	if (strcmp(argument, "json") == 0)
-		return 0;
-	return refuse(error, "--stats: '%s' is neither text nor json", argument);
-}
+// getopt_long()'s arguments, made from the tables.
+struct table {
+	const struct command_syntax *syntax;
+	struct option longs[OPTIONS_MAX];
+	unsigned count;
+	char shorts[2 * OPTIONS_MAX + 4];
+};
 
-static int parse_option(
-	struct options *options, int option, const char *argument, struct veneer_error *error)
+static void add_option(
+	struct table *table, const char *name, char letter, int has_argument, int value)
 {
-	switch (option) {
-	case 'k':
-		options->kernel = argument;
-		return 0;
-	case 'i':
-		options->initrd = argument;
-		return 0;
-	case 'a':
-		options->cmdline = argument;
-		return 0;
-	case 'c':
-		return parse_cpus(options, argument, error);
-	case OPTION_CPU:
-		return parse_cpu(options, argument, error);
-	case 'm':
-		return parse_memory(options, argument, error);
-	case 'd':
-		return parse_disk(options, argument, error);
-	case OPTION_NUMA:
-		return parse_numa(options, argument, error);
-	case OPTION_NET:
-		return parse_net(options, argument, error);
-	case OPTION_RNG:
-		return parse_rng(options, argument, error);
-	case OPTION_TRANSPORT:
-		return parse_transport(options, argument, error);
-	case OPTION_SERIAL:
-		return parse_serial(options, argument, error);
-	case OPTION_TIMEOUT:
-		return parse_seconds(&options->timeout_ns, "--timeout", argument, error);
-	case OPTION_DUMP_DTB:
-		options->dump_dtb = argument;
-		return 0;
-	case OPTION_REBOOT:
-		options->reboot = true;
-		return 0;
-	case OPTION_NAME:
-		return parse_name(options, argument, error);
-	case OPTION_STATS:
-		return parse_stats(options, argument, error);
-	case OPTION_DRY_RUN:
-		options->dry_run = true;
-		return 0;
-	default:
-		options->action = ACTION_RUN_HELP;
-		return 0;
+	size_t end = strlen(table->shorts);
+
+	table->longs[table->count++] =
+		(struct option){.name = name, .has_arg = has_argument, .val = value};
+	if (letter) {
+		table->shorts[end++] = letter;
+		if (has_argument != no_argument)
+			table->shorts[end++] = ':';
+		table->shorts[end] = '\0';
 	}
 }
 
-static int parse_doctor_option(
-	struct options *options, int option, const char *argument, struct veneer_error *error)
+static void make_table(struct table *table, const struct command_syntax *syntax)
 {
-	switch (option) {
-	case 'c':
-		return parse_host_cpus(&options->host_cpus, "", argument, error);
-	case 'd':
-		return parse_disk(options, argument, error);
-	case OPTION_JSON:
-		options->json = true;
-		return 0;
-	default:
-		options->action = ACTION_DOCTOR_HELP;
-		return 0;
-	}
+	const struct vn_prop *props = syntax->own->props;
+	struct veneer_option option;
+
+	*table = (struct table){.syntax = syntax};
+	strcpy(table->shorts, syntax->names_guest ? "-:" : "+:");
+	for (unsigned i = 0; options_of_guest(syntax, &i, &option); i++)
+		add_option(
+			table, option.name, option.letter, required_argument, GUEST_FIRST + (int)i);
+	for (int i = 0; props[i].name; i++)
+		add_option(table, props[i].name, props[i].letter,
+			!props[i].argument                    ? no_argument
+			: (props[i].flags & VN_PROP_OPTIONAL) ? optional_argument
+							      : required_argument,
+			OWN_FIRST + i);
+	add_option(table, "help", 'h', no_argument, OPTION_HELP);
 }
 
-// A command's options.
-struct syntax {
-	const char *command;
-	const char *short_options;
-	const struct option *long_options;
-	int (*parse)(struct options *options, int option, const char *argument,
-		struct veneer_error *error);
-};
+// getopt's value of an option: a letter stands for the long name.
+static int option_value(const struct table *table, int option)
+{
+	struct veneer_option guest;
 
-static const struct syntax RUN_SYNTAX = {"run", SHORT_OPTIONS, LONG_OPTIONS, parse_option};
-static const struct syntax DOCTOR_SYNTAX = {
-	"doctor", "+:c:d:h", DOCTOR_LONG_OPTIONS, parse_doctor_option};
+	if (option >= GUEST_FIRST || option == OPTION_HELP)
+		return option;
+	for (unsigned i = 0; options_of_guest(table->syntax, &i, &guest); i++)
+		if (guest.letter == option)
+			return GUEST_FIRST + (int)i;
+	for (int i = 0; table->syntax->own->props[i].name; i++)
+		if (table->syntax->own->props[i].letter == option)
+			return OWN_FIRST + i;
+	return option;
+}
 
 // getopt_long() takes any unique beginning of a long option for the option, a promise that the next
 // option's name would break.
-static bool abbreviated(const struct syntax *syntax, const char *word, int index)
+static bool abbreviated(const struct table *table, const char *word, int index)
 {
-	return index >= 0 && strcspn(word + 2, "=") != strlen(syntax->long_options[index].name);
+	return index >= 0 && strcspn(word + 2, "=") != strlen(table->longs[index].name);
 }
 
-// What would be right, or where to find it: of an option, or a word that is none.
+// Unknown option or word: suggest the nearest name, or say where they are listed.
 static int unknown_option(
-	const struct syntax *syntax, const char *what, const char *word, struct veneer_error *error)
+	const struct table *table, const char *what, const char *word, struct veneer_error *error)
 {
 	const char *name = word + strspn(word, "-");
-	struct nearest nearest = nearest_to(name, strcspn(name, "="));
+	struct vn_nearest nearest = vn_nearest_to(name, strcspn(name, "="));
 
-	for (const struct option *option = syntax->long_options; option->name; option++)
-		nearest_try(&nearest, option->name, strlen(option->name));
+	for (unsigned i = 0; i < table->count; i++)
+		vn_nearest_try(&nearest, table->longs[i].name, strlen(table->longs[i].name));
 	if (nearest.name)
 		return refuse(error, "%s '%s'; did you mean '--%s'?", what, word, nearest.name);
-	return refuse(
-		error, "%s '%s'; 'veneer help %s' lists the options", what, word, syntax->command);
+	return refuse(error, "%s '%s'; 'veneer help %s' lists the options", what, word,
+		table->syntax->command);
 }
 
-// A word with one dash that getopt(3) would take for a letter and its value, but people mean
-// otherwise: a long option, or several letters. `-h` is the only letter without a value.
-static bool one_dash(const struct syntax *syntax, const char *word)
+// A word such as -kernel or -hv, which getopt(3) would take for a letter and its value. `-h` is the
+// only letter without a value.
+static bool one_dash(const struct table *table, const char *word)
 {
 	if (word[0] != '-' || word[1] == '-' || !word[1] || !word[2])
 		return false;
-	for (const struct option *option = syntax->long_options; option->name; option++)
-		if (strcmp(word + 1, option->name) == 0)
+	for (unsigned i = 0; i < table->count; i++)
+		if (strcmp(word + 1, table->longs[i].name) == 0)
 			return true;
 	return word[1] == 'h';
 }
 
 // getopt_long() has refused `word`.
 static int bad_option(
-	const struct syntax *syntax, const char *word, bool missing, struct veneer_error *error)
+	const struct table *table, const char *word, bool missing, struct veneer_error *error)
 {
 	if (missing)
 		return refuse(error, "'%s' needs a value", word);
 	if (optopt != 0 && strncmp(word, "--", 2) == 0) // known, with a value that it does not take
 		return refuse(error, "'%s': the option takes no value", word);
-	return unknown_option(syntax, "unknown option", word, error);
+	return unknown_option(table, "unknown option", word, error);
 }
 
-// Until the words end, one is wrong, or one asks for another action (--help).
-static int parse_words(struct options *options, const struct syntax *syntax, int argc,
-	char *const argv[], struct veneer_error *error)
+static bool asks_for_models(const char *option, const char *argument)
+{
+	return strcmp(option, "cpu") == 0 &&
+	       (strcmp(argument, "?") == 0 || strcmp(argument, "help") == 0);
+}
+
+static int set_guest_option(
+	struct options *options, unsigned index, const char *argument, struct veneer_error *error)
+{
+	struct veneer_option option;
+
+	if (!veneer_get_option(index, &option, sizeof(option)))
+		return refuse(error, "there is no option %u", index);
+	if (asks_for_models(option.name, argument)) {
+		options->action = ACTION_CPU_MODELS;
+		return 0;
+	}
+	int ret = veneer_config_set(options->config, option.name, argument, error);
+	return with_dashes(error, option.name, strlen(option.name), ret);
+}
+
+static int take_guest(struct options *options, const char *word, struct veneer_error *error)
+{
+	if (options->query.guest)
+		return refuse(
+			error, "'%s' after '%s': one guest at a time", word, options->query.guest);
+	options->query.guest = strdup(word);
+	return options->query.guest ? 0 : vn_fail(error, -ENOMEM, "out of memory");
+}
+
+// `own`: the values of the program's own options.
+static int take_option(struct options *options, const struct table *table, void *own, int option,
+	const char *argument, struct veneer_error *error)
+{
+	const struct vn_option *table_of_own = table->syntax->own;
+
+	if (option == OPTION_HELP) {
+		options->action = table->syntax->help;
+		return 0;
+	}
+	if (option == OPTION_WORD)
+		return take_guest(options, argument, error);
+	if (option < OWN_FIRST)
+		return set_guest_option(options, (unsigned)(option - GUEST_FIRST), argument, error);
+	const char *name = table_of_own->props[option - OWN_FIRST].name;
+	int ret = vn_option_set(table_of_own, own, name, argument, error);
+	ret = with_dashes(error, name, strlen(name), ret);
+	if (ret == 0 && strcmp(name, CONFIG_FILE) == 0)
+		ret = config_file_read(options, argument, error);
+	return ret;
+}
+
+// Until the words end, one is wrong, or --help changes the action.
+static int parse_words(struct options *options, const struct command_syntax *syntax, void *own,
+	int argc, char *const argv[], struct veneer_error *error)
 {
 	enum action action = options->action;
+	struct table table;
 	int ret = 0;
 
+	make_table(&table, syntax);
 	optind = 0; // glibc: begin anew
 	opterr = 0;
 	while (ret == 0 && options->action == action) {
 		const char *word = argv[optind ? optind : 1];
 		int index = -1;
 		optopt = 0;
-		int option = getopt_long(
-			argc, argv, syntax->short_options, syntax->long_options, &index);
+		int option = getopt_long(argc, argv, table.shorts, table.longs, &index);
 		if (option < 0)
 			break;
-		if (abbreviated(syntax, word, index) || (option > 1 && one_dash(syntax, word)))
-			ret = unknown_option(syntax, "unknown option", word, error);
+		if (abbreviated(&table, word, index) || (option > 1 && one_dash(&table, word)))
+			ret = unknown_option(&table, "unknown option", word, error);
 		else if (option == '?' || option == ':')
-			ret = bad_option(syntax, word, option == ':', error);
+			ret = bad_option(&table, word, option == ':', error);
 		else
-			ret = syntax->parse(options, option, optarg, error);
+			ret = take_option(
+				options, &table, own, option_value(&table, option), optarg, error);
 	}
 	if (ret == 0 && options->action == action && optind < argc)
-		return unknown_option(syntax, "not an option:", argv[optind], error);
+		return unknown_option(&table, "not an option:", argv[optind], error);
 	return ret;
 }
 
-// One guest, and how to show it. Words that are no options come here as option 1.
-static const char STATS_SHORT_OPTIONS[] = "-:h";
-
-static const struct option STATS_LONG_OPTIONS[] = {
-	{"json", no_argument, NULL, OPTION_JSON},
-	{"prometheus", no_argument, NULL, OPTION_PROMETHEUS},
-	{"watch", optional_argument, NULL, OPTION_WATCH},
-	{"output", required_argument, NULL, OPTION_OUTPUT},
-	{"help", no_argument, NULL, 'h'},
-	{NULL, 0, NULL, 0},
-};
-
-static int parse_stats_option(
-	struct options *options, int option, const char *argument, struct veneer_error *error)
-{
-	struct stats_query *query = &options->query;
-
-	switch (option) {
-	case OPTION_JSON:
-		query->format = STATS_JSON;
-		return 0;
-	case OPTION_PROMETHEUS:
-		query->format = STATS_PROMETHEUS;
-		return 0;
-	case OPTION_WATCH:
-		query->interval_ns = NS_PER_S;
-		return argument ? parse_seconds(&query->interval_ns, "--watch", argument, error)
-				: 0;
-	case OPTION_OUTPUT:
-		query->output = argument;
-		return *argument ? 0 : refuse(error, "--output: '' is not a path");
-	case 'h':
-		options->action = ACTION_STATS_HELP;
-		return 0;
-	default:
-		if (query->guest)
-			return refuse(error, "'%s' after '%s': one guest at a time", argument,
-				query->guest);
-		query->guest = argument;
-		return 0;
-	}
-}
-
-static const struct syntax STATS_SYNTAX = {
-	"stats", STATS_SHORT_OPTIONS, STATS_LONG_OPTIONS, parse_stats_option};
-
-static int parse_stats_command(
+static int parse_stats(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	int ret = parse_words(options, &STATS_SYNTAX, argc, argv, error);
+	int ret = parse_words(options, &stats_syntax, &options->query, argc, argv, error);
 
 	if (ret < 0 || options->action != ACTION_STATS || options->query.guest)
 		return ret;
@@ -383,17 +275,18 @@ static int parse_stats_command(
 static int parse_run(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	int ret = parse_words(options, &RUN_SYNTAX, argc, argv, error);
+	int ret = parse_words(options, &run_syntax, &options->run, argc, argv, error);
 
-	if (!options->rng_given)
-		options->rng = options->kernel != NULL;
-	return ret == 0 && options->action == ACTION_RUN ? judge_cells(options, error) : ret;
+	if (ret < 0 || options->action != ACTION_RUN)
+		return ret;
+	ret = veneer_config_check(options->config, error);
+	return with_dashes(error, error->key, strcspn(error->key, ".0123456789"), ret);
 }
 
 static int parse_doctor(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	return parse_words(options, &DOCTOR_SYNTAX, argc, argv, error);
+	return parse_words(options, &doctor_syntax, &options->doctor, argc, argv, error);
 }
 
 static int parse_help(
@@ -401,30 +294,28 @@ static int parse_help(
 static int parse_nothing(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error);
 
-static const struct command {
-	const char *name;
-	enum action action, help;
-	int (*parse)(
-		struct options *options, int argc, char *const argv[], struct veneer_error *error);
-} COMMANDS[] = {
-	{"run", ACTION_RUN, ACTION_RUN_HELP, parse_run},
-	{"doctor", ACTION_DOCTOR, ACTION_DOCTOR_HELP, parse_doctor},
-	{"list", ACTION_LIST, ACTION_LIST_HELP, parse_nothing},
-	{"stats", ACTION_STATS, ACTION_STATS_HELP, parse_stats_command},
-	{"version", ACTION_VERSION, ACTION_HELP, parse_nothing},
-	{"help", ACTION_HELP, ACTION_HELP, parse_help},
+const struct command command_list[] = {
+	{"run", "", "run a guest; without --kernel, the built-in one", ACTION_RUN, ACTION_RUN_HELP,
+		&run_syntax, parse_run},
+	{"list", "", "list the running guests", ACTION_LIST, ACTION_LIST_HELP, NULL, parse_nothing},
+	{"stats", "GUEST", "show what a guest has done: exits, requests, latencies", ACTION_STATS,
+		ACTION_STATS_HELP, &stats_syntax, parse_stats},
+	{"doctor", "", "check what slows guests down on this host", ACTION_DOCTOR,
+		ACTION_DOCTOR_HELP, &doctor_syntax, parse_doctor},
+	{"version", "", "print the version", ACTION_VERSION, ACTION_HELP, NULL, parse_nothing},
+	{"help", "[COMMAND]", "print this help, or a command's (or COMMAND --help)", ACTION_HELP,
+		ACTION_HELP, NULL, parse_help},
+	{.name = NULL},
 };
-
-#define COMMAND_COUNT ARRAY_SIZE(COMMANDS)
 
 static const struct command *find_command(const char *name, struct veneer_error *error)
 {
-	struct nearest nearest = nearest_to(name, strlen(name));
+	struct vn_nearest nearest = vn_nearest_to(name, strlen(name));
 
-	for (size_t i = 0; i < COMMAND_COUNT; i++) {
-		if (strcmp(name, COMMANDS[i].name) == 0)
-			return &COMMANDS[i];
-		nearest_try(&nearest, COMMANDS[i].name, strlen(COMMANDS[i].name));
+	for (const struct command *command = command_list; command->name; command++) {
+		if (strcmp(name, command->name) == 0)
+			return command;
+		vn_nearest_try(&nearest, command->name, strlen(command->name));
 	}
 	if (nearest.name)
 		refuse(error, "unknown command '%s'; did you mean '%s'?", name, nearest.name);
@@ -464,7 +355,7 @@ static int parse_help(
 	return command ? 0 : -EINVAL;
 }
 
-// The program's own options are commands by other names.
+// `veneer --help` and `veneer --version` are commands under other names.
 static const char *command_name(const char *word)
 {
 	return asks_for_help(word) ? "help" : strcmp(word, "--version") == 0 ? "version" : word;
@@ -472,37 +363,42 @@ static const char *command_name(const char *word)
 
 int options_parse(struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
-	const struct veneer_config defaults = VENEER_CONFIG_INIT;
 	const struct command *command;
 
-	*options = (struct options){.action = ACTION_USAGE,
-		.cpus = defaults.cpus,
-		.halt_poll_ns = -1,
-		.memory = defaults.memory};
-	error->message[0] = '\0';
+	*options = (struct options){.action = ACTION_USAGE};
+	memcpy(&options->run, run_option.defaults, sizeof(options->run));
+	*error = (struct veneer_error){.code = 0};
 	if (argc < 2)
 		return 0;
 	command = find_command(command_name(argv[1]), error);
 	if (!command)
 		return -EINVAL;
 	options->action = command->action;
-	return command->parse(options, argc - 1, argv + 1, error);
+	int ret = veneer_config_new(&options->config, error);
+	return ret < 0 ? ret : command->parse(options, argc - 1, argv + 1, error);
 }
 
 void options_free(struct options *options)
 {
-	for (size_t i = 0; i < options->disk_count; i++) {
-		free((char *)(uintptr_t)options->disks[i].path);
-		free((char *)(uintptr_t)options->disks[i].serial);
-	}
-	free(options->disks);
-	options->disks = NULL;
-	options->disk_count = 0;
-	for (size_t i = 0; i < options->net_count; i++)
-		free_net(&options->nets[i]);
-	free(options->nets);
-	options->nets = NULL;
-	options->net_count = 0;
-	free(options->cpu);
-	options->cpu = NULL;
+	veneer_config_free(options->config);
+	vn_option_release(&run_option, &options->run);
+	vn_option_release(&doctor_option, &options->doctor);
+	vn_option_release(&stats_option, &options->query);
+	free(options->query.guest);
+	*options = (struct options){.action = ACTION_USAGE};
+}
+
+bool options_has(const struct options *options, const char *name)
+{
+	return veneer_config_get(options->config, name, NULL, 0) >= 0;
+}
+
+char *options_get(const struct options *options, const char *name)
+{
+	int size = veneer_config_get(options->config, name, NULL, 0);
+	char *text = size >= 0 ? malloc((size_t)size + 1) : NULL;
+
+	if (text)
+		veneer_config_get(options->config, name, text, (size_t)size + 1);
+	return text;
 }

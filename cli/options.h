@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The command line's meaning: words in, a plain structure out, or one line that says which word is
-// wrong and what it could have been. Reads a file only to say what CPUs the host has, and prints
-// nothing.
+// Parses the command line into an action and its options, or into one line that says which word is
+// wrong and what would be right. Prints nothing, and reads no file but those of --config-file and,
+// for messages, the list of the host's CPUs.
 #ifndef VN_OPTIONS_H
 #define VN_OPTIONS_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "cli/stats_client.h"
+#include "cli/program_options.h"
 #include "veneer.h"
 
 enum action {
@@ -27,48 +24,12 @@ enum action {
 	ACTION_LIST, // veneer list, or veneer stats without a guest
 };
 
-enum serial_mode { SERIAL_STDIO, SERIAL_NONE, SERIAL_FILE, SERIAL_PTY };
-
-// Filled by options_parse(). Plain strings point into argv; disks and nets are owned, with
-// their strings, and `cpu` is.
 struct options {
 	enum action action;
-	const char *kernel; // NULL: the guest that is built in
-	const char *initrd;
-	const char *cmdline;
-	unsigned cpus;
-	struct veneer_topology topology;
-	bool pit;
-	struct veneer_placement placement;
-	bool pin_auto; // the vCPUs' part of it, and what else of it is empty, is to be chosen
-	enum veneer_idle idle;
-	int64_t halt_poll_ns; // -1: the host's
-	char *cpu; // its model and features; NULL: the host's
-	unsigned tsc_khz; // 0: the host's
-	struct veneer_memory memory; // its size is the cells' together where there are any
-	bool memory_given;
-	struct veneer_cell cells[VENEER_CELLS_MAX];
-	unsigned cell_count;
-	unsigned cells_given; // bit i: cell i
-	struct veneer_disk *disks;
-	size_t disk_count;
-	struct veneer_net *nets;
-	size_t net_count;
-	bool rng; // unless given: whether a kernel is named
-	bool rng_given;
-	enum veneer_transport transport;
-	enum serial_mode serial;
-	const char *serial_path; // SERIAL_FILE
-	uint64_t timeout_ns; // 0: none
-	const char *dump_dtb; // NULL: run; "-": standard output
-	bool reboot; // a reset starts the guest again
-	bool dry_run; // say what would run where, and do not run
-	bool json; // doctor: for programs
-	struct veneer_cpuset host_cpus; // doctor: those meant for vCPUs; empty: not named
-	const char *name; // NULL: the process ID
-	bool stats; // print statistics at the end
-	enum stats_format stats_format; // text or JSON
-	struct stats_query query; // ACTION_STATS
+	struct veneer_config *config; // of `run`; the doctor's has disks only; owned
+	struct run_options run;
+	struct doctor_options doctor;
+	struct stats_query query; // its strings are owned
 };
 
 // 0, or -EINVAL or -ENOMEM with the line. options_free() after either. Not reentrant: getopt(3).
@@ -76,5 +37,51 @@ int options_parse(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error);
 
 void options_free(struct options *options);
+
+// Whether an option or property of the guest's is set.
+bool options_has(const struct options *options, const char *name);
+
+// Its value, the caller's to free; NULL: not set, or no memory.
+char *options_get(const struct options *options, const char *name);
+
+// An option of the guest's that a command takes in another sense.
+struct guest_option {
+	const char *name, *argument;
+	const char *help; // sentences
+};
+
+// A command's options: the library's (all, or those that `guest` names) and the program's own.
+struct command_syntax {
+	const char *command;
+	enum action help;
+	bool all; // of a guest's options
+	const struct guest_option *guest; // ends with a NULL name; or NULL
+	const struct vn_option *own;
+	bool names_guest; // takes words that are not options
+};
+
+extern const struct command_syntax run_syntax, doctor_syntax, stats_syntax;
+
+#define OPTIONS_MAX 64 // of a command
+
+// The library's option of this index among those that the command has. False: there is none.
+bool options_of_guest(
+	const struct command_syntax *syntax, unsigned *index, struct veneer_option *option);
+
+// The sense in which the command takes the guest's option `name`; NULL: the guest's own.
+const struct guest_option *options_sense(const struct command_syntax *syntax, const char *name);
+
+// What may follow `veneer`.
+struct command {
+	const char *name;
+	const char *arguments; // what may follow the name besides options, or ""
+	const char *summary; // a line of the overview
+	enum action action, help; // ACTION_HELP: it has no help of its own
+	const struct command_syntax *syntax; // or NULL: it has no options
+	int (*parse)(
+		struct options *options, int argc, char *const argv[], struct veneer_error *error);
+};
+
+extern const struct command command_list[]; // ends with a NULL name
 
 #endif

@@ -5,7 +5,8 @@
 
 #include <stdio.h>
 
-#define GIB      (1024.0 * 1024.0 * 1024.0)
+#include "base/macros.h"
+
 #define AFTER_NS 500000000 // nobody wonders before
 
 const char *progress_clear(struct progress *progress)
@@ -25,6 +26,6 @@ void progress_line(struct progress *progress, char line[static 128], uint64_t no
 	} else if (now_ns - progress->begun_ns >= AFTER_NS) {
 		progress->shown = true;
 		snprintf(line, 128, "\rveneer: preallocating memory: %.1f of %.1f GiB\033[K",
-			(double)done / GIB, (double)total / GIB);
+			(double)done / (double)GIB, (double)total / (double)GIB);
 	}
 }

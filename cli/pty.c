@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "cli/fail.h"
+#include "base/error.h"
 
 // How often to look whether somebody came, where inotify has no instance left for us
 // (fs.inotify.max_user_instances).
@@ -91,7 +91,7 @@ int pty_open(struct pty *pty, struct veneer_error *error)
 	}
 	if (ret < 0) {
 		pty_close(pty);
-		return fail_with(error, ret, "--serial: no pty: %s", strerror(-ret));
+		return vn_fail(error, ret, "--serial: no pty: %s", strerror(-ret));
 	}
 	pty->watch = watch_slave(pty->name);
 	return 0;

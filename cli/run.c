@@ -8,21 +8,21 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cpuset.h"
+#include "base/error.h"
 #include "base/macros.h"
+#include "base/thread.h"
 #include "cli/console.h"
-#include "cli/fail.h"
 #include "cli/native.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -41,12 +41,11 @@ enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
 // The main thread's.
 struct run {
 	const struct options *options;
-	const struct veneer_placement *placement; // or NULL
 	struct veneer *vm; // that runs, or NULL
 	bool pressed; // its power button, by SIGTERM; then again with each tick of press_fd
-	struct console console;
+	struct console console; // if `has_console`
+	bool has_console;
 	char name[RUNTIME_NAME_MAX + 1];
-	char identity[RUNTIME_NAME_MAX + 1]; // the name where one is given, or one at random
 	struct stats_server *server; // or NULL
 	struct veneer_stats *stats; // of the last life, for the end
 	int signal_fd;
@@ -89,7 +88,7 @@ static void watch_sigbus(void)
 static void on_message(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
-	complain("%s: %s", severity == VENEER_WARNING ? "warning" : "note", text);
+	complain("%s: %s", severity == VENEER_SEVERITY_WARNING ? "warning" : "note", text);
 }
 
 // Signals come through a descriptor. They are blocked before any thread is created, so that no
@@ -136,17 +135,17 @@ static void suspend(void)
 }
 
 // The first SIGTERM presses the power button, for a kernel that may know it, and has it pressed
-// again until the guest has ended. The guest that is built in does not know it. A guest that has
-// ended by itself just now, by a reset perhaps, is not started again.
+// again until the guest has ended. The built-in guest does not know it. A guest that has ended by
+// itself just now, by a reset perhaps, is not started again.
 static bool press_power_button(struct run *run)
 {
 	const struct itimerspec again = {.it_value = vn_clock_timespec(PRESS_INTERVAL_NS),
 		.it_interval = vn_clock_timespec(PRESS_INTERVAL_NS)};
 
-	if (run->pressed || !run->options->kernel || !run->vm)
+	if (run->pressed || !options_has(run->options, "kernel") || !run->vm)
 		return false;
 	run->pressed = true;
-	(void)veneer_press_power_button(run->vm);
+	(void)veneer_press_power_button(run->vm, NULL);
 	timerfd_settime(run->press_fd, 0, &again, NULL);
 	return true;
 }
@@ -156,15 +155,19 @@ static void press_again(const struct run *run)
 	uint64_t ticks;
 
 	if (read(run->press_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
-		(void)veneer_press_power_button(run->vm);
+		(void)veneer_press_power_button(run->vm, NULL);
 }
 
 static void refresh_disks(const struct run *run)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error;
+	char disk[24];
 
-	for (size_t i = 0; run->vm && i < run->options->disk_count; i++) {
-		if (veneer_refresh_disk(run->vm, i, &error) < 0)
+	for (unsigned i = 0; run->vm; i++) {
+		snprintf(disk, sizeof(disk), "disk%u", i);
+		if (!options_has(run->options, disk))
+			return;
+		if (veneer_refresh_disk(run->vm, disk, &error) < 0)
 			complain("%s", error.message);
 	}
 }
@@ -213,13 +216,24 @@ static bool on_progress(void *opaque, uint64_t done, uint64_t total)
 	return run->stop == STOP_NONE;
 }
 
+// Whether the guest has ended. Other events are nobody's here.
+static bool has_ended(struct veneer *vm)
+{
+	struct veneer_event event;
+
+	while (veneer_next_event(vm, &event, sizeof(event)) > 0)
+		if (event.kind == VENEER_EVENT_ENDED)
+			return true;
+	return false;
+}
+
 // Until the guest has ended or is to be stopped.
-static void watch(struct run *run, int vm_fd)
+static void watch(struct run *run)
 {
 	while (run->stop == STOP_NONE) {
 		int timeout_ms = -1;
 		struct pollfd fds[4 + CONSOLE_POLL_MAX + STATS_POLL_MAX] = {
-			{.fd = vm_fd, .events = POLLIN},
+			{.fd = veneer_event_fd(run->vm), .events = POLLIN},
 			{.fd = run->signal_fd, .events = POLLIN},
 			{.fd = run->timer_fd, .events = POLLIN},
 			{.fd = run->press_fd, .events = POLLIN},
@@ -228,7 +242,7 @@ static void watch(struct run *run, int vm_fd)
 		count += stats_server_poll(run->server, fds + count);
 		if (poll(fds, count, timeout_ms) < 0)
 			continue; // EINTR: a stop and its end
-		if (fds[0].revents)
+		if (fds[0].revents && has_ended(run->vm))
 			return;
 		if (fds[1].revents)
 			on_signal(run);
@@ -242,119 +256,99 @@ static void watch(struct run *run, int vm_fd)
 	}
 }
 
-static struct veneer_config configure(const struct run *run, const char *cmdline)
-{
-	const struct options *options = run->options;
-	struct veneer_config config = VENEER_CONFIG_INIT;
-
-	config.kernel = options->kernel;
-	config.initrd = options->initrd;
-	config.cmdline = cmdline;
-	config.cpus = options->cpus;
-	config.topology = options->topology;
-	config.pit = options->pit;
-	config.idle = options->idle;
-	config.cpu = options->cpu;
-	config.tsc_khz = options->tsc_khz;
-	config.halt_poll_ns = options->halt_poll_ns;
-	config.placement = run->placement;
-	config.memory = options->memory;
-	config.cells = options->cells;
-	config.cell_count = options->cell_count;
-	config.disks = options->disks;
-	config.disk_count = options->disk_count;
-	config.nets = options->nets;
-	config.net_count = options->net_count;
-	config.rng = options->rng;
-	config.transport = options->transport;
-	config.serial_in = run->console.in;
-	config.serial_out = run->console.out;
-	config.message = on_message;
-	config.identity = run->identity[0] ? run->identity : NULL;
-	return config;
-}
-
 static void keep_stats(struct run *run)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error;
 
 	veneer_stats_free(run->stats);
 	run->stats = NULL;
-	if (run->options->stats && veneer_stats(run->vm, &run->stats, &error) < 0)
+	if (run->options->run.stats.wanted && veneer_get_stats(run->vm, &run->stats, &error) < 0)
 		complain("%s", error.message);
 }
 
 static void print_stats(const struct run *run)
 {
 	const struct stats_guest guest = {run->name, getpid()};
-	char *text = run->stats ? stats_format(run->options->stats_format, &guest, run->stats, NULL)
-				: NULL;
+	char *text =
+		run->stats ? stats_format(run->options->run.stats.format, &guest, run->stats, NULL)
+			   : NULL;
 
 	if (text)
 		fputs(text, stderr);
 	free(text);
 }
 
-// The CPUs of vmm=, or NULL.
-static const cpu_set_t *others_cpus(const struct run *run)
+// The CPUs of vmm=. False: not named.
+static bool others_cpus(const struct run *run, struct vn_cpuset *cpus)
 {
-	static const struct veneer_cpuset none;
-	const struct veneer_placement *placement = run->placement;
+	char *list = options_get(run->options, "cpus.vmm");
+	bool named = list && vn_cpuset_parse(cpus, list, NULL) == 0;
 
-	if (!placement || memcmp(&placement->vmm, &none, sizeof(none)) == 0)
-		return NULL;
-	return (const cpu_set_t *)&placement->vmm;
+	free(list);
+	return named;
 }
 
 // While the guest runs, this thread is one of the others. Before, it may use all CPUs that it has,
 // to preallocate memory, and the threads that are created until then inherit these.
-static int move_away(const struct run *run, cpu_set_t *before, struct veneer_error *error)
+static int move_away(const struct run *run, struct vn_cpuset *before, struct veneer_error *error)
 {
-	const cpu_set_t *cpus = others_cpus(run);
+	struct vn_cpuset cpus;
 
-	if (!cpus || (sched_getaffinity(0, sizeof(*before), before) == 0 &&
-			     sched_setaffinity(0, sizeof(*cpus), cpus) == 0))
+	if (!others_cpus(run, &cpus))
 		return 0;
-	return fail_with(error, -errno, "cannot run on the CPUs of vmm=: %s", strerror(errno));
+	int ret = vn_thread_cpus(before);
+	if (ret == 0)
+		ret = vn_thread_move(&cpus);
+	return ret < 0 ? vn_fail(error, ret, "cannot run on the CPUs of vmm=: %s", strerror(-ret))
+		       : 0;
 }
 
 // The next life begins as the first.
-static void move_back(const struct run *run, const cpu_set_t *before)
+static void move_back(const struct run *run, const struct vn_cpuset *before)
 {
-	if (others_cpus(run))
-		sched_setaffinity(0, sizeof(*before), before);
+	struct vn_cpuset cpus;
+
+	if (others_cpus(run, &cpus))
+		vn_thread_move(before);
+}
+
+static int start_and_watch(struct run *run, struct veneer_event *end, struct veneer_error *error)
+{
+	struct vn_cpuset affinity;
+
+	int ret = veneer_start(run->vm, error);
+	if (ret == 0)
+		ret = move_away(run, &affinity, error);
+	if (ret < 0)
+		return ret;
+	watch(run);
+	veneer_stop(run->vm);
+	console_make_room(&run->console);
+	ret = veneer_wait(run->vm, -1, end, sizeof(*end), error);
+	keep_stats(run);
+	move_back(run, &affinity);
+	return ret;
 }
 
 // One life of the guest, from power-on to its end.
-static int run_once(struct run *run, const char *cmdline, struct veneer_result *result,
-	struct veneer_error *error)
+static int run_once(struct run *run, struct veneer_event *end, struct veneer_error *error)
 {
-	struct veneer_config config = configure(run, cmdline);
-	cpu_set_t affinity;
+	const struct veneer_hooks hooks = {.size = sizeof(hooks),
+		.opaque = run,
+		.message = on_message,
+		.progress = on_progress};
 
-	config.progress = on_progress;
-	config.progress_opaque = run;
 	run->progress = (struct progress){.begun_ns = vn_clock_ns()};
-	int ret = veneer_create(&run->vm, &config, error);
+	int ret = veneer_create(&run->vm, run->options->config, &hooks, error);
 	say_progress(progress_clear(&run->progress));
 	if (ret == -ECANCELED && run->stop != STOP_NONE) {
-		result->end = VENEER_END_STOPPED;
+		*end = (struct veneer_event){.end = VENEER_END_STOPPED};
 		return 0;
 	}
 	if (ret < 0)
 		return ret;
 	guest_of_sigbus = run->vm;
-	ret = veneer_start(run->vm, error);
-	if (ret == 0)
-		ret = move_away(run, &affinity, error);
-	if (ret == 0) {
-		watch(run, veneer_fd(run->vm));
-		veneer_stop(run->vm);
-		console_make_room(&run->console);
-		veneer_wait(run->vm, result);
-		keep_stats(run);
-		move_back(run, &affinity);
-	}
+	ret = start_and_watch(run, end, error);
 	veneer_destroy(run->vm);
 	guest_of_sigbus = NULL;
 	run->vm = NULL;
@@ -366,7 +360,7 @@ static int stopped_status(const struct run *run)
 	switch (run->stop) {
 	case STOP_TIMEOUT:
 		complain("time limit: the guest was stopped after %g s",
-			(double)run->options->timeout_ns / 1e9);
+			(double)run->options->run.timeout_ns / 1e9);
 		return STATUS_TIMEOUT;
 	case STOP_SIGNAL:
 		return STATUS_SIGNAL + run->signal;
@@ -375,7 +369,7 @@ static int stopped_status(const struct run *run)
 	}
 }
 
-static int exit_status(const struct run *run, const struct veneer_result *result)
+static int exit_status(const struct run *run, const struct veneer_event *result)
 {
 	switch (result->end) {
 	case VENEER_END_RESET:
@@ -405,17 +399,16 @@ static int exit_status(const struct run *run, const struct veneer_result *result
 // mistake.
 static int open_server(struct run *run)
 {
-	struct veneer_error error = {""};
-	const char *name = run->options->name;
+	struct veneer_error error;
+	bool named =
+		veneer_config_get(run->options->config, "name", run->name, sizeof(run->name)) >= 0;
 
-	if (name)
-		snprintf(run->name, sizeof(run->name), "%s", name);
-	else
+	if (!named)
 		snprintf(run->name, sizeof(run->name), "%d", getpid());
 	int ret = stats_server_open(&run->server, run->name, &error);
 	if (ret == 0)
 		return 0;
-	if (name && ret == -EADDRINUSE) {
+	if (named && ret == -EADDRINUSE) {
 		complain("--name: %s", error.message);
 		return ret;
 	}
@@ -423,122 +416,193 @@ static int open_server(struct run *run)
 	return 0;
 }
 
-// It outlasts --reboot, as the addresses that are made from it do. A process ID would not tell
-// guests of two containers apart.
-static int choose_identity(struct run *run, struct veneer_error *error)
+// What the serial port reads and writes.
+static int connect_serial(struct run *run, struct veneer_error *error)
 {
-	uint64_t random[2];
+	struct veneer_config *config = run->options->config;
+	int ret = 0;
 
-	if (run->options->name) {
-		snprintf(run->identity, sizeof(run->identity), "%s", run->options->name);
-		return 0;
-	}
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return fail_with(error, -errno, "no random numbers: %s", strerror(errno));
-	snprintf(run->identity, sizeof(run->identity), "%016" PRIx64 "%016" PRIx64, random[0],
-		random[1]);
-	return 0;
+	if (run->console.in >= 0)
+		ret = veneer_config_set_fd(config, "serial.in", run->console.in, error);
+	if (ret == 0 && run->console.out >= 0)
+		ret = veneer_config_set_fd(config, "serial.out", run->console.out, error);
+	return ret;
 }
 
-static int run_guest(struct run *run, const char *cmdline)
+static void close_console(struct run *run)
 {
-	struct veneer_error error = {""};
-	struct veneer_result result = {0};
-	int ret = choose_identity(run, &error);
+	if (run->has_console)
+		console_close(&run->console);
+	run->has_console = false;
+}
 
-	if (ret == 0)
-		ret = console_open(&run->console, run->options, &error);
-	if (ret < 0) {
-		complain("%s", error.message);
-		return STATUS_FAILED;
+static int run_guest(struct run *run)
+{
+	struct veneer_error error;
+	struct veneer_event end = {.end = VENEER_END_FAILED};
+
+	int ret = connect_serial(run, &error);
+	while (ret == 0) {
+		ret = run_once(run, &end, &error);
+		if (end.end != VENEER_END_RESET || !run->options->run.reboot ||
+			run->stop != STOP_NONE || run->pressed)
+			break;
 	}
-	do {
-		ret = run_once(run, cmdline, &result, &error);
-	} while (ret == 0 && result.end == VENEER_END_RESET && run->options->reboot &&
-		 run->stop == STOP_NONE && !run->pressed);
 	console_drain(&run->console);
-	console_close(&run->console);
+	close_console(run);
 	if (ret < 0) {
 		complain("%s", error.message);
 		return STATUS_FAILED;
 	}
 	print_stats(run);
-	return exit_status(run, &result);
+	return exit_status(run, &end);
 }
 
-static bool is_placed(const struct options *options)
-{
-	static const struct veneer_placement nowhere;
-
-	return memcmp(&options->placement, &nowhere, sizeof(nowhere)) != 0;
-}
-
-static int make_plan(
-	struct veneer_plan **plan, const struct options *options, struct veneer_error *error)
-{
-	const struct run run = {.options = options,
-		.placement = &options->placement,
-		.console = {.in = -1, .out = -1}};
-	const struct veneer_config config = configure(&run, NULL);
-
-	return veneer_plan_make(plan, &config, options->pin_auto, error);
-}
-
-// What was chosen is shown where someone looks, and said in a line where it goes to a log.
-static void show_choice(const struct veneer_plan *plan)
-{
-	if (isatty(STDERR_FILENO))
-		fputs(plan->text, stderr);
-	else
-		complain("note: %s", plan->summary);
-}
-
-static int run_placed(struct run *run, const char *cmdline)
+// What is chosen is shown where someone looks, and said in a line where it goes to a log.
+static int choose_cpus(const struct options *options)
 {
 	struct veneer_plan *plan;
 	struct veneer_error error;
 
-	if (!run->options->pin_auto) {
-		run->placement = is_placed(run->options) ? &run->options->placement : NULL;
-		return run_guest(run, cmdline);
-	}
-	if (make_plan(&plan, run->options, &error) < 0) {
+	if (veneer_plan_make(&plan, options->config, &error) < 0) {
 		complain("%s", error.message);
 		return STATUS_FAILED;
 	}
-	show_choice(plan);
-	run->placement = &plan->placement;
-	int status = run_guest(run, cmdline);
+	if (isatty(STDERR_FILENO))
+		fputs(plan->text, stderr);
+	else
+		complain("note: %s", plan->summary);
 	veneer_plan_free(plan);
+	return STATUS_OK;
+}
+
+static bool is_to_choose(const struct options *options)
+{
+	char *pin = options_get(options, "cpus.pin");
+	bool choose = pin && strcmp(pin, "auto") == 0;
+
+	free(pin);
+	return choose;
+}
+
+// The built-in guest compares itself with what is measured here.
+static int add_measurements(const struct options *options)
+{
+	struct veneer_error error;
+	char *cmdline = native_cmdline(options);
+	int ret = cmdline ? veneer_config_set(options->config, "cmdline", cmdline, &error)
+			  : vn_fail(&error, -ENOMEM, "out of memory");
+
+	if (ret < 0)
+		complain("%s", error.message);
+	free(cmdline);
+	return ret < 0 ? STATUS_FAILED : STATUS_OK;
+}
+
+// Properties with which a guest takes all of its memory before it starts.
+static const char *const spending[] = {"memory.prealloc", "memory.lock"};
+
+// Make the guest once without running it, or taking memory for it: what is wrong is said before
+// seconds are spent on measurements, which touch memory and the disk.
+static int try_guest(const struct run *run, struct veneer_error *error)
+{
+	struct veneer_config *config = run->options->config;
+	bool unset[ARRAY_SIZE(spending)];
+	struct veneer *vm;
+
+	for (size_t i = 0; i < ARRAY_SIZE(spending); i++) {
+		unset[i] = options_has(run->options, spending[i]);
+		if (unset[i])
+			veneer_config_unset(config, spending[i], NULL);
+	}
+	int ret = veneer_create(&vm, config, NULL, error);
+	if (ret == 0)
+		veneer_destroy(vm);
+	for (size_t i = 0; i < ARRAY_SIZE(spending); i++)
+		if (ret == 0 && unset[i])
+			ret = veneer_config_set(config, spending[i], NULL, error);
+	return ret;
+}
+
+// Seconds of it, in which signals still do what they do by default, and no time limit runs.
+static int try_and_measure(const struct run *run)
+{
+	struct veneer_error error;
+
+	if (options_has(run->options, "kernel") || !native_is_wanted(run->options))
+		return STATUS_OK;
+	if (try_guest(run, &error) < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	return add_measurements(run->options);
+}
+
+static int open_console(struct run *run)
+{
+	struct veneer_error error;
+
+	if (run->has_console)
+		return STATUS_OK;
+	if (console_open(&run->console, &run->options->run.serial, &error) < 0) {
+		complain("%s", error.message);
+		return STATUS_FAILED;
+	}
+	run->has_console = true;
+	return STATUS_OK;
+}
+
+// A terminal is left as it is until the guest comes; a file that cannot be had is refused at once.
+static int prepare(struct run *run)
+{
+	int status = STATUS_OK;
+
+	if (run->options->run.serial.mode == SERIAL_FILE)
+		status = open_console(run);
+	return status == STATUS_OK ? try_and_measure(run) : status;
+}
+
+static int run_prepared(struct run *run)
+{
+	int status = is_to_choose(run->options) ? choose_cpus(run->options) : STATUS_OK;
+
+	if (status == STATUS_OK)
+		status = open_console(run);
+	return status == STATUS_OK ? run_guest(run) : status;
+}
+
+static int run_and_watch(struct run *run)
+{
+	int status = STATUS_FAILED;
+
+	run->signal_fd = open_signals();
+	run->timer_fd = open_timer(run->options->run.timeout_ns);
+	run->press_fd = open_timer(0); // which is never
+	if (run->signal_fd < 0 || run->timer_fd < 0 || run->press_fd < 0)
+		complain("no descriptor for signals or time: %s", strerror(errno));
+	else if (open_server(run) == 0)
+		status = run_prepared(run);
+	stats_server_close(run->server);
+	veneer_stats_free(run->stats);
+	if (run->signal_fd >= 0)
+		close(run->signal_fd);
+	if (run->timer_fd >= 0)
+		close(run->timer_fd);
+	if (run->press_fd >= 0)
+		close(run->press_fd);
 	return status;
 }
 
 int run_command(const struct options *options)
 {
 	struct run run = {.options = options};
-	char *cmdline = options->kernel ? NULL : native_cmdline(options);
-	int status = STATUS_FAILED;
 
 	terminal_init();
 	watch_sigbus();
-	run.signal_fd = open_signals();
-	run.timer_fd = open_timer(options->timeout_ns);
-	run.press_fd = open_timer(0); // which is never
-	if (run.signal_fd < 0 || run.timer_fd < 0 || run.press_fd < 0)
-		complain("no descriptor for signals or time: %s", strerror(errno));
-	else if (!options->kernel && !cmdline)
-		complain("out of memory");
-	else if (open_server(&run) == 0)
-		status = run_placed(&run, options->kernel ? options->cmdline : cmdline);
-	stats_server_close(run.server);
-	veneer_stats_free(run.stats);
-	if (run.signal_fd >= 0)
-		close(run.signal_fd);
-	if (run.timer_fd >= 0)
-		close(run.timer_fd);
-	if (run.press_fd >= 0)
-		close(run.press_fd);
-	free(cmdline);
+	int status = prepare(&run);
+	if (status == STATUS_OK)
+		status = run_and_watch(&run);
+	close_console(&run);
 	return status;
 }
 
@@ -549,25 +613,29 @@ static int write_dtb(const struct veneer *vm, const char *path, struct veneer_er
 			  : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 
 	if (fd < 0)
-		return fail_with(
+		return vn_fail(
 			error, -errno, "--dump-dtb: cannot write '%s': %s", path, strerror(errno));
 	int ret = veneer_write_dtb(vm, fd, error);
 	if (!standard && close(fd) < 0 && ret == 0)
-		ret = fail_with(
+		ret = vn_fail(
 			error, -errno, "--dump-dtb: cannot write '%s': %s", path, strerror(errno));
 	return ret;
 }
 
 int run_dump_dtb(const struct options *options)
 {
-	const struct run run = {.options = options, .console = {.in = -1, .out = -1}};
-	struct veneer_config config = configure(&run, options->cmdline);
-	struct veneer_error error = {""};
+	// What would only cost, or be refused, for a guest that does not run.
+	static const char *const unused[] = {"memory.prealloc", "memory.lock", "memory.hugepages",
+		"cpus.pin", "cpus.iothreads", "cpus.vmm", "cpus.sched"};
+	const struct veneer_hooks hooks = {.size = sizeof(hooks), .message = on_message};
+	struct veneer_error error;
 	struct veneer *vm;
 
-	int ret = veneer_create(&vm, &config, &error);
+	for (size_t i = 0; i < ARRAY_SIZE(unused); i++)
+		veneer_config_unset(options->config, unused[i], NULL);
+	int ret = veneer_create(&vm, options->config, &hooks, &error);
 	if (ret == 0) {
-		ret = write_dtb(vm, options->dump_dtb, &error);
+		ret = write_dtb(vm, options->run.dump_dtb, &error);
 		veneer_destroy(vm);
 	}
 	if (ret < 0)
@@ -580,7 +648,7 @@ int run_dry(const struct options *options)
 	struct veneer_plan *plan;
 	struct veneer_error error;
 
-	if (make_plan(&plan, options, &error) < 0) {
+	if (veneer_plan_make(&plan, options->config, &error) < 0) {
 		complain("%s", error.message);
 		return STATUS_FAILED;
 	}

@@ -19,7 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "cli/fail.h"
+#include "base/error.h"
 
 #define SUFFIX         ".sock"
 #define BACKLOG        16
@@ -52,12 +52,12 @@ static int open_directory(const char *path, struct veneer_error *error)
 		int code = -errno;
 		if (fd >= 0)
 			close(fd);
-		return fail_with(error, code, "%s: %s", path, strerror(-code));
+		return vn_fail(error, code, "%s: %s", path, strerror(-code));
 	}
 	if (status.st_uid == geteuid() && (status.st_mode & 077) == 0)
 		return fd;
 	close(fd);
-	return fail_with(error, -EPERM,
+	return vn_fail(error, -EPERM,
 		"%s must belong to user %u and be closed to all others (mode 0700)", path,
 		(unsigned)geteuid());
 }
@@ -66,7 +66,7 @@ static int fill_address(struct sockaddr_un *address, const char *path, struct ve
 {
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(address->sun_path))
-		return fail_with(error, -ENAMETOOLONG,
+		return vn_fail(error, -ENAMETOOLONG,
 			"%s is longer than the %zu bytes that a socket's path may have", path,
 			sizeof(address->sun_path) - 1);
 	strcpy(address->sun_path, path);
@@ -101,10 +101,9 @@ static int bind_and_listen(
 		ret = bind(fd, generic, sizeof(*address));
 	}
 	if (ret < 0 && errno == EADDRINUSE)
-		return fail_with(
-			error, -EADDRINUSE, "a guest called '%s' is running already", name);
+		return vn_fail(error, -EADDRINUSE, "a guest called '%s' is running already", name);
 	if (ret < 0 || listen(fd, BACKLOG) < 0)
-		return fail_with(error, -errno, "%s: %s", address->sun_path, strerror(errno));
+		return vn_fail(error, -errno, "%s: %s", address->sun_path, strerror(errno));
 	return 0;
 }
 
@@ -117,7 +116,7 @@ static int listen_in(int directory, const char *path, const char *name, struct v
 		return ret;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return fail_with(error, -errno, "no socket: %s", strerror(errno));
+		return vn_fail(error, -errno, "no socket: %s", strerror(errno));
 	flock(directory, LOCK_EX);
 	ret = bind_and_listen(fd, &address, name, error);
 	flock(directory, LOCK_UN);
@@ -134,12 +133,12 @@ int runtime_listen(const char *name, char **path, struct veneer_error *error)
 	candidates(directories);
 	const char *directory = directories[0];
 	if (mkdir(directory, 0700) < 0 && errno != EEXIST)
-		return fail_with(error, -errno, "%s: %s", directory, strerror(errno));
+		return vn_fail(error, -errno, "%s: %s", directory, strerror(errno));
 	int fd = open_directory(directory, error);
 	if (fd < 0)
 		return fd;
 	int ret = asprintf(path, "%s/%s" SUFFIX, directory, name) < 0
-			  ? fail_with(error, -ENOMEM, "out of memory")
+			  ? vn_fail(error, -ENOMEM, "out of memory")
 			  : listen_in(fd, *path, name, error);
 	close(fd);
 	return ret;
@@ -155,14 +154,14 @@ int runtime_connect(const struct runtime_guest *guest, struct veneer_error *erro
 		return ret;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return fail_with(error, -errno, "no socket: %s", strerror(errno));
+		return vn_fail(error, -errno, "no socket: %s", strerror(errno));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	ret = try_connect(fd, &address);
 	if (ret == 0)
 		return fd;
 	close(fd);
-	return fail_with(error, ret, "guest %s: %s", guest->name, strerror(-ret));
+	return vn_fail(error, ret, "guest %s: %s", guest->name, strerror(-ret));
 }
 
 // The process behind a socket, 0 where it does not answer, or -1 where there is none. Under the
@@ -170,7 +169,7 @@ int runtime_connect(const struct runtime_guest *guest, struct veneer_error *erro
 static int pid_behind(const char *path)
 {
 	struct sockaddr_un address;
-	struct veneer_error unused = {""};
+	struct veneer_error unused;
 	struct ucred peer = {.pid = 0};
 	socklen_t size = sizeof(peer);
 
@@ -202,13 +201,13 @@ static int add_guest(
 		return 0;
 	struct runtime_guest *guests = reallocarray(list->guests, list->count + 1, sizeof(*guests));
 	if (!guests)
-		return fail_with(error, -ENOMEM, "out of memory");
+		return vn_fail(error, -ENOMEM, "out of memory");
 	list->guests = guests;
 	struct runtime_guest *guest = &guests[list->count];
 	*guest = (struct runtime_guest){.pid = 0};
 	memcpy(guest->name, file, length - suffix);
 	if (asprintf(&guest->path, "%s/%s", directory, file) < 0)
-		return fail_with(error, -ENOMEM, "out of memory");
+		return vn_fail(error, -ENOMEM, "out of memory");
 	guest->pid = pid_behind(guest->path);
 	if (guest->pid >= 0) {
 		list->count++;
@@ -230,7 +229,7 @@ static int add_directory(struct list *list, const char *path, struct veneer_erro
 	DIR *directory = fdopendir(fd);
 	if (!directory) {
 		close(fd);
-		return fail_with(error, -ENOMEM, "out of memory");
+		return vn_fail(error, -ENOMEM, "out of memory");
 	}
 	const struct dirent *entry;
 	flock(fd, LOCK_EX);

@@ -9,9 +9,10 @@
 
 #include <stddef.h>
 
+#include "base/option_limits.h"
 #include "veneer.h"
 
-#define RUNTIME_NAME_MAX 64 // bytes of a guest's name
+#define RUNTIME_NAME_MAX VN_NAME_MAX
 
 // A listening, non-blocking socket for the guest `name`, and in *path, for free(3), where it is.
 // -EADDRINUSE when another guest has that name; -EPERM when the directory is not private.

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "cli/fail.h"
+#include "base/error.h"
 #include "cli/runtime.h"
 
 #define ANSWER_MAX (64ul << 20) // bytes; far above any
@@ -24,7 +24,7 @@ static int flush_output(struct veneer_error *error)
 {
 	if (fflush(stdout) == 0)
 		return 0;
-	return fail_with(error, -errno, "cannot write to standard output: %s", strerror(errno));
+	return vn_fail(error, -errno, "cannot write to standard output: %s", strerror(errno));
 }
 
 int stats_client_list(struct veneer_error *error)
@@ -74,8 +74,8 @@ static int no_such_guest(const struct runtime_guest *guests, size_t count, const
 		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
 			i > 0 ? ", " : "", guests[i].name);
 	if (count == 0)
-		return fail_with(error, -ENOENT, "no guest '%s' is running, nor any other", who);
-	return fail_with(error, -ENOENT, "no guest '%s' is running; there are: %s%s", who, names,
+		return vn_fail(error, -ENOENT, "no guest '%s' is running, nor any other", who);
+	return vn_fail(error, -ENOENT, "no guest '%s' is running; there are: %s%s", who, names,
 		used >= sizeof(names) ? "..." : "");
 }
 
@@ -97,7 +97,7 @@ static int connect_to(const char *who, FILE **in, struct veneer_error *error)
 	if (*in)
 		return 0;
 	close(ret);
-	return fail_with(error, -ENOMEM, "out of memory");
+	return vn_fail(error, -ENOMEM, "out of memory");
 }
 
 // Read an answer's head; *size gets the length of what follows it.
@@ -148,7 +148,7 @@ static int replace(const char *path, const char *body, size_t size, struct venee
 	char *temporary;
 
 	if (asprintf(&temporary, "%s.%d", path, getpid()) < 0)
-		return fail_with(error, -ENOMEM, "out of memory");
+		return vn_fail(error, -ENOMEM, "out of memory");
 	FILE *out = fopen(temporary, "we");
 	bool good = out && fwrite(body, 1, size, out) == size;
 	if (out)
@@ -158,7 +158,7 @@ static int replace(const char *path, const char *body, size_t size, struct venee
 	if (!good && out)
 		unlink(temporary);
 	free(temporary);
-	return good ? 0 : fail_with(error, code, "cannot write '%s': %s", path, strerror(-code));
+	return good ? 0 : vn_fail(error, code, "cannot write '%s': %s", path, strerror(-code));
 }
 
 static int deliver(
@@ -179,9 +179,9 @@ static int show_once(FILE *in, const struct stats_query *query, struct veneer_er
 	int ret = ask(in, query->format, &body, &size);
 
 	if (ret == -ETIMEDOUT)
-		return fail_with(error, ret, "guest '%s' does not answer", query->guest);
+		return vn_fail(error, ret, "guest '%s' does not answer", query->guest);
 	if (ret < 0)
-		return fail_with(error, ret, "guest '%s' ended or gave no answer: %s", query->guest,
+		return vn_fail(error, ret, "guest '%s' ended or gave no answer: %s", query->guest,
 			strerror(-ret));
 	ret = deliver(query, body, size, error);
 	free(body);

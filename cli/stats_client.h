@@ -11,10 +11,10 @@
 
 // What to ask whom, and where its answer goes.
 struct stats_query {
-	const char *guest; // its name or process ID
+	char *guest; // its name or process ID
 	enum stats_format format;
 	uint64_t interval_ns; // ask again and again; 0: once
-	const char *output; // a file that each answer replaces as a whole; NULL: standard output
+	char *output; // a file that each answer replaces as a whole; NULL: standard output
 };
 
 // Print the running guests: their names and process IDs.

@@ -13,7 +13,8 @@ static json_t *number(uint64_t value)
 
 static json_t *kvm_value(const struct veneer_kvm_stat *stat)
 {
-	if (stat->kind != VENEER_KVM_LINEAR_HISTOGRAM && stat->kind != VENEER_KVM_LOG_HISTOGRAM)
+	if (stat->kind != VENEER_KVM_KIND_LINEAR_HISTOGRAM &&
+		stat->kind != VENEER_KVM_KIND_LOG_HISTOGRAM)
 		return number(stat->values[0]);
 	json_t *values = json_array();
 	for (size_t i = 0; i < stat->value_count; i++)

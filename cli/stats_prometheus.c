@@ -87,7 +87,7 @@ static void print_latency(FILE *out, const struct stats_guest *guest,
 	size_t at = 0;
 
 	for (unsigned bound = BOUND_FIRST; bound <= BOUND_LAST; bound++) {
-		uint64_t ns = 1ull << bound;
+		uint64_t ns = BIT64(bound);
 		for (; at < latency->bucket_count && latency->buckets[at].below_ns <= ns; at++)
 			below += latency->buckets[at].count;
 		fprintf(out, "%s_bucket", name);
@@ -126,16 +126,16 @@ static void make_name(
 	char *name, size_t size, const char *prefix, const struct veneer_kvm_stat *stat)
 {
 	size_t length = strlen(stat->name);
-	const char *unit = stat->unit == VENEER_KVM_SECONDS  ? "_seconds"
-			   : stat->unit == VENEER_KVM_BYTES  ? "_bytes"
-			   : stat->unit == VENEER_KVM_CYCLES ? "_cycles"
-							     : "";
+	const char *unit = stat->unit == VENEER_KVM_UNIT_SECONDS  ? "_seconds"
+			   : stat->unit == VENEER_KVM_UNIT_BYTES  ? "_bytes"
+			   : stat->unit == VENEER_KVM_UNIT_CYCLES ? "_cycles"
+								  : "";
 
-	if (stat->unit == VENEER_KVM_SECONDS && length > 3 &&
+	if (stat->unit == VENEER_KVM_UNIT_SECONDS && length > 3 &&
 		strcmp(stat->name + length - 3, "_ns") == 0)
 		length -= 3;
 	snprintf(name, size, "%s%.*s%s%s", prefix, (int)length, stat->name, unit,
-		stat->kind == VENEER_KVM_CUMULATIVE ? "_total" : "");
+		stat->kind == VENEER_KVM_KIND_CUMULATIVE ? "_total" : "");
 	for (char *at = name; *at; at++) {
 		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", *at))
 			*at = '_';
@@ -162,10 +162,11 @@ static void print_kvm_value(FILE *out, const struct veneer_kvm_stat *stat)
 static bool print_kvm_family(
 	FILE *out, char *name, size_t size, const char *prefix, const struct veneer_kvm_stat *stat)
 {
-	if (stat->kind == VENEER_KVM_LINEAR_HISTOGRAM || stat->kind == VENEER_KVM_LOG_HISTOGRAM)
+	if (stat->kind == VENEER_KVM_KIND_LINEAR_HISTOGRAM ||
+		stat->kind == VENEER_KVM_KIND_LOG_HISTOGRAM)
 		return false;
 	make_name(name, size, prefix, stat);
-	family(out, name, stat->kind == VENEER_KVM_CUMULATIVE ? "counter" : "gauge",
+	family(out, name, stat->kind == VENEER_KVM_KIND_CUMULATIVE ? "counter" : "gauge",
 		"KVM's statistic of that name.");
 	return true;
 }

@@ -174,7 +174,7 @@ static void tell(
 	struct veneer_stats *now;
 	struct veneer_error error;
 
-	if (veneer_stats(vm, &now, &error) < 0) {
+	if (veneer_get_stats(vm, &now, &error) < 0) {
 		refuse(client, "500 Internal Server Error", error.message);
 		return;
 	}

@@ -6,6 +6,8 @@
 
 #include "veneer.h"
 
+#define VN_END_MESSAGE_MAX sizeof(((struct veneer_event *)0)->message)
+
 // Both may be called from any thread and any number of times; the first call counts.
 struct vn_end_hook {
 	void (*ended)(void *opaque, enum veneer_end end, uint32_t value, const char *message);

@@ -15,24 +15,13 @@
 #include "base/macros.h"
 #include "base/sysfs.h"
 
-#define CELL_MIN (4 * MIB) // Linux ignores a smaller node
-
-// Of a cell, or of all together: no sum of a few overflows.
-#define TOTAL_MAX ((uint64_t)1 << 46)
-
-static bool is_huge(const struct vn_memory_cell *cell)
-{
-	return cell->page_size >= 2 * MIB;
-}
-
 static bool has_memory(const char *root, int node)
 {
 	char text[4096];
-	struct veneer_cpuset nodes;
+	struct vn_cpuset nodes;
 	struct veneer_error error;
 	vn_sysfs_line(root, text, sizeof(text), "/sys/devices/system/node/has_memory");
-	return veneer_cpuset_parse(&nodes, text, &error) == 0 &&
-	       vn_cpuset_has(&nodes, (unsigned)node);
+	return vn_cpuset_parse(&nodes, text, &error) == 0 && vn_cpuset_has(&nodes, (unsigned)node);
 }
 
 static int check_node(int node, const struct vn_memory_reach *reach, struct veneer_error *error)
@@ -62,19 +51,7 @@ static int check_size(
 	if (page != (uint64_t)sysconf(_SC_PAGESIZE) && page != 2 * MIB && page != GIB)
 		return vn_fail(
 			error, -EINVAL, "huge pages are 2M or 1G, not %" PRIu64 " bytes", page);
-	if (cell->size < CELL_MIN)
-		return vn_fail(error, -EINVAL,
-			"%sguest memory of %" PRIu64 " bytes is below the least, %" PRIu64 "M",
-			whose, cell->size, CELL_MIN / MIB);
-	if (cell->size % page != 0)
-		return vn_fail(error, -EINVAL,
-			"%sguest memory of %" PRIu64 " bytes is no multiple of its pages' %" PRIu64
-			"K; the next larger size is %" PRIu64 "K",
-			whose, cell->size, page / 1024, (cell->size / page + 1) * (page / 1024));
-	if (cell->size > TOTAL_MAX)
-		return vn_fail(error, -EINVAL, "%sguest memory of %" PRIu64 "G is more than 64T",
-			whose, cell->size / GIB);
-	return 0;
+	return vn_memory_check_size(cell->size, page, whose, error);
 }
 
 // KSM looks at ordinary private pages only.
@@ -84,15 +61,13 @@ static int check_merge(const struct vn_memory *memory, struct veneer_error *erro
 	if (vn_sysfs_number("", &run, "/sys/kernel/mm/ksm/run") < 0)
 		return vn_fail(
 			error, -EOPNOTSUPP, "merge=on: this host's kernel has no KSM (CONFIG_KSM)");
-	for (unsigned i = 0; i < memory->cell_count; i++)
-		if (is_huge(&memory->cells[i]))
-			return vn_fail(error, -EINVAL,
-				"merge=on does not go with hugepages=: "
-				"KSM merges ordinary pages only");
-	return 0;
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < memory->cell_count; i++)
+		code = vn_memory_check_merge(memory->cells[i].page_size, "", error);
+	return code;
 }
 
-int vn_host_memory_check(const struct vn_memory *memory, const struct veneer_memory *options,
+int vn_host_memory_check(const struct vn_memory *memory, const struct vn_memory_options *options,
 	const struct vn_memory_reach *reach, struct veneer_error *error)
 {
 	int code = 0;
@@ -140,10 +115,10 @@ unsigned vn_host_memory_distance(const char *root, int from, int to)
 {
 	static const char nodes[] = "/sys/devices/system/node";
 	char text[4096];
-	struct veneer_cpuset online;
+	struct vn_cpuset online;
 	struct veneer_error error;
 	vn_sysfs_line(root, text, sizeof(text), "%s/online", nodes);
-	if (veneer_cpuset_parse(&online, text, &error) < 0 || !vn_cpuset_has(&online, (unsigned)to))
+	if (vn_cpuset_parse(&online, text, &error) < 0 || !vn_cpuset_has(&online, (unsigned)to))
 		return 0;
 	vn_sysfs_line(root, text, sizeof(text), "%s/node%d/distance", nodes, from);
 	char *at = text;

@@ -13,7 +13,7 @@
 
 // Whether the host can give what the cells ask for, before anything is taken: sizes, nodes, pages,
 // limits.
-int vn_host_memory_check(const struct vn_memory *memory, const struct veneer_memory *options,
+int vn_host_memory_check(const struct vn_memory *memory, const struct vn_memory_options *options,
 	const struct vn_memory_reach *reach, struct veneer_error *error);
 
 // Whether the kernel makes transparent huge pages of shared memory, or of private memory that

@@ -174,7 +174,7 @@ static void wake_fired(struct vn_ioloop_event *event)
 // run where they like unless told.
 static int keep_workers(struct vn_ioloop *loop, struct io_uring *ring)
 {
-	const struct veneer_cpuset *cpus = &loop->place.cpus;
+	const struct vn_cpuset *cpus = &loop->place.cpus;
 	if (vn_cpuset_is_empty(cpus))
 		return 0;
 	return io_uring_register_iowq_aff(ring, sizeof(*cpus), (const cpu_set_t *)cpus);
@@ -261,23 +261,23 @@ static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 	pthread_join(loop->thread, NULL);
 	if (loop->setup == -EPERM || loop->setup == -ENOSYS)
 		return vn_fail(error, loop->setup,
-			"this host forbids io_uring: see /proc/sys/kernel/io_uring_disabled and "
-			"the container's system-call filter");
+			"this host forbids io_uring: see /proc/sys/kernel/io_uring_disabled "
+			"and the container's system-call filter");
 	if (loop->setup == -EINVAL)
 		return vn_fail(error, loop->setup, "io_uring here is too old: Linux 6.1 is needed");
 	return vn_fail(error, loop->setup, "cannot make an io_uring for %s: %s", loop->name,
 		strerror(-loop->setup));
 }
 
-struct veneer_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus)
+struct vn_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus)
 {
-	struct veneer_cpuset taken = {.bits = {0}};
+	struct vn_cpuset taken = {.bits = {0}};
 	if (cpus->together)
 		return cpus->cpus;
 	unsigned cpu = vn_cpuset_next(&cpus->cpus, cpus->next);
-	if (cpu == VENEER_HOST_CPUS_MAX)
+	if (cpu == VN_HOST_CPUS_MAX)
 		cpu = vn_cpuset_next(&cpus->cpus, 0);
-	if (cpu < VENEER_HOST_CPUS_MAX)
+	if (cpu < VN_HOST_CPUS_MAX)
 		vn_cpuset_add(&taken, cpu);
 	cpus->next = cpu + 1;
 	return taken;

@@ -37,13 +37,13 @@ struct vn_ioloop_hook {
 // Where loops run: each new one on the next CPU of the set, round and round, or on all of it with
 // `together`. An empty set: where their maker runs. Its owner's thread makes the loops.
 struct vn_ioloop_cpus {
-	struct veneer_cpuset cpus;
+	struct vn_cpuset cpus;
 	bool together;
 	unsigned next;
 };
 
 // The CPUs of the next loop.
-struct veneer_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus);
+struct vn_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus);
 
 // Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
 // 15 bytes), where `cpus` says (NULL: where this thread runs), together with what the kernel starts

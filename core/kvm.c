@@ -33,8 +33,9 @@ static int open_system(struct veneer_error *error)
 		int code = -errno;
 		if (code == -ENOENT)
 			return vn_fail(error, code,
-				"/dev/kvm does not exist: load the kvm module (modprobe "
-				"kvm-intel or kvm-amd) and enable virtualization in the firmware");
+				"/dev/kvm does not exist: "
+				"load the kvm module (modprobe kvm-intel or kvm-amd) "
+				"and enable virtualization in the firmware");
 		if (code == -EACCES)
 			return vn_fail(error, code,
 				"no permission to open /dev/kvm: "
@@ -141,9 +142,6 @@ int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_err
 {
 	if (ns == -1)
 		return 0;
-	if (ns < 0 || ns > UINT32_MAX)
-		return vn_fail(error, -EINVAL, "halt-poll-ns=%lld: must be 0 to %lu", (long long)ns,
-			(unsigned long)UINT32_MAX);
 	if (!vn_kvm_capability(kvm, KVM_CAP_HALT_POLL))
 		return vn_fail(error, -ENOTSUP,
 			"halt-poll-ns: this host's KVM lacks KVM_CAP_HALT_POLL (Linux 5.8); "

@@ -37,7 +37,7 @@ int vn_kvm_map_memory(
 // guest that was short would wait longer for that.
 void vn_kvm_destroy(struct vn_kvm *kvm);
 
-// KVM_CAP_HALT_POLL; nothing for -1. -ENOTSUP.
+// KVM_CAP_HALT_POLL, at most UINT32_MAX; nothing for -1. -ENOTSUP.
 int vn_kvm_set_halt_poll(const struct vn_kvm *kvm, int64_t ns, struct veneer_error *error);
 
 // KVM_ENABLE_CAP with one argument. A negative errno.

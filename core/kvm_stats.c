@@ -2,7 +2,7 @@
 //
 // The format: a header that says where three blocks are; an id; descriptors, each followed by a
 // name of `name_size` bytes; and the data, 64-bit words to which the descriptors give offsets. The
-// kernel wrote it, yet sizes are judged, because a mistake there would be memory overwritten here.
+// kernel wrote it, yet sizes are checked, because a mistake there would be memory overwritten here.
 #include "core/kvm_stats.h"
 
 #include <errno.h>
@@ -85,10 +85,10 @@ static struct veneer_kvm_stat describe(const struct kvm_stats_desc *desc, const 
 	uint32_t base = desc->flags & KVM_STATS_BASE_MASK;
 	return (struct veneer_kvm_stat){.name = desc->name,
 		.kind = kind <= KVM_STATS_TYPE_MAX ? (enum veneer_kvm_kind)kind
-						   : VENEER_KVM_INSTANT,
+						   : VENEER_KVM_KIND_INSTANT,
 		.unit = unit <= KVM_STATS_UNIT_MAX >> KVM_STATS_UNIT_SHIFT
 				? (enum veneer_kvm_unit)unit
-				: VENEER_KVM_NONE,
+				: VENEER_KVM_UNIT_NONE,
 		.base = base == KVM_STATS_BASE_POW2 ? 2 : 10,
 		.exponent = desc->exponent,
 		.bucket_size = desc->bucket_size,

@@ -82,7 +82,7 @@ static void take_cells(struct vn_memory *memory, const struct vn_memory_plan *pl
 {
 	memory->cell_count = (unsigned)plan->cell_count;
 	for (unsigned i = 0; i < memory->cell_count; i++) {
-		const struct veneer_cell *cell = &plan->cells[i];
+		const struct vn_cell_options *cell = &plan->cells[i];
 		memory->cells[i] = (struct vn_memory_cell){
 			.size = cell->size,
 			.page_size = cell->hugepage_size ? cell->hugepage_size
@@ -139,7 +139,7 @@ static int open_memfd(struct vn_memory_cell *cell, bool merge, struct veneer_err
 }
 
 // `what` could not be done to so many bytes of the cell. Huge pages had passed the check: they were
-// free, or the kernel was to add them. explain_shortage() finds out which.
+// free, or the kernel was to add them. give_up() finds out which.
 static int fail_part(struct vn_memory *memory, int number, const char *what,
 	const struct vn_memory_cell *cell, uint64_t size, struct veneer_error *error)
 {
@@ -211,7 +211,7 @@ static int advise_merging(uint8_t *host, uint64_t size, bool merge, struct venee
 
 // What has to be said of memory before it is touched.
 static int prepare(const struct vn_memory *memory, const struct vn_memory_cell *cell,
-	const struct vn_memory_part *part, const struct veneer_memory *options,
+	const struct vn_memory_part *part, const struct vn_memory_options *options,
 	struct veneer_error *error)
 {
 	uint8_t *host = memory->host + part->start.addr;
@@ -232,7 +232,7 @@ static int prepare(const struct vn_memory *memory, const struct vn_memory_cell *
 }
 
 static int make_cell(struct vn_memory *memory, struct vn_memory_cell *cell,
-	const struct veneer_memory *options, struct veneer_error *error)
+	const struct vn_memory_options *options, struct veneer_error *error)
 {
 	int code = open_memfd(cell, options->merge, error);
 	if (code == 0)
@@ -244,7 +244,7 @@ static int make_cell(struct vn_memory *memory, struct vn_memory_cell *cell,
 
 // A reservation of huge pages holds for the host: where a node or a limit may refuse them later,
 // only having them all proves that they are there.
-static void choose_populated(struct vn_memory *memory, const struct veneer_memory *options,
+static void choose_populated(struct vn_memory *memory, const struct vn_memory_options *options,
 	const struct vn_memory_reach *reach)
 {
 	memory->stays = !options->merge;
@@ -261,8 +261,8 @@ static void choose_populated(struct vn_memory *memory, const struct veneer_memor
 static int populate(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
 {
-	struct vn_populate_range ranges[2 * VENEER_CELLS_MAX];
-	const struct vn_memory_cell *cells[2 * VENEER_CELLS_MAX]; // of each range
+	struct vn_populate_range ranges[2 * VN_CELLS_MAX];
+	const struct vn_memory_cell *cells[2 * VN_CELLS_MAX]; // of each range
 	unsigned count = 0, failed;
 	for (unsigned i = 0; i < memory->cell_count; i++) {
 		const struct vn_memory_cell *cell = &memory->cells[i];
@@ -276,7 +276,7 @@ static int populate(
 	}
 	if (count == 0)
 		return 0;
-	int code = vn_populate(ranges, count, plan->progress, plan->progress_opaque, &failed);
+	int code = vn_populate(ranges, count, &plan->progress, &failed);
 	if (code == 0)
 		return 0;
 	if (code == -ECANCELED)
@@ -313,26 +313,47 @@ static int make(
 	int code = reserve(memory, error);
 	for (unsigned i = 0; code == 0 && i < memory->cell_count; i++)
 		code = make_cell(memory, &memory->cells[i], &plan->options, error);
-	return code == 0 ? populate(memory, plan, error) : code;
+	return code;
 }
 
-// The check allowed this memory, and the kernel then refused it. All is given back by now, so that
+// Give the pages back and keep the addresses: KVM and devices may know them, and the program must
+// not be given them for something else.
+static void give_pages_back(struct vn_memory *memory)
+{
+	if (memory->host)
+		mmap(memory->host, memory->span, PROT_NONE,
+			MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	for (unsigned i = 0; i < memory->cell_count; i++) {
+		if (memory->cells[i].fd >= 0)
+			close(memory->cells[i].fd);
+		memory->cells[i].fd = -1;
+	}
+}
+
+// The check allowed this memory, and the kernel then refused it. All is given back before, so that
 // what is still in use belongs to others: check again. `refused`: it was huge pages that the kernel
 // refused. Where nothing is short any more, the error stays as it is.
-static void explain_shortage(const struct vn_memory_plan *plan, struct vn_memory_reach *reach,
-	bool refused, struct veneer_error *error)
+static int give_up(struct vn_memory *memory, const struct vn_memory_plan *plan, int code,
+	struct veneer_error *error)
 {
+	struct vn_memory_reach reach;
 	struct vn_memory wanted = {0};
+	bool refused = memory->refused;
+	give_pages_back(memory);
+	if (code != -ENOMEM)
+		return code;
 	take_cells(&wanted, plan);
-	int code = vn_host_memory_check(&wanted, &plan->options, reach, error);
-	if (code < 0 || !refused)
-		return;
-	// All fits only with pages that the kernel was to add, and it did not find the memory for them.
-	reach->fixed = true;
-	(void)vn_host_memory_check(&wanted, &plan->options, reach, error);
+	vn_memory_reach_find(&reach, &wanted);
+	if (vn_host_memory_check(&wanted, &plan->options, &reach, error) < 0 || !refused)
+		return code;
+	// All fits only with pages that the kernel was to add, and it did not find the memory for
+	// them.
+	reach.fixed = true;
+	(void)vn_host_memory_check(&wanted, &plan->options, &reach, error);
+	return code;
 }
 
-int vn_memory_create_cells(
+int vn_memory_map(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
 {
 	struct vn_memory_reach reach;
@@ -344,26 +365,37 @@ int vn_memory_create_cells(
 		return code;
 	choose_populated(memory, &plan->options, &reach);
 	code = make(memory, plan, error);
-	if (code == 0) {
-		say_what_is_slow(memory, plan);
-		return 0;
+	if (code < 0) {
+		give_up(memory, plan, code, error);
+		vn_memory_destroy(memory);
+		return code;
 	}
-	bool refused = memory->refused;
-	vn_memory_destroy(memory);
-	if (code == -ENOMEM)
-		explain_shortage(plan, &reach, refused, error);
-	return code;
+	say_what_is_slow(memory, plan);
+	return 0;
 }
 
-int vn_memory_create(struct vn_memory *memory, const struct veneer_memory *options,
+int vn_memory_populate(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
+{
+	int code = populate(memory, plan, error);
+	return code < 0 ? give_up(memory, plan, code, error) : 0;
+}
+
+int vn_memory_create(struct vn_memory *memory, const struct vn_memory_options *options,
 	uint64_t hole_start, struct veneer_error *error)
 {
-	const struct veneer_cell cell = {.size = options->size,
+	const struct vn_cell_options cell = {.size = options->size,
 		.hugepage_size = options->hugepage_size,
 		.node = options->node};
 	const struct vn_memory_plan plan = {
 		.options = *options, .cells = &cell, .cell_count = 1, .hole_start = hole_start};
-	return vn_memory_create_cells(memory, &plan, error);
+	int code = vn_memory_map(memory, &plan, error);
+	if (code < 0)
+		return code;
+	code = vn_memory_populate(memory, &plan, error);
+	if (code < 0)
+		vn_memory_destroy(memory);
+	return code;
 }
 
 void vn_memory_destroy(struct vn_memory *memory)

@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "base/progress.h"
+#include "core/memory_options.h"
 
 // A guest-physical address.
 typedef struct {
@@ -47,7 +48,7 @@ struct vn_memory_cell {
 	unsigned part_count;
 };
 
-#define VN_RAM_MAX (VENEER_CELLS_MAX + 1)
+#define VN_RAM_MAX (VN_CELLS_MAX + 1)
 
 // Owned by the vm; everything in it but `lost` is immutable once it is made, so any thread may
 // translate. What the bytes hold is the guest's, which changes them at any moment.
@@ -56,7 +57,7 @@ struct vn_memory {
 	// 1, or 2 where there is memory from 4 GiB on; more where large pages leave gaps.
 	unsigned ram_count;
 	uint64_t size; // bytes of RAM in all
-	struct vn_memory_cell cells[VENEER_CELLS_MAX]; // ascending
+	struct vn_memory_cell cells[VN_CELLS_MAX]; // ascending
 	unsigned cell_count;
 	uint8_t *host; // guest-physical 0
 	uint64_t span; // bytes of address space from there on
@@ -69,12 +70,11 @@ struct vn_memory {
 
 // What to make.
 struct vn_memory_plan {
-	struct veneer_memory options; // what holds for all cells; its size, pages and node do not
-	const struct veneer_cell *cells; // 1 to VENEER_CELLS_MAX
+	struct vn_memory_options options; // for all cells, but for its size, pages and node
+	const struct vn_cell_options *cells; // 1 to VN_CELLS_MAX
 	size_t cell_count;
 	uint64_t hole_start; // [hole_start, 4 GiB) is no RAM
-	veneer_progress_fn progress; // or NULL
-	void *progress_opaque;
+	struct vn_progress progress;
 	const struct vn_log *log; // what the host does not do as well as it could; or NULL
 };
 
@@ -88,14 +88,19 @@ void vn_memory_lay_out(struct vn_memory *memory, uint64_t hole_start);
 uint8_t vn_memory_distance(
 	const struct vn_memory *memory, const char *root, unsigned from, unsigned to);
 
-// Refuses, with the remedy, when huge pages or a node lack room: -ENOMEM; -EINVAL for sizes that
-// are no multiple of the page size, -ENODEV for a node that is not there, -ECANCELED when
-// `progress` gives up.
-int vn_memory_create_cells(
+// Map it, and bind it to its nodes; no page is touched yet. Refuses, with the remedy, when huge
+// pages or a node lack room: -ENOMEM; -EINVAL for sizes that are no multiple of the page size,
+// -ENODEV for a node that is not there.
+int vn_memory_map(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error);
 
-// Likewise, all of it in one cell.
-int vn_memory_create(struct vn_memory *memory, const struct veneer_memory *options,
+// Touch all pages that are to be there from the start. -ENOMEM, and -ECANCELED when plan->progress
+// gives up: the pages are gone then, the addresses are not before vn_memory_destroy().
+int vn_memory_populate(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error);
+
+// Both, all of it in one cell.
+int vn_memory_create(struct vn_memory *memory, const struct vn_memory_options *options,
 	uint64_t hole_start, struct veneer_error *error);
 void vn_memory_destroy(struct vn_memory *memory);
 
@@ -107,8 +112,9 @@ bool vn_memory_replace(struct vn_memory *memory, void *address, int si_code);
 // Whether what was read from guest memory before this call may have come from an empty page.
 static inline bool vn_memory_is_lost(const struct vn_memory *memory)
 {
-	// Those reads come first: for the compiler by this fence, and x86 keeps loads in order. The partner:
-	// vn_memory_replace(), in a signal handler, sets `lost` before the empty page is there.
+	// Those reads come first: for the compiler by this fence, and x86 keeps loads in order. The
+	// partner: vn_memory_replace(), in a signal handler, sets `lost` before the empty page is
+	// there.
 	atomic_signal_fence(memory_order_acquire);
 	return atomic_load_explicit(&memory->lost, memory_order_relaxed) != 0;
 }

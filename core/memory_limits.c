@@ -29,10 +29,10 @@ void vn_memory_reach_find(struct vn_memory_reach *reach, const struct vn_memory 
 	*reach = (struct vn_memory_reach){.root = ""};
 	unsigned long *mems = (unsigned long *)reach->mems.bits;
 	unsigned long *bound = (unsigned long *)reach->bound.bits;
-	if (get_mempolicy(NULL, mems, VENEER_HOST_CPUS_MAX, NULL, MPOL_F_MEMS_ALLOWED) < 0 ||
-		get_mempolicy(&policy, bound, VENEER_HOST_CPUS_MAX, NULL, 0) < 0 ||
+	if (get_mempolicy(NULL, mems, VN_HOST_CPUS_MAX, NULL, MPOL_F_MEMS_ALLOWED) < 0 ||
+		get_mempolicy(&policy, bound, VN_HOST_CPUS_MAX, NULL, 0) < 0 ||
 		POLICY_MODE(policy) != MPOL_BIND)
-		reach->bound = (struct veneer_cpuset){.bits = {0}};
+		reach->bound = (struct vn_cpuset){.bits = {0}};
 	for (unsigned i = 0; i < memory->cell_count; i++)
 		if (memory->cells[i].page_size >= 2 * MIB) {
 			vn_cgroup_find(&reach->hugetlb, reach->root, "hugetlb");
@@ -41,16 +41,16 @@ void vn_memory_reach_find(struct vn_memory_reach *reach, const struct vn_memory 
 }
 
 // The nodes that may be used, and whether there are others with memory.
-static bool is_narrow(const struct vn_memory_reach *reach, struct veneer_cpuset *allowed)
+static bool is_narrow(const struct vn_memory_reach *reach, struct vn_cpuset *allowed)
 {
 	char text[4096];
-	struct veneer_cpuset others;
+	struct vn_cpuset others;
 	struct veneer_error error;
 	*allowed = reach->mems;
 	if (!vn_cpuset_is_empty(&reach->bound))
 		vn_cpuset_and(allowed, &reach->bound);
 	vn_sysfs_line(reach->root, text, sizeof(text), "%s/has_memory", NODES);
-	if (vn_cpuset_is_empty(allowed) || veneer_cpuset_parse(&others, text, &error) < 0)
+	if (vn_cpuset_is_empty(allowed) || vn_cpuset_parse(&others, text, &error) < 0)
 		return false;
 	vn_cpuset_subtract(&others, allowed);
 	return !vn_cpuset_is_empty(&others);
@@ -75,13 +75,13 @@ static bool find_cpuset_file(char path[static PATH_MAX], const char *root)
 	return first[0] != '\0';
 }
 
-void vn_memory_reach_name(char text[static 256], const struct vn_memory_reach *reach,
-	const struct veneer_cpuset *allowed)
+void vn_memory_reach_name(
+	char text[static 256], const struct vn_memory_reach *reach, const struct vn_cpuset *allowed)
 {
 	char directory[PATH_MAX], nodes[32];
-	struct veneer_cpuset unbound = reach->mems;
+	struct vn_cpuset unbound = reach->mems;
 	vn_cpuset_subtract(&unbound, allowed);
-	veneer_cpuset_format(allowed, nodes, sizeof(nodes));
+	vn_cpuset_format(allowed, nodes, sizeof(nodes));
 	if (!vn_cpuset_is_empty(&unbound))
 		snprintf(text, 256, "the memory policy (numactl --membind) allows node %s", nodes);
 	else if (find_cpuset_file(directory, reach->root))
@@ -92,7 +92,7 @@ void vn_memory_reach_name(char text[static 256], const struct vn_memory_reach *r
 
 // What the cells with pages of this size need: those on `nodes` or on none, or all.
 static uint64_t needed(
-	const struct vn_memory *memory, uint64_t page_size, const struct veneer_cpuset *nodes)
+	const struct vn_memory *memory, uint64_t page_size, const struct vn_cpuset *nodes)
 {
 	uint64_t bytes = 0;
 	for (unsigned i = 0; i < memory->cell_count; i++) {
@@ -186,7 +186,7 @@ static int check_pool(uint64_t bytes, uint64_t page_size, int node,
 static int check_allowed_pools(const struct vn_memory *memory, uint64_t page_size,
 	const struct vn_memory_reach *reach, struct veneer_error *error)
 {
-	struct veneer_cpuset allowed;
+	struct vn_cpuset allowed;
 	char path[160], why[256];
 	if (needed_on(memory, page_size, ANYHOW) == 0 || !is_narrow(reach, &allowed))
 		return 0;
@@ -335,7 +335,7 @@ static int check_nodes(const struct vn_memory *memory, uint64_t page_size,
 static int check_allowed_nodes(const struct vn_memory *memory, uint64_t page_size,
 	const struct vn_memory_reach *reach, struct veneer_error *error)
 {
-	struct veneer_cpuset allowed;
+	struct vn_cpuset allowed;
 	char why[256], where[sizeof(why) + 16];
 	if (needed_on(memory, page_size, ANYHOW) == 0 || !is_narrow(reach, &allowed))
 		return 0;
@@ -384,7 +384,7 @@ static int check_ordinary(const struct vn_memory *memory, bool all_at_once,
 	return code == 0 ? check_memory_cgroup(bytes, reach, error) : code;
 }
 
-int vn_memory_limits_check(const struct vn_memory *memory, const struct veneer_memory *options,
+int vn_memory_limits_check(const struct vn_memory *memory, const struct vn_memory_options *options,
 	const struct vn_memory_reach *reach, struct veneer_error *error)
 {
 	int code = check_huge(memory, 2 * MIB, reach, error);
@@ -396,7 +396,7 @@ int vn_memory_limits_check(const struct vn_memory *memory, const struct veneer_m
 
 bool vn_memory_limits_bind_late(uint64_t page_size, const struct vn_memory_reach *reach)
 {
-	struct veneer_cpuset allowed;
+	struct vn_cpuset allowed;
 	struct vn_cgroup_limit limit;
 	return page_size >= 2 * MIB &&
 	       (is_narrow(reach, &allowed) ||

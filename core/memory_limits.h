@@ -15,8 +15,8 @@
 // Where this thread's memory may come from.
 struct vn_memory_reach {
 	const char *root; // of the kernel's files
-	struct veneer_cpuset mems; // nodes that its cpuset allows; empty: this kernel has no NUMA
-	struct veneer_cpuset bound; // nodes that its memory policy binds it to; empty: it does not
+	struct vn_cpuset mems; // nodes that its cpuset allows; empty: this kernel has no NUMA
+	struct vn_cpuset bound; // nodes that its memory policy binds it to; empty: it does not
 	struct vn_cgroup hugetlb; // its cgroup that counts huge pages, where there are any
 	// The reserve of huge pages has not grown when it was asked to: only what is in it counts.
 	bool fixed;
@@ -28,11 +28,11 @@ void vn_memory_reach_find(struct vn_memory_reach *reach, const struct vn_memory 
 // What allows these nodes and no others, for a message: `/sys/fs/cgroup/cpuset.mems allows node 0`,
 // or the memory policy.
 void vn_memory_reach_name(char text[static 256], const struct vn_memory_reach *reach,
-	const struct veneer_cpuset *allowed);
+	const struct vn_cpuset *allowed);
 
 // Whether all cells' memory can be had, before any is taken. 0, or -ENOMEM with the limit that
 // binds, by how much, and what mends it.
-int vn_memory_limits_check(const struct vn_memory *memory, const struct veneer_memory *options,
+int vn_memory_limits_check(const struct vn_memory *memory, const struct vn_memory_options *options,
 	const struct vn_memory_reach *reach, struct veneer_error *error);
 
 // Whether a page of this size may be refused when it is touched, although mmap(2) has promised it:

@@ -88,17 +88,17 @@ static void *run(void *arg)
 
 // The node's CPUs as far as this thread may use them: nobody's isolated CPU is taken away, and what
 // taskset(1) said holds.
-static void choose_cpus(struct veneer_cpuset *cpus, int node)
+static void choose_cpus(struct vn_cpuset *cpus, int node)
 {
-	struct veneer_cpuset near;
+	struct vn_cpuset near;
 	struct veneer_error error;
 	char list[4096];
 	if (vn_thread_cpus(cpus) < 0)
-		*cpus = (struct veneer_cpuset){.bits = {0}};
+		*cpus = (struct vn_cpuset){.bits = {0}};
 	if (node < 0)
 		return;
 	vn_sysfs_line("", list, sizeof(list), "/sys/devices/system/node/node%d/cpulist", node);
-	if (veneer_cpuset_parse(&near, list, &error) < 0)
+	if (vn_cpuset_parse(&near, list, &error) < 0)
 		return;
 	vn_cpuset_and(&near, cpus);
 	if (vn_cpuset_count(&near) > 0)
@@ -133,7 +133,7 @@ static void start_team(struct team *team)
 
 // Until no thread runs; the last call of `progress` comes after that. Called with the lock, which
 // is released while `progress` runs.
-static void watch(struct work *work, veneer_progress_fn progress, void *opaque)
+static void watch(struct work *work, const struct vn_progress *progress)
 {
 	uint64_t next = vn_clock_ns();
 	bool running;
@@ -146,14 +146,14 @@ static void watch(struct work *work, veneer_progress_fn progress, void *opaque)
 		running = work->running > 0;
 		uint64_t done = work->done;
 		pthread_mutex_unlock(&work->lock);
-		if (progress && !progress(opaque, done, work->total))
+		if (progress->report && !progress->report(progress->opaque, done, work->total))
 			stop(work, -ECANCELED, 0);
 		pthread_mutex_lock(&work->lock);
 	} while (running);
 }
 
-static void populate_with_threads(struct team *teams, unsigned count, struct work *work,
-	veneer_progress_fn progress, void *opaque)
+static void populate_with_threads(
+	struct team *teams, unsigned count, struct work *work, const struct vn_progress *progress)
 {
 	pthread_condattr_t attributes;
 	pthread_condattr_init(&attributes);
@@ -163,7 +163,7 @@ static void populate_with_threads(struct team *teams, unsigned count, struct wor
 	for (unsigned i = 0; i < count; i++)
 		start_team(&teams[i]);
 	pthread_mutex_lock(&work->lock);
-	watch(work, progress, opaque);
+	watch(work, progress);
 	pthread_mutex_unlock(&work->lock);
 	for (unsigned i = 0; i < count; i++)
 		for (unsigned n = 0; n < teams[i].count; n++)
@@ -171,8 +171,8 @@ static void populate_with_threads(struct team *teams, unsigned count, struct wor
 	pthread_cond_destroy(&work->changed);
 }
 
-int vn_populate(const struct vn_populate_range *ranges, unsigned count, veneer_progress_fn progress,
-	void *opaque, unsigned *failed)
+int vn_populate(const struct vn_populate_range *ranges, unsigned count,
+	const struct vn_progress *progress, unsigned *failed)
 {
 	struct work work = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct team *teams = calloc(count, sizeof(*teams));
@@ -192,7 +192,7 @@ int vn_populate(const struct vn_populate_range *ranges, unsigned count, veneer_p
 	} else {
 		for (unsigned i = 0; i < count; i++)
 			choose_cpus(&teams[i].place.cpus, ranges[i].node);
-		populate_with_threads(teams, count, &work, progress, opaque);
+		populate_with_threads(teams, count, &work, progress);
 	}
 	*failed = work.failed;
 	int code = work.code;

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "veneer.h"
+#include "base/progress.h"
 
 // Memory with one kind of pages, from one node.
 struct vn_populate_range {
@@ -20,8 +20,8 @@ struct vn_populate_range {
 // Give every page of the ranges its memory, now. Threads are used where that takes long: they run
 // on those of the node's CPUs that this thread may use, or, where there is none, on what it may
 // use. 0, or what went wrong first, as a negative errno, with the range in which it did; -ECANCELED
-// when `progress` (which may be NULL, and is called in this thread) says so. No thread is left.
-int vn_populate(const struct vn_populate_range *ranges, unsigned count, veneer_progress_fn progress,
-	void *opaque, unsigned *failed);
+// when `progress`, in this thread, says so. No thread is left.
+int vn_populate(const struct vn_populate_range *ranges, unsigned count,
+	const struct vn_progress *progress, unsigned *failed);
 
 #endif

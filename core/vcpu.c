@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 #include "base/thread.h"
 #include "core/kvm_stats.h"
@@ -80,6 +81,7 @@ int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned inde
 	struct veneer_error *error)
 {
 	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm, .stats_fd = -1};
+	sem_init(&vcpu->left, 0, 0);
 	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)apic_id);
 	if (vcpu->fd < 0)
 		return vn_fail(error, vcpu->fd, "KVM cannot create vCPU %u: %s", index,
@@ -125,6 +127,7 @@ void vn_vcpu_destroy(struct vn_vcpu *vcpu)
 		close(vcpu->stats_fd);
 	munmap(vcpu->run, vcpu->kvm->run_size);
 	close(vcpu->fd);
+	sem_destroy(&vcpu->left);
 }
 
 static void handle_io(struct vn_vcpu *vcpu)
@@ -141,14 +144,14 @@ static void handle_io(struct vn_vcpu *vcpu)
 
 static void crashed(struct vn_vcpu *vcpu)
 {
-	char text[sizeof(((struct veneer_result *)0)->message)];
+	char text[VN_END_MESSAGE_MAX];
 	vcpu->describe_crash(vcpu, text, sizeof(text));
 	vcpu->end.ended(vcpu->end.opaque, VENEER_END_CRASH, 0, text);
 }
 
 static void run_failed(struct vn_vcpu *vcpu, int code)
 {
-	char text[sizeof(((struct veneer_result *)0)->message)], why[PATH_MAX + 64] = "";
+	char text[VN_END_MESSAGE_MAX], why[VN_END_MESSAGE_MAX - 256] = "";
 	if (code == EFAULT)
 		vn_memory_explain_fault(vcpu->memory, why, sizeof(why));
 	snprintf(text, sizeof(text), "vCPU %u cannot run: %s%s", vcpu->index,
@@ -205,7 +208,7 @@ static int run_helpers_elsewhere(struct vn_vcpu *vcpu)
 	}
 	if (vn_cpuset_is_empty(&vcpu->helpers))
 		return 0;
-	struct veneer_cpuset own = vcpu->place.cpus;
+	struct vn_cpuset own = vcpu->place.cpus;
 	int code = vn_cpuset_is_empty(&own) ? vn_thread_cpus(&own) : 0;
 	if (code == 0)
 		code = vn_thread_move(&vcpu->helpers);
@@ -236,6 +239,7 @@ static void *run(void *arg)
 		else
 			run_failed(vcpu, errno);
 	}
+	sem_post(&vcpu->left);
 	return NULL;
 }
 
@@ -260,10 +264,17 @@ void vn_vcpu_kick(struct vn_vcpu *vcpu)
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
-void vn_vcpu_join(struct vn_vcpu *vcpu)
+// The semaphore has the time limit that pthread_join() lacks; what is left of the thread then is
+// its return.
+int vn_vcpu_join(struct vn_vcpu *vcpu, uint64_t deadline_ns)
 {
+	const struct timespec until = vn_clock_timespec(deadline_ns);
+	while (deadline_ns && sem_clockwait(&vcpu->left, CLOCK_MONOTONIC, &until) < 0)
+		if (errno != EINTR)
+			return -errno;
 	pthread_join(vcpu->thread, NULL);
 	vcpu->started = false;
+	return 0;
 }
 
 int vn_vcpu_stats(

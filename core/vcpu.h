@@ -8,6 +8,7 @@
 #define VN_VCPU_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -32,9 +33,10 @@ struct vn_vcpu {
 	// Tell a person why the vCPU cannot go on, on its thread: the architecture's part.
 	void (*describe_crash)(const struct vn_vcpu *vcpu, char *text, size_t size);
 	struct vn_thread_place place; // of its thread
-	struct veneer_cpuset helpers; // where KVM's own threads belong; empty: anywhere
+	struct vn_cpuset helpers; // where KVM's own threads belong; empty: anywhere
 	pthread_t thread;
-	bool started;
+	bool started; // until it is joined
+	sem_t left; // posted when its thread is about to end
 	atomic_bool stop;
 	vn_counter *exits; // to user space, by reason; on cache lines of their own
 	int stats_fd; // KVM's statistics, or -1
@@ -56,7 +58,9 @@ void vn_vcpu_kick(struct vn_vcpu *vcpu);
 int vn_vcpu_stats(
 	const struct vn_vcpu *vcpu, struct vn_arena *arena, const struct veneer_vcpu_stats **stats);
 
-void vn_vcpu_join(struct vn_vcpu *vcpu);
+// Wait until its thread has ended, after a kick. -ETIMEDOUT at `deadline_ns` (CLOCK_MONOTONIC; 0:
+// none).
+int vn_vcpu_join(struct vn_vcpu *vcpu, uint64_t deadline_ns);
 void vn_vcpu_destroy(struct vn_vcpu *vcpu);
 
 #endif

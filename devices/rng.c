@@ -150,18 +150,33 @@ static void stop(struct vn_virtio_device *device, unsigned index)
 // There is no configuration space, so nothing reads it.
 static const struct vn_virtio_ops rng_ops = {.start = start, .stop = stop};
 
-int vn_rng_create(struct vn_virtio_device **device, const char *name,
-	const struct vn_memory *memory, const struct vn_log *log, struct vn_ioloop_cpus *cpus,
+// Distributions' kernels draw on one while they boot; the built-in guest has no use for it.
+static bool complete(void *values, const struct vn_device_guest *guest)
+{
+	struct vn_rng_options *options = values;
+	if (options->mode == VN_RNG_DEFAULT)
+		options->mode = guest->has_kernel ? VN_RNG_ON : VN_RNG_OFF;
+	return options->mode == VN_RNG_ON;
+}
+
+static unsigned count_loops(const void *values)
+{
+	(void)values;
+	return 1;
+}
+
+static int create(struct vn_virtio_device **device, const struct vn_device_env *env, void *values,
 	struct veneer_error *error)
 {
 	char probe;
+	(void)values;
 	if (getrandom(&probe, sizeof(probe), GRND_NONBLOCK) < 0)
-		return vn_fail(error, -errno, "%s: the host has no random numbers yet: %s", name,
-			strerror(errno));
+		return vn_fail(error, -errno, "%s: the host has no random numbers yet: %s",
+			env->name, strerror(errno));
 	struct vn_rng *rng = calloc(1, sizeof(*rng));
 	if (!rng)
-		return vn_fail(error, -ENOMEM, "%s: no memory", name);
-	strncpy(rng->name, name, sizeof(rng->name) - 1);
+		return vn_fail(error, -ENOMEM, "%s: no memory", env->name);
+	strncpy(rng->name, env->name, sizeof(rng->name) - 1);
 	rng->queue.size_max = QUEUE_SIZE;
 	rng->kick.fire = kicked;
 	rng->hook.flush = flush;
@@ -170,12 +185,12 @@ int vn_rng_create(struct vn_virtio_device **device, const char *name,
 		.queue_count = 1,
 		.queues = &rng->queue,
 		.ops = &rng_ops,
-		.memory = memory,
-		.log = log};
+		.memory = env->memory,
+		.log = env->log};
 	int code = vn_virtio_device_init(&rng->device, error);
 	if (code < 0)
 		goto free_rng;
-	code = vn_ioloop_create(&rng->loop, rng->name, RING_ENTRIES, cpus, error);
+	code = vn_ioloop_create(&rng->loop, rng->name, RING_ENTRIES, env->cpus, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &rng->device;
@@ -188,10 +203,34 @@ free_rng:
 	return code;
 }
 
-void vn_rng_destroy(struct vn_virtio_device *device)
+static void destroy(struct vn_virtio_device *device)
 {
 	struct vn_rng *rng = from_device(device);
 	vn_ioloop_destroy(rng->loop);
 	vn_virtio_device_destroy(device);
 	free(rng);
 }
+
+static const char *const MODES[] = {[VN_RNG_ON] = "on", [VN_RNG_OFF] = "off", NULL};
+
+static const struct vn_prop props[] = {
+	{"mode", "on|off", "Whether the guest has one.",
+		"on with --kernel, off for the built-in guest", &vn_prop_word,
+		VN_PROP_FIELD(struct vn_rng_options, mode), .words = MODES, .flags = VN_PROP_FIRST},
+	{.name = NULL},
+};
+
+static const struct vn_rng_options defaults = {VN_RNG_DEFAULT};
+
+static const struct vn_option option = {.name = "rng",
+	.help = "A virtio entropy device.",
+	.props = props,
+	.size = sizeof(struct vn_rng_options),
+	.defaults = &defaults};
+
+const struct vn_device_type vn_rng_type = {.option = &option,
+	.kind = "rng",
+	.complete = complete,
+	.count_loops = count_loops,
+	.create = create,
+	.destroy = destroy};

@@ -4,15 +4,20 @@
 #ifndef VN_RNG_H
 #define VN_RNG_H
 
-#include "core/ioloop.h"
-#include "virtio/device.h"
+#include "virtio/device_type.h"
 
-// A device named `name` ("rng0") with a loop of its own, on `cpus` (NULL: anywhere). -EAGAIN while
-// the host has only just started and has no random numbers. Given back with vn_rng_destroy(), after
-// its transport.
-int vn_rng_create(struct vn_virtio_device **device, const char *name,
-	const struct vn_memory *memory, const struct vn_log *log, struct vn_ioloop_cpus *cpus,
-	struct veneer_error *error);
-void vn_rng_destroy(struct vn_virtio_device *device);
+enum vn_rng_mode {
+	VN_RNG_ON,
+	VN_RNG_OFF,
+	VN_RNG_DEFAULT, // on, but off for the built-in guest
+};
+
+struct vn_rng_options {
+	enum vn_rng_mode mode;
+};
+
+// Its values are a struct vn_rng_options. -EAGAIN while the host has only just started and has no
+// random numbers.
+extern const struct vn_device_type vn_rng_type;
 
 #endif

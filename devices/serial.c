@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 
 #define FIFO_SIZE 16
@@ -46,7 +47,7 @@
 // A cable with a device at its other end that is always ready.
 #define MSR_CONNECTED (UART_MSR_CTS | UART_MSR_DSR | UART_MSR_DCD)
 
-#define DRAIN_PATIENCE_S 1
+#define DRAIN_PATIENCE_NS NS_PER_S
 
 // One direction's use of its descriptor. An operation is a transfer or, after EAGAIN, a poll for
 // the descriptor's readiness; one is in flight at most.
@@ -95,6 +96,10 @@ struct vn_serial {
 	uint64_t sent; // by the guest, since the start
 	struct channel out;
 	bool out_is_file; // whose writes end, however busy the disk is
+	// What vn_serial_drain() has seen, over all its calls: so much is left, since then (0:
+	// none).
+	unsigned drain_left;
+	uint64_t drain_ns;
 	struct loss loss; // since all output was last taken
 };
 
@@ -550,25 +555,36 @@ uint64_t vn_serial_sent(struct vn_serial *serial)
 	return sent;
 }
 
-void vn_serial_drain(struct vn_serial *serial)
+// When output that makes no progress any more is given up. Callers with short limits, one after
+// the other, come to it too.
+static uint64_t give_up_ns(struct vn_serial *serial)
 {
-	pthread_mutex_lock(&serial->lock);
-	while (serial->out_count) {
-		unsigned before = serial->out_count;
-		struct timespec deadline;
-
-		clock_gettime(CLOCK_MONOTONIC, &deadline);
-		deadline.tv_sec += DRAIN_PATIENCE_S;
-		int ret = 0;
-		while (serial->out_count == before && ret != ETIMEDOUT)
-			ret = serial->out_is_file
-				      ? pthread_cond_wait(&serial->progress, &serial->lock)
-				      : pthread_cond_timedwait(
-						&serial->progress, &serial->lock, &deadline);
-		if (serial->out_count == before)
-			break;
+	if (serial->drain_ns == 0 || serial->drain_left != serial->out_count) {
+		serial->drain_left = serial->out_count;
+		serial->drain_ns = vn_clock_ns();
 	}
+	return serial->out_is_file ? UINT64_MAX : serial->drain_ns + DRAIN_PATIENCE_NS;
+}
+
+int vn_serial_drain(struct vn_serial *serial, uint64_t deadline_ns)
+{
+	uint64_t deadline = deadline_ns ? deadline_ns : UINT64_MAX, give_up = UINT64_MAX;
+	int ret = 0;
+
+	pthread_mutex_lock(&serial->lock);
+	while (serial->out_count > 0 && ret == 0) {
+		give_up = give_up_ns(serial);
+		uint64_t until_ns = deadline < give_up ? deadline : give_up;
+		const struct timespec until = vn_clock_timespec(until_ns);
+		ret = until_ns == UINT64_MAX
+			      ? pthread_cond_wait(&serial->progress, &serial->lock)
+			      : pthread_cond_timedwait(&serial->progress, &serial->lock, &until);
+	}
+	bool left = serial->out_count > 0;
+	if (!left)
+		serial->drain_ns = 0;
 	pthread_mutex_unlock(&serial->lock);
+	return left && deadline < give_up ? -ETIMEDOUT : 0;
 }
 
 static void cancelled(struct vn_ioloop_op *op, int result, uint32_t flags)

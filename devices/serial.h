@@ -26,9 +26,10 @@ int vn_serial_create(struct vn_serial **serial, struct vn_ioloop *loop, const st
 // How many bytes the guest has sent so far. From any thread.
 uint64_t vn_serial_sent(struct vn_serial *serial);
 
-// Wait until all output is written or, unless it goes to a file, makes no progress for a second.
-// After the vCPUs have stopped; from any thread but the loop's.
-void vn_serial_drain(struct vn_serial *serial);
+// Wait until all output is written or, unless it goes to a file, makes no progress for a second, in
+// one call or over several. -ETIMEDOUT: there still is some at `deadline_ns` (CLOCK_MONOTONIC; 0:
+// none). After the vCPUs have stopped; from any thread but the loop's.
+int vn_serial_drain(struct vn_serial *serial, uint64_t deadline_ns);
 
 // Stop reading and writing, whatever is in flight, and free. NULL is allowed.
 void vn_serial_destroy(struct vn_serial *serial);

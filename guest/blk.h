@@ -62,7 +62,7 @@ struct blk {
 	uint32_t segment_bytes;
 	uint16_t segments;
 	bool read_only, interrupts;
-	bool armed; /* an interrupt will tell of the next completion; the ring is left alone until then */
+	bool armed; /* an interrupt tells of the next completion; no look at the ring before */
 	bool spin; /* wait for interrupts in ring 3, not asleep */
 	int irq; /* index in irq_counts[], -1 before the first use of interrupts */
 	uint64_t notifications; /* sent since the start */

@@ -43,8 +43,8 @@ isr_stubs:
 	.endr
 
 /*
- * Counts the interrupt and ends it; whoever waits looks at the count. One that lands on the `hlt` of
- * service_wait steps over it: emulated processors exist that let it in behind the `sti`, and the
+ * Counts the interrupt and ends it; whoever waits looks at the count. One that lands on the `hlt`
+ * of service_wait steps over it: emulated processors exist that let it in behind the `sti`, and the
  * sleep would miss what it has waited for.
  */
 	.balign 16

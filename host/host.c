@@ -20,12 +20,12 @@
 
 // The list in a file, and an empty one where there is no such file.
 static int read_list(
-	struct veneer_cpuset *set, const char *root, const char *path, struct veneer_error *error)
+	struct vn_cpuset *set, const char *root, const char *path, struct veneer_error *error)
 {
 	char text[LIST_MAX];
 	struct veneer_error why;
 	vn_sysfs_line(root, text, sizeof(text), "%s", path);
-	if (veneer_cpuset_parse(set, text, &why) == 0)
+	if (vn_cpuset_parse(set, text, &why) == 0)
 		return 0;
 	return vn_fail(error, -EINVAL, "%s%s: %.400s", root, path, why.message);
 }
@@ -36,9 +36,9 @@ static unsigned group_of(
 {
 	for (; *names; names++) {
 		char text[LIST_MAX];
-		struct veneer_cpuset set;
+		struct vn_cpuset set;
 		if (vn_sysfs_line(root, text, sizeof(text), CPU "/cpu%u/%s", cpu, *names) == 0 &&
-			veneer_cpuset_parse(&set, text, NULL) == 0 && vn_cpuset_has(&set, cpu))
+			vn_cpuset_parse(&set, text, NULL) == 0 && vn_cpuset_has(&set, cpu))
 			return vn_cpuset_next(&set, 0);
 	}
 	return fallback;
@@ -72,12 +72,12 @@ static void read_cpu(struct vn_host_cpu *cpu, const char *root, unsigned number)
 
 static int read_nodes(struct vn_host *host, const char *root, struct veneer_error *error)
 {
-	struct veneer_cpuset nodes;
+	struct vn_cpuset nodes;
 	int code = read_list(&nodes, root, "/sys/devices/system/node/online", error);
 	vn_cpuset_for_each(node, &nodes)
 	{
 		char path[64];
-		struct veneer_cpuset cpus;
+		struct vn_cpuset cpus;
 		snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
 		if (code == 0)
 			code = read_list(&cpus, root, path, error);
@@ -92,8 +92,8 @@ static int read_nodes(struct vn_host *host, const char *root, struct veneer_erro
 // each CPU a capacity. One that differs by a little only is a core that clocks higher, not a kind.
 static int read_kinds(struct vn_host *host, const char *root, struct veneer_error *error)
 {
-	int64_t capacity[VENEER_HOST_CPUS_MAX] = {0}, most = 0;
-	struct veneer_cpuset small;
+	int64_t capacity[VN_HOST_CPUS_MAX] = {0}, most = 0;
+	struct vn_cpuset small;
 	int code = read_list(&small, root, "/sys/devices/cpu_atom/cpus", error);
 	vn_cpuset_for_each(cpu, &host->online)
 	{
@@ -123,7 +123,7 @@ int vn_host_read(struct vn_host *host, const char *root, struct veneer_error *er
 // A thread that asks for every CPU is given all that its cgroup has, whatever it had before.
 static void *probe(void *arg)
 {
-	struct veneer_cpuset *allowed = arg, all;
+	struct vn_cpuset *allowed = arg, all;
 	memset(&all, 0xff, sizeof(all));
 	int code = vn_thread_move(&all);
 	if (code == 0)

@@ -20,11 +20,11 @@ struct vn_host_cpu {
 };
 
 struct vn_host {
-	struct veneer_cpuset online;
-	struct veneer_cpuset isolated; // from the scheduler's balancing, by isolcpus=
-	struct veneer_cpuset allowed; // what this process can be pinned to: its cgroup's, if online
-	struct veneer_cpuset affinity; // where the calling thread runs now
-	struct vn_host_cpu cpus[VENEER_HOST_CPUS_MAX]; // those online
+	struct vn_cpuset online;
+	struct vn_cpuset isolated; // from the scheduler's balancing, by isolcpus=
+	struct vn_cpuset allowed; // what this process can be pinned to: its cgroup's, if online
+	struct vn_cpuset affinity; // where the calling thread runs now
+	struct vn_host_cpu cpus[VN_HOST_CPUS_MAX]; // those online
 };
 
 // All but `allowed` and `affinity`, from /sys below `root`. Files that a kernel may lack (caches,

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 #define SIBLINGS_MAX 8
-#define FIFO_MAX     99
 
 // A core, with the CPUs of it that vCPUs may have: isolated ones first.
 struct core {
@@ -35,7 +34,7 @@ struct chooser {
 	unsigned io; // CPUs that I/O threads want beside them
 	struct core *cores; // ascending
 	unsigned core_count;
-	unsigned taken[VENEER_CPUS_MAX]; // in the order of vCPUs
+	unsigned taken[VN_CPUS_MAX]; // in the order of vCPUs
 	unsigned taken_count;
 };
 
@@ -166,14 +165,14 @@ static unsigned take_kinds(struct chooser *chooser, long node, unsigned need)
 	return count;
 }
 
-static int fail_cores(const struct chooser *chooser, const struct veneer_cpuset *usable, int node,
+static int fail_cores(const struct chooser *chooser, const struct vn_cpuset *usable, int node,
 	unsigned vcpus, unsigned cores, struct veneer_error *error)
 {
 	char where[40] = "", cpus[128];
 	unsigned free = room(chooser, (struct scope){-1, -1, node, -1});
 	if (node >= 0)
 		snprintf(where, sizeof(where), " on memory's node %d", node);
-	veneer_cpuset_format(usable, cpus, sizeof(cpus));
+	vn_cpuset_format(usable, cpus, sizeof(cpus));
 	return vn_fail(error, -ENOSPC,
 		"%u vCPUs need %u cores%s to themselves, and %u are free (of CPUs %s): "
 		"ask for fewer, show the guest threads%s, or name the CPUs (pin=LIST)",
@@ -181,8 +180,8 @@ static int fail_cores(const struct chooser *chooser, const struct veneer_cpuset 
 }
 
 // The vCPUs whose memory is on `node`. Threads of the guest that cannot be siblings get cores.
-static int choose_vcpus(struct chooser *chooser, struct veneer_placement *placement,
-	const struct vn_placement_guest *guest, int node, const struct veneer_cpuset *usable,
+static int choose_vcpus(struct chooser *chooser, struct vn_placement *placement,
+	const struct vn_placement_guest *guest, int node, const struct vn_cpuset *usable,
 	struct veneer_error *error)
 {
 	unsigned count = 0, first = chooser->taken_count;
@@ -210,9 +209,9 @@ static int choose_vcpus(struct chooser *chooser, struct veneer_placement *placem
 
 // Someone who started this on fewer CPUs than it would get by itself (taskset, a service's
 // CPUAffinity=) meant those. Isolated ones are in nobody's affinity by themselves.
-static struct veneer_cpuset usable_cpus(const struct vn_host *host)
+static struct vn_cpuset usable_cpus(const struct vn_host *host)
 {
-	struct veneer_cpuset ordinary = host->allowed, usable = host->allowed;
+	struct vn_cpuset ordinary = host->allowed, usable = host->allowed;
 	vn_cpuset_subtract(&ordinary, &host->isolated);
 	vn_cpuset_subtract(&ordinary, &host->affinity);
 	if (!vn_cpuset_is_empty(&ordinary))
@@ -223,7 +222,7 @@ static struct veneer_cpuset usable_cpus(const struct vn_host *host)
 
 // Take whole cores away: all that have a CPU in `cpus`.
 static void subtract_cores(
-	struct veneer_cpuset *set, const struct veneer_cpuset *cpus, const struct vn_host *host)
+	struct vn_cpuset *set, const struct vn_cpuset *cpus, const struct vn_host *host)
 {
 	vn_cpuset_for_each(gone, cpus)
 	{
@@ -270,9 +269,9 @@ static unsigned distance(const struct chooser *chooser, const struct vn_host_cpu
 }
 
 static unsigned nearest(
-	const struct chooser *chooser, const struct veneer_cpuset *rest, const struct vn_host *host)
+	const struct chooser *chooser, const struct vn_cpuset *rest, const struct vn_host *host)
 {
-	unsigned best = VENEER_HOST_CPUS_MAX, best_cost = ~0u;
+	unsigned best = VN_HOST_CPUS_MAX, best_cost = ~0u;
 	vn_cpuset_for_each(cpu, rest)
 	{
 		const struct vn_host_cpu *about = &host->cpus[cpu];
@@ -287,8 +286,8 @@ static unsigned nearest(
 }
 
 // I/O threads get what is nearest, but not the last CPU that is left; it is the other threads'.
-static void choose_iothreads(const struct chooser *chooser, struct veneer_placement *placement,
-	struct veneer_cpuset *rest, const struct vn_host *host)
+static void choose_iothreads(const struct chooser *chooser, struct vn_placement *placement,
+	struct vn_cpuset *rest, const struct vn_host *host)
 {
 	unsigned spare = vn_cpuset_count(rest);
 	unsigned count = spare > chooser->io ? chooser->io : spare > 1 ? spare - 1 : 1;
@@ -300,10 +299,10 @@ static void choose_iothreads(const struct chooser *chooser, struct veneer_placem
 }
 
 // The others get all the rest that is not isolated; on isolated CPUs nothing would spread them.
-static void choose_vmm(struct veneer_placement *placement, const struct veneer_cpuset *rest,
-	const struct vn_host *host)
+static void choose_vmm(
+	struct vn_placement *placement, const struct vn_cpuset *rest, const struct vn_host *host)
 {
-	struct veneer_cpuset ordinary = *rest;
+	struct vn_cpuset ordinary = *rest;
 	vn_cpuset_subtract(&ordinary, &host->isolated);
 	if (!vn_cpuset_is_empty(&ordinary))
 		placement->vmm = ordinary;
@@ -313,11 +312,11 @@ static void choose_vmm(struct veneer_placement *placement, const struct veneer_c
 		placement->vmm = placement->iothreads;
 }
 
-static int choose_others(const struct chooser *chooser, struct veneer_placement *placement,
-	const struct veneer_cpuset *usable, const struct vn_host *host, struct veneer_error *error)
+static int choose_others(const struct chooser *chooser, struct vn_placement *placement,
+	const struct vn_cpuset *usable, const struct vn_host *host, struct veneer_error *error)
 {
-	struct veneer_cpuset rest = *usable;
-	for (unsigned i = 0; i < VENEER_CPUS_MAX; i++)
+	struct vn_cpuset rest = *usable;
+	for (unsigned i = 0; i < VN_CPUS_MAX; i++)
 		subtract_cores(&rest, &placement->vcpus[i], host);
 	bool iothreads = chooser->io > 0 && vn_cpuset_is_empty(&placement->iothreads);
 	bool vmm = vn_cpuset_is_empty(&placement->vmm);
@@ -335,11 +334,11 @@ static int choose_others(const struct chooser *chooser, struct veneer_placement 
 	return 0;
 }
 
-static int choose(struct chooser *chooser, struct veneer_placement *placement,
+static int choose(struct chooser *chooser, struct vn_placement *placement,
 	const struct vn_placement_guest *guest, const struct vn_host *host,
 	struct veneer_error *error)
 {
-	struct veneer_cpuset usable = usable_cpus(host);
+	struct vn_cpuset usable = usable_cpus(host);
 	subtract_cores(&usable, &placement->iothreads, host);
 	subtract_cores(&usable, &placement->vmm, host);
 	vn_cpuset_for_each(cpu, &usable) add_to_core(chooser, host, cpu);
@@ -354,16 +353,16 @@ static int choose(struct chooser *chooser, struct veneer_placement *placement,
 	return code == 0 ? choose_others(chooser, placement, &usable, host, error) : code;
 }
 
-int vn_placement_choose(struct veneer_placement *placement, const struct vn_placement_guest *guest,
+int vn_placement_choose(struct vn_placement *placement, const struct vn_placement_guest *guest,
 	const struct vn_host *host, struct veneer_error *error)
 {
-	struct veneer_placement chosen = *placement;
+	struct vn_placement chosen = *placement;
 	struct chooser chooser = {.vcpus = guest->vcpus, .io = guest->iothreads};
-	chooser.cores = calloc(VENEER_HOST_CPUS_MAX, sizeof(*chooser.cores));
+	chooser.cores = calloc(VN_HOST_CPUS_MAX, sizeof(*chooser.cores));
 	if (!chooser.cores)
 		return vn_fail(error, -ENOMEM, "no memory to choose CPUs");
-	for (unsigned i = 0; i < VENEER_CPUS_MAX; i++)
-		chosen.vcpus[i] = (struct veneer_cpuset){.bits = {0}};
+	for (unsigned i = 0; i < VN_CPUS_MAX; i++)
+		chosen.vcpus[i] = (struct vn_cpuset){.bits = {0}};
 	int code = choose(&chooser, &chosen, guest, host, error);
 	free(chooser.cores);
 	if (code == 0)
@@ -371,15 +370,15 @@ int vn_placement_choose(struct veneer_placement *placement, const struct vn_plac
 	return code;
 }
 
-static int check_cpus(const struct veneer_cpuset *cpus, const char *who, const struct vn_host *host,
+static int check_cpus(const struct vn_cpuset *cpus, const char *who, const struct vn_host *host,
 	struct veneer_error *error)
 {
-	struct veneer_cpuset missing = *cpus;
+	struct vn_cpuset missing = *cpus;
 	char allowed[256];
 	vn_cpuset_subtract(&missing, &host->allowed);
 	vn_cpuset_subtract(&missing, &host->online);
 	if (!vn_cpuset_is_empty(&missing)) {
-		veneer_cpuset_format(&host->online, allowed, sizeof(allowed));
+		vn_cpuset_format(&host->online, allowed, sizeof(allowed));
 		return vn_fail(error, -EINVAL, "%s: the host's CPU %u is not online: %s are", who,
 			vn_cpuset_next(&missing, 0), allowed);
 	}
@@ -387,55 +386,49 @@ static int check_cpus(const struct veneer_cpuset *cpus, const char *who, const s
 	vn_cpuset_subtract(&missing, &host->allowed);
 	if (vn_cpuset_is_empty(&missing))
 		return 0;
-	veneer_cpuset_format(&host->allowed, allowed, sizeof(allowed));
+	vn_cpuset_format(&host->allowed, allowed, sizeof(allowed));
 	return vn_fail(error, -EINVAL,
 		"%s: the host's CPU %u is not for this process: its cgroup allows %s", who,
 		vn_cpuset_next(&missing, 0), allowed);
 }
 
-int vn_placement_check(const struct veneer_placement *placement, unsigned vcpus,
+int vn_placement_check(const struct vn_placement *placement, unsigned vcpus,
 	const struct vn_host *host, struct veneer_error *error)
 {
 	int code = 0;
-	for (unsigned i = 0; code == 0 && i < VENEER_CPUS_MAX; i++) {
+	for (unsigned i = 0; code == 0 && i < vcpus; i++) {
 		char name[16];
 		snprintf(name, sizeof(name), "vCPU %u", i);
-		if (i >= vcpus && !vn_cpuset_is_empty(&placement->vcpus[i]))
-			return vn_fail(error, -EINVAL, "%s has CPUs, but the guest has %u vCPUs",
-				name, vcpus);
 		code = check_cpus(&placement->vcpus[i], name, host, error);
 	}
 	if (code == 0)
 		code = check_cpus(&placement->iothreads, "I/O threads", host, error);
 	if (code == 0)
 		code = check_cpus(&placement->vmm, "other threads", host, error);
-	if (code == 0 && placement->fifo > FIFO_MAX)
-		return vn_fail(error, -EINVAL, "SCHED_FIFO has priorities from 1 to %d, not %u",
-			FIFO_MAX, placement->fifo);
 	return code;
 }
 
-static void warn_of(const struct vn_log *log, const struct veneer_cpuset *cpus, const char *what)
+static void warn_of(const struct vn_log *log, const struct vn_cpuset *cpus, const char *what)
 {
 	char list[256];
 	if (vn_cpuset_is_empty(cpus))
 		return;
-	veneer_cpuset_format(cpus, list, sizeof(list));
+	vn_cpuset_format(cpus, list, sizeof(list));
 	vn_warn(log, "CPU%s %s: %s", vn_cpuset_count(cpus) > 1 ? "s" : "", list, what);
 }
 
 // CPUs that two sets have in common.
-static struct veneer_cpuset common(struct veneer_cpuset a, const struct veneer_cpuset *b)
+static struct vn_cpuset common(struct vn_cpuset a, const struct vn_cpuset *b)
 {
 	vn_cpuset_and(&a, b);
 	return a;
 }
 
 // CPUs in `cpus` whose siblings are in `others`.
-static struct veneer_cpuset siblings_of(const struct veneer_cpuset *cpus,
-	const struct veneer_cpuset *others, const struct vn_host *host)
+static struct vn_cpuset siblings_of(
+	const struct vn_cpuset *cpus, const struct vn_cpuset *others, const struct vn_host *host)
 {
-	struct veneer_cpuset found = {.bits = {0}};
+	struct vn_cpuset found = {.bits = {0}};
 	vn_cpuset_for_each(cpu, cpus)
 	{
 		vn_cpuset_for_each(other, others)
@@ -449,14 +442,14 @@ static struct veneer_cpuset siblings_of(const struct veneer_cpuset *cpus,
 	return found;
 }
 
-bool vn_placement_caches(const struct veneer_placement *placement, unsigned vcpus,
-	const struct vn_host *host, uint8_t cache_of[VENEER_CPUS_MAX])
+bool vn_placement_caches(const struct vn_placement *placement, unsigned vcpus,
+	const struct vn_host *host, uint8_t cache_of[VN_CPUS_MAX])
 {
-	unsigned caches[VENEER_CPUS_MAX];
+	unsigned caches[VN_CPUS_MAX];
 	for (unsigned i = 0; i < vcpus; i++) {
-		const struct veneer_cpuset *cpus = &placement->vcpus[i];
+		const struct vn_cpuset *cpus = &placement->vcpus[i];
 		unsigned first = vn_cpuset_next(cpus, 0), same = 0;
-		if (first == VENEER_HOST_CPUS_MAX)
+		if (first == VN_HOST_CPUS_MAX)
 			return false;
 		caches[i] = host->cpus[first].l3;
 		vn_cpuset_for_each(cpu, cpus)
@@ -471,14 +464,13 @@ bool vn_placement_caches(const struct veneer_placement *placement, unsigned vcpu
 	return true;
 }
 
-void vn_placement_warn(const struct veneer_placement *placement,
-	const struct vn_placement_guest *guest, const struct vn_host *host,
-	const struct vn_log *log)
+void vn_placement_warn(const struct vn_placement *placement, const struct vn_placement_guest *guest,
+	const struct vn_host *host, const struct vn_log *log)
 {
-	struct veneer_cpuset pinned = {.bits = {0}}, shared = pinned, siblings = pinned;
+	struct vn_cpuset pinned = {.bits = {0}}, shared = pinned, siblings = pinned;
 	for (unsigned i = 0; i < guest->vcpus; i++) {
-		const struct veneer_cpuset *cpus = &placement->vcpus[i];
-		struct veneer_cpuset both = common(pinned, cpus);
+		const struct vn_cpuset *cpus = &placement->vcpus[i];
+		struct vn_cpuset both = common(pinned, cpus);
 		vn_cpuset_or(&shared, &both);
 		both = siblings_of(cpus, &pinned, host);
 		vn_cpuset_or(&siblings, &both);

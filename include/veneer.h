@@ -1,21 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Veneer's embedding interface: describe a guest in a plain structure, create it, start it, wait
-// for its end. This header needs nothing but libc and is all that the `veneer` program itself uses.
+// Veneer's embedding interface: describe a guest by the same options as the command line has,
+// create it, start it, wait for its end. It is all that the `veneer` program knows of a guest, and
+// needs nothing but libc, in C99 or C++17.
 //
-//     struct veneer_config config = VENEER_CONFIG_INIT;
 //     struct veneer_error error;
+//     struct veneer_config *config;
 //     struct veneer *vm;
-//     config.kernel = "vmlinuz";
-//     if (veneer_create(&vm, &config, &error) < 0)
+//     struct veneer_event end;
+//
+//     veneer_config_new(&config, &error);
+//     veneer_config_set(config, "kernel", "vmlinuz", &error);
+//     veneer_config_set(config, "memory", "1G,hugepages=2M", &error);
+//     veneer_config_set(config, "disk", "disk.img,cache=none", &error);
+//     if (veneer_create(&vm, config, NULL, &error) < 0)
 //             ...error.message says why, in one line...
 //     veneer_start(vm, &error);
-//     veneer_wait(vm, &result);
+//     veneer_wait(vm, -1, &end, sizeof(end), &error);
 //     veneer_destroy(vm);
+//     veneer_config_free(config);
 //
-// The library prints nothing, installs no signal handler, never exits and has no global state: any
-// number of guests may live in one process. Functions return 0 or a negative errno, and those that
-// take a `struct veneer_error` have filled it whenever they fail.
+// The library prints nothing, installs no signal handler, never exits (README, "Limits", has the
+// one exception) and has no global state: any number of guests may live in one process. Where
+// nothing else is said, a function returns 0 or a negative errno, may be called from any thread,
+// and fills `error` when it fails, unless that is NULL. -ENOMEM can come from each of them.
+//
+// All descriptors that the library makes are close-on-exec. After fork(2), the child must not use
+// the library, nor guest memory, which it does not have (MADV_DONTFORK); exec or exit is fine.
+//
+// Compatibility: structures whose size the caller gives may grow at their end, and so may those
+// that belong to the library and are reached by a pointer; enumerations get new members. Those that
+// never change say so. A structure that the library fills is filled as far as it knows it, and zero
+// behind that; in one that it reads, what it does not know must be zero (-E2BIG). Nothing else
+// changes before interface 2, which would be libveneer.so.2.
 #ifndef VENEER_H
 #define VENEER_H
 
@@ -29,246 +46,253 @@ extern "C" {
 
 #define VENEER_API __attribute__((visibility("default")))
 
-#define VENEER_CPUS_MAX      64
-#define VENEER_QUEUES_MAX    16
-#define VENEER_HOST_CPUS_MAX 1024
-#define VENEER_POLL_MAX      10000 // microseconds
-#define VENEER_POLL_OFF      ((unsigned)-1)
-#define VENEER_CELLS_MAX     8
+// The interface that this header declares. A minor version adds to it.
+#define VENEER_INTERFACE_MAJOR 1
+#define VENEER_INTERFACE_MINOR 0
 
-// A person-readable line, without a newline, that says what is wrong and what mends it.
+// C++ gives an enumeration no more values than its members need, unless its type is said.
+#ifdef __cplusplus
+#define VENEER_GROWS : int
+#else
+#define VENEER_GROWS
+#endif
+
+// The interface of the library that runs, MAJOR << 16 | MINOR, which may be older than that of this
+// header: a member of a structure that came with 1.N is there if it is 1.N or later.
+VENEER_API unsigned veneer_interface(void);
+
+// Veneer's version, such as "0.1.0", which is not that of its interface; static.
+VENEER_API const char *veneer_version(void);
+
+// Who can mend it.
+enum veneer_error_kind VENEER_GROWS {
+	VENEER_ERROR_CONFIG = 1, // the configuration says what cannot be: another value is needed
+	// The host lacks something (-ENOMEM, -ENOSPC, -ENODEV...), has given it to others (-EBUSY,
+	// -EADDRINUSE), or refuses (-EPERM...).
+	VENEER_ERROR_HOST,
+	VENEER_ERROR_STATE, // the guest is not in a state for this (-EINVAL, -ETIMEDOUT)
+	VENEER_ERROR_CANCELED, // by a hook of the caller's (-ECANCELED)
+	VENEER_ERROR_GUEST, // what the guest holds, such as its kernel's file (-ENOEXEC)
+};
+
+// Why a call failed. It never changes.
 struct veneer_error {
+	enum veneer_error_kind kind;
+	int code; // a negative errno, -4095 to -1, as the call returned it
+	// The option or property that it is about, "disk0.queues", as veneer_config_set() takes it,
+	// also of a new item that was refused; or empty. With each kind.
+	char key[56];
+	// One line for a person, without a newline: what is wrong and what mends it.
 	char message[512];
 };
 
-// A set of the host's CPUs: CPU N is bit N % 64 of bits[N / 64].
-struct veneer_cpuset {
-	uint64_t bits[VENEER_HOST_CPUS_MAX / 64];
+// ---- Options
+
+// What can be configured, for programs that list it: help texts, forms, completion. All of it is
+// static.
+
+struct veneer_option {
+	const char *name; // "disk"; `--disk` on the command line
+	char letter; // `-d`, or 0
+	bool many; // repeatable: disk0, disk1...
+	const char *help; // sentences
+	const char *group; // a heading, such as "Devices"
 };
 
-enum veneer_cache {
-	VENEER_CACHE_WRITEBACK, // host page cache; the guest's flush reaches the disk
-	VENEER_CACHE_NONE, // O_DIRECT; the guest's flush reaches the disk
-	VENEER_CACHE_WRITETHROUGH, // host page cache; every write is on the disk when it completes
-	VENEER_CACHE_DIRECTSYNC, // O_DIRECT; every write is on the disk when it completes
-	VENEER_CACHE_UNSAFE, // host page cache; the guest's flush does nothing
+enum veneer_property_role VENEER_GROWS {
+	VENEER_PROPERTY_WORD, // NAME=VALUE, or NAME alone
+	VENEER_PROPERTY_FIRST, // the value's first word, without its name
+	VENEER_PROPERTY_KIND, // the first word is this one or another of these
+	VENEER_PROPERTY_SIGNED, // words that begin with + or -
 };
 
-// What becomes of a write of zeroes and nothing else.
-enum veneer_detect_zeroes {
-	VENEER_DETECT_ZEROES_OFF, // a write like any other
-	VENEER_DETECT_ZEROES_ON, // the blocks are zeroed, and keep their room on the host
-	VENEER_DETECT_ZEROES_UNMAP, // the blocks are zeroed, and their room may be given back
+// How a value is written, and what `min` and `max` are of. Of a number or size, more may follow, as
+// `argument` shows: "N[:BURST]".
+enum veneer_property_type VENEER_GROWS {
+	VENEER_TYPE_OTHER, // as `argument` shows; the number in it
+	VENEER_TYPE_TEXT, // its length in bytes
+	VENEER_TYPE_NUMBER, // the number
+	VENEER_TYPE_SIZE, // bytes: digits, alone or with K, M, G or T
+	VENEER_TYPE_CHOICE, // one of `values`; of nothing
 };
 
-#define VENEER_BLOCK_SIZE_MIN 512
-#define VENEER_BLOCK_SIZE_MAX 4096
-
-// One virtio-blk device on a raw file or block device.
-struct veneer_disk {
-	const char *path;
-	const char *serial; // at most 20 bytes, or NULL
-	enum veneer_cache cache;
-	bool readonly;
-	unsigned queues; // 1 to VENEER_QUEUES_MAX, or 0: one per vCPU up to 4
-	// For how many microseconds at most, up to VENEER_POLL_MAX, a queue is looked at before the
-	// guest is asked to notify of more; how long it is follows use. 0: the default, which is
-	// 50.
-	unsigned poll_us; // or VENEER_POLL_OFF
-	enum veneer_detect_zeroes detect_zeroes;
-	// Limits, shared by the disk's queues: reads, writes, discards and writes of zeroes a
-	// second, and bytes read and written a second, at least 1024. 0: none. `..._burst`: how
-	// many may come at once after a pause; 0: a tenth of a second's worth.
-	uint64_t iops, iops_burst;
-	uint64_t bps, bps_burst;
-	bool sqpoll; // a thread of the kernel takes each queue's submissions, and needs a CPU
-	bool iopoll; // completions are looked for at the device: O_DIRECT, and polled queues
-	// What the guest takes for the size of a block: 512, 1024, 2048 or 4096 bytes. 0: 512 for a
-	// file, and its own for a block device.
-	uint64_t block_size;
-	// Take the bytes for the disk's own although they look like an image in another format
-	// (qcow2, VMDK...), which is refused without this.
-	bool raw;
+// A part of an option's value: "queues" in "disk.img,queues=4".
+struct veneer_property {
+	const char *name;
+	const char *argument; // what stands for a value in help texts: "N"; NULL: it has none
+	const char *help; // sentences, without what follows
+	enum veneer_property_role role;
+	bool required; // the option cannot do without it
+	bool many; // may be given any number of times, and each adds to a list
+	bool optional; // its value may be left out
+	const char *default_text; // "256M", or in words; NULL: nothing
+	enum veneer_property_type type;
+	uint64_t min, max; // both included; max 0: no limit
+	const char *const *values; // all that it can be, ends with NULL; NULL: not a list
 };
 
-enum veneer_net_backend {
-	VENEER_NET_TAP, // an existing TAP interface of the host: `tap`
-	VENEER_NET_USER, // through the host's own sockets, without privileges
+// The option of this index, from 0, and its property of this number, from 0; `size` is that of the
+// caller's structure. False: there is none.
+VENEER_API bool veneer_get_option(unsigned index, struct veneer_option *option, size_t size);
+VENEER_API bool veneer_get_option_property(
+	unsigned index, unsigned number, struct veneer_property *property, size_t size);
+
+// ---- Configuration
+
+// What a guest is to be. While one thread changes it, no other may use it; any number may read it
+// (const), and so create guests from it, at the same time. Guests without a name that are made from
+// one configuration are one and the same to their networks: equal interfaces, equal MAC addresses.
+struct veneer_config;
+
+VENEER_API int veneer_config_new(struct veneer_config **config, struct veneer_error *error);
+VENEER_API void veneer_config_free(struct veneer_config *config); // NULL is allowed
+
+// Set the option `name` to `value`, both as on the command line ("disk", "disk.img,queues=4"):
+// what it was is replaced, or one more is added of an option that is repeatable. "disk0" replaces
+// the first disk, and the number behind the last one's adds one; there can be 256.
+//
+// Or set one property: "memory.node", "disk0.queues". NULL stands for a bare word ("readonly"),
+// which "on" and "off" are also taken for. Where the property is a list (`many`), the value is
+// added to it, or each of several with commas between them, all or none: veneer_config_unset()
+// makes it empty.
+//
+// -EINVAL, with a line that begins with the option's name: nothing has changed. A property is
+// judged by itself; what does not go with others is found by veneer_config_check() and
+// veneer_create(). A whole option is judged as one, but for what depends on other options.
+VENEER_API int veneer_config_set(struct veneer_config *config, const char *name, const char *value,
+	struct veneer_error *error);
+
+// Put the option ("disk0", "memory"), property ("disk0.serial", "net0.hostfwd") or descriptor
+// ("serial.in") back to what a new configuration has; one of a repeatable option is removed, and
+// those behind it move up by one. 0 also if it was not set. -ENOENT: there is none of this name;
+// -EINVAL: its option cannot do without it.
+VENEER_API int veneer_config_unset(
+	struct veneer_config *config, const char *name, struct veneer_error *error);
+
+// Give a descriptor in place of a file's name: "kernel", "initrd", "disk0.path", "net0.tap", or
+// "serial.in" and "serial.out", which are what the serial port reads and writes. It is duplicated,
+// so the caller may close it. -EBADF: it is none; -EINVAL: the name is not one of these.
+//
+// Duplicates share the caller's open file description. Offset and flags stay as they are where
+// nothing else is said. A kernel and an initrd are read. A disk is opened once more through
+// /proc/self/fd, so that lock and flags are the guest's own, and a second guest is refused as by
+// path (-EBUSY). `fd` must be open for what the disk needs: reading, and writing unless it is
+// readonly. Where it cannot be opened again (no /proc, no permission on the file), the description
+// is used as it is: O_DIRECT then must be set exactly for cache=none and directsync, O_NONBLOCK
+// must not, nor O_APPEND unless readonly; a warning says that another guest with the same one would
+// not be noticed, and the file stays locked until all duplicates are closed.
+//
+// A TAP's descriptor is a queue of an interface of the network namespace that veneer_create() is
+// called in: TUNSETIFF with IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, and IFF_MULTI_QUEUE if `queues` is
+// above 1 (the others are opened by the interface's name). It becomes O_NONBLOCK, stays attached
+// until the last duplicate is closed, and is for one guest: nothing notices a second one. The
+// serial port reads and writes where its descriptions' offsets are, and to a regular file at its
+// end.
+//
+// Output that blocks makes the guest's driver wait, and no vCPU. Output that is refused (a full
+// disk, a pipe without a reader) is lost: a message warns, and another one gives the count once
+// output succeeds again or the guest is destroyed.
+VENEER_API int veneer_config_set_fd(
+	struct veneer_config *config, const char *name, int fd, struct veneer_error *error);
+
+// An option ("disk0") or property ("disk0.queues") as it was set, in words that
+// veneer_config_set() takes; a bare word reads "on", and a list's values have commas between them.
+// Returns the length of all of it without the final 0, of which `text` gets what fits into `size`
+// bytes; `text` may be NULL if `size` is 0. -ENOENT: there is none, or it was not set, whatever its
+// default. -ENODATA: it was set, and no words say so: to a descriptor, or an option by properties
+// without its first word, each of which can be read. -ENOMEM.
+VENEER_API int veneer_config_get(
+	const struct veneer_config *config, const char *name, char *text, size_t size);
+
+// Set all that a JSON object has: {"memory": {"size": "1G", "node": 0}, "disk": [{"path":
+// "disk.img"}]}. An option is an object of its properties, or a string as on the command line, or
+// the value of its first property; a repeatable one, or an array of these, adds to those there are.
+// A property's value is a string or a number; true and false where it is on or off, or a bare word;
+// an array, of a list. Not null, nor {}. -EINVAL: nothing has changed.
+VENEER_API int veneer_config_read_json(
+	struct veneer_config *config, const char *text, size_t size, struct veneer_error *error);
+
+// Check all that can be checked without making a guest, as veneer_create() does first. Opens
+// nothing: that a file is there, and the host has what it takes, veneer_create() finds. -EINVAL;
+// -ENOMEM and -EMFILE, as it works on a copy that has duplicates of the descriptors.
+VENEER_API int veneer_config_check(const struct veneer_config *config, struct veneer_error *error);
+
+// Which thread would run on which of the host's CPUs; the library's, given back by the caller.
+struct veneer_plan {
+	char *text; // lines, for a person: a table, and why; with a final newline
+	char *summary; // the same in one line, without one
 };
 
-// Who carries packets between queues and a TAP interface.
-enum veneer_vhost {
-	// The host's kernel (vhost-net), where this user may open it and there is no limit; else
-	// Veneer.
-	VENEER_VHOST_AUTO,
-	VENEER_VHOST_ON,
-	VENEER_VHOST_OFF,
+// Choose host CPUs where the configuration leaves it to Veneer (cpus: pin=auto), set them in
+// `config`, and say what runs where. Looks at the host, and where the calling thread may run;
+// changes neither. -ENOSPC: the host lacks CPUs; -EINVAL: it has not those that are named. Given
+// back with veneer_plan_free().
+VENEER_API int veneer_plan_make(
+	struct veneer_plan **plan, struct veneer_config *config, struct veneer_error *error);
+VENEER_API void veneer_plan_free(struct veneer_plan *plan); // NULL is allowed
+
+// Write what the option `cpu` can name, one model a line and then the features, each with a mark of
+// whether this host can run it, to a file descriptor. Needs /dev/kvm; blocks as long as `fd` does.
+VENEER_API int veneer_cpu_models(int fd, struct veneer_error *error);
+
+// ---- A guest
+
+struct veneer;
+
+enum veneer_severity VENEER_GROWS { VENEER_SEVERITY_INFO, VENEER_SEVERITY_WARNING };
+
+// What the library calls. `size` is that of the structure as the caller knows it (-EINVAL: it is
+// none; -E2BIG: it has hooks that this library does not know); a NULL function is not called.
+struct veneer_hooks {
+	size_t size;
+	void *opaque;
+
+	// A line for a person, from any of the library's threads. Must not call the library.
+	void (*message)(void *opaque, enum veneer_severity severity, const char *text);
+
+	// While veneer_create() touches guest memory, a few times a second, in its caller's thread:
+	// how many bytes of how many. False gives up: veneer_create() fails with -ECANCELED.
+	bool (*progress)(void *opaque, uint64_t done, uint64_t total);
 };
 
-// One virtio-net device.
-struct veneer_net {
-	enum veneer_net_backend backend;
-	const char *tap; // the interface's name
-	const char *const
-		*forwards; // VENEER_NET_USER: "tcp:HOSTADDR:HOSTPORT:GUESTPORT" or "udp:..."
-	size_t forward_count;
-	// All zero: a locally administered one, from veneer_config's `identity`; another for each
-	// device.
-	uint8_t mac[6];
-	unsigned queues; // pairs, 1 to VENEER_QUEUES_MAX, TAP only; 0: 1
-	unsigned mtu; // bytes, 0: the interface's own
-	enum veneer_vhost vhost; // TAP only
-	// Limits, each way, all queues together, and not with VENEER_VHOST_ON: packets a second,
-	// and bytes a second, at least 1024. 0: none. `..._burst`: how many may pass at once after
-	// a pause, 0: a tenth of a second's worth.
-	uint64_t pps, pps_burst;
-	uint64_t bps, bps_burst;
-	unsigned poll_us; // as a disk's, of the queues from which the guest sends; not with vhost
+enum veneer_state VENEER_GROWS {
+	VENEER_STATE_CREATED = 1, // nothing has run yet
+	VENEER_STATE_RUNNING, // all vCPUs have been started
+	VENEER_STATE_ENDED, // no vCPU runs, or is about to; devices do until veneer_destroy()
 };
 
-enum veneer_transport {
-	VENEER_TRANSPORT_DEFAULT, // PCI, but MMIO for the guest that is built in
-	VENEER_TRANSPORT_PCI,
-	VENEER_TRANSPORT_MMIO,
+// Build a guest. All that can be wrong with the configuration is found, and all files, interfaces
+// and sockets are opened, before any memory is touched. On success *vm is the caller's, who gives
+// it back with veneer_destroy(); on failure nothing is left behind. `config` is not needed
+// afterwards, and the guest does not see later changes of it; `hooks` (or NULL) is copied. Errors
+// are those of what it opens and makes: -EINVAL and -ENOENT of the configuration, -EBUSY of a disk
+// that another guest writes, -EADDRINUSE of a port that is taken, -ENODEV of a node or interface
+// that the host has not, -EACCES, -EPERM, -EMFILE, -ENOMEM and -ENOSPC of the host, -ENOEXEC of
+// a kernel that is none, -ECANCELED by the hook.
+VENEER_API int veneer_create(struct veneer **vm, const struct veneer_config *config,
+	const struct veneer_hooks *hooks, struct veneer_error *error);
+
+// Start the guest: its vCPUs run on threads of the library. -EINVAL (VENEER_ERROR_STATE), with a
+// line that names the state it is in, unless that is VENEER_STATE_CREATED. If a thread cannot be
+// had (-EAGAIN, or -EPERM where the right to cpus.sched was given up since veneer_create()), the
+// guest has ended, by VENEER_END_FAILED and without a STARTED event, and remains to be destroyed.
+VENEER_API int veneer_start(struct veneer *vm, struct veneer_error *error);
+
+// End the guest at once, as if its power were cut, in any state. Does not wait for it.
+VENEER_API void veneer_stop(struct veneer *vm);
+
+VENEER_API enum veneer_state veneer_get_state(struct veneer *vm);
+
+enum veneer_event_kind VENEER_GROWS {
+	VENEER_EVENT_STARTED = 1,
+	VENEER_EVENT_ENDED, // with `end`, `value`, `message`
 };
 
-struct veneer_memory {
-	// Bytes; a multiple of the page size in use, and at least what the kernel's image takes, 64
-	// MiB for the guest that is built in.
-	uint64_t size;
-	uint64_t hugepage_size; // 0: transparent huge pages; else 2 MiB or 1 GiB from hugetlbfs
-	int node; // NUMA node to bind strictly to, or -1
-	bool prealloc; // touch every page before the guest starts
-	bool lock; // all of it in memory, never swapped
-	bool merge; // let KSM merge its pages with equal ones; not with huge pages
-};
-
-// A NUMA node of the guest: some of its CPUs and the memory that is near to them.
-struct veneer_cell {
-	struct veneer_cpuset cpus; // of the guest's; every one is in exactly one cell
-	uint64_t size; // bytes; a multiple of the page size in use
-	uint64_t hugepage_size; // as in veneer_memory; 0: what that says
-	int node; // of the host, to bind strictly to; -1: what veneer_memory says
-};
-
-// What a cell's memory is made of.
-struct veneer_backing {
-	uint64_t size; // bytes
-	uint64_t page_size; // 4 KiB, or of hugetlbfs 2 MiB or 1 GiB
-	int node; // bound to, or -1
-	bool transparent; // of 4 KiB, and the host's kernel makes huge pages of them where it can
-	bool shared; // a memfd, else private
-};
-
-// What the guest's CPUs are to each other; their product is the number of CPUs. All 0: one socket
-// with a core for each CPU, or as many as there need be for none to be in two cells.
-struct veneer_topology {
-	unsigned sockets;
-	unsigned dies; // of a socket
-	unsigned cores; // of a die
-	unsigned threads; // of a core
-};
-
-// What happens on the host's CPU when the guest's has nothing to do. The last two leave it with the
-// guest, so they are for vCPUs that have a host CPU each to themselves.
-enum veneer_idle {
-	VENEER_IDLE_HALT, // KVM gives it to others
-	VENEER_IDLE_POLL, // HLT and PAUSE are the guest's own: no exit, no wake-up through the host
-	VENEER_IDLE_MWAIT, // as are MONITOR and MWAIT, so that it can choose C-states
-};
-
-// On which of the host's CPUs each thread runs. An empty set leaves a thread where the one that
-// makes it runs.
-struct veneer_placement {
-	struct veneer_cpuset vcpus[VENEER_CPUS_MAX];
-	struct veneer_cpuset iothreads; // one CPU for each of the devices' threads, in turn
-	struct veneer_cpuset vmm; // the library's other threads; the program's are its own to place
-	unsigned fifo; // the vCPU threads' priority in SCHED_FIFO, 1 to 99; 0: the maker's policy
-};
-
-enum veneer_severity { VENEER_INFO, VENEER_WARNING };
-
-// Called from any of the library's threads; must not call back into the library.
-typedef void (*veneer_message_fn)(void *opaque, enum veneer_severity severity, const char *text);
-
-// How many bytes of guest memory have been touched, of how many that will be. Called a few times a
-// second by veneer_create(), in its caller's thread. False gives up: veneer_create() then fails
-// with -ECANCELED.
-typedef bool (*veneer_progress_fn)(void *opaque, uint64_t done, uint64_t total);
-
-// Everything that describes a guest. Strings and arrays are copied by veneer_create(). Begin with
-// VENEER_CONFIG_INIT, in C99 or later and C++11 or later: it fills in the sizes and what is not 0
-// by default. Fields are only ever added at the end; `struct_size` tells the library which ones the
-// caller knows.
-struct veneer_config {
-	size_t struct_size;
-	const char *kernel; // ELF or bzImage; NULL: the guest that is built in
-	const char *initrd; // or NULL
-	const char *cmdline; // or NULL
-	unsigned cpus; // 1 to VENEER_CPUS_MAX
-	bool pit; // an i8254 timer, for kernels that cannot do without
-	struct veneer_memory memory;
-	const struct veneer_disk *disks;
-	size_t disk_count;
-	size_t disk_struct_size; // as struct_size, of each of `disks`
-	const struct veneer_net *nets;
-	size_t net_count;
-	size_t net_struct_size;
-	bool rng; // a virtio-rng device, fed by getrandom(2)
-	enum veneer_transport transport;
-	int serial_in; // file descriptor that feeds the serial port, or -1
-	// File descriptor that the serial port writes to, at a file's end; or -1: discarded. One
-	// that blocks makes the guest's driver wait, but no vCPU. What is refused (a full disk, a
-	// pipe without a reader) is lost: `message` gets a warning then, and one with the count
-	// once output succeeds again, or from veneer_destroy().
-	int serial_out;
-	veneer_message_fn message; // or NULL
-	void *message_opaque;
-	struct veneer_topology topology;
-	enum veneer_idle idle;
-	// For how many nanoseconds at most KVM waits for an interrupt before it gives a halted
-	// vCPU's host CPU to others; -1: the host's own default. VENEER_IDLE_HALT only.
-	int64_t halt_poll_ns;
-	const struct veneer_cell *cells; // without any, the guest is not told of NUMA
-	size_t cell_count; // up to VENEER_CELLS_MAX; their sizes count then, memory.size does not
-	size_t cell_struct_size;
-	veneer_progress_fn progress; // or NULL
-	void *progress_opaque;
-	// What processor the guest sees: "MODEL[,+feature][,-feature]...", or NULL: "host", all
-	// that this host's KVM offers. veneer_cpu_models() lists models and features.
-	const char *cpu;
-	unsigned tsc_khz; // frequency of the guest's time-stamp counter; 0: the host's
-	const struct veneer_placement *placement; // or NULL: no thread has a place of its own
-	size_t placement_struct_size;
-	// What tells this guest from others on this host, such as its name: a network device
-	// without `mac` has always the same for the same identity and TAP interface (or number,
-	// without one). NULL: random ones, others for each veneer_create().
-	const char *identity;
-};
-
-// Every field, in order: designators in C++17 are an extension.
-// clang-format off
-#define VENEER_CONFIG_INIT { \
-	sizeof(struct veneer_config), \
-	NULL, NULL, NULL, /* kernel, initrd, cmdline */ \
-	1, false, /* cpus, pit */ \
-	{ (uint64_t)256 << 20, 0, -1, false, false, false }, /* memory: size, hugepage_size, node */ \
-	NULL, 0, sizeof(struct veneer_disk), \
-	NULL, 0, sizeof(struct veneer_net), \
-	false, VENEER_TRANSPORT_DEFAULT, /* rng */ \
-	-1, -1, NULL, NULL, /* serial_in, serial_out, message */ \
-	{ 0, 0, 0, 0 }, VENEER_IDLE_HALT, -1, /* topology, idle, halt_poll_ns */ \
-	NULL, 0, sizeof(struct veneer_cell), \
-	NULL, NULL, /* progress */ \
-	NULL, 0, /* cpu, tsc_khz */ \
-	NULL, sizeof(struct veneer_placement), \
-	NULL, /* identity */ }
-// clang-format on
-
-enum veneer_end {
-	VENEER_END_POWEROFF, // the guest switched itself off
-	VENEER_END_RESET, // the guest asked for a reset
-	VENEER_END_EXIT, // the guest wrote to the debug-exit port: `value`
+// How a guest ended.
+enum veneer_end VENEER_GROWS {
+	VENEER_END_POWEROFF = 1, // it switched itself off
+	VENEER_END_RESET, // it asked for a reset
+	VENEER_END_EXIT, // it wrote to the debug-exit port: `value`
 	VENEER_END_CRASH, // triple fault or KVM internal error: `message`
 	VENEER_END_STOPPED, // veneer_stop()
 	VENEER_END_FAILED, // the host could not go on: `message`
@@ -279,89 +303,61 @@ enum veneer_end {
 	VENEER_END_PANIC,
 };
 
-struct veneer_result {
-	enum veneer_end end;
+struct veneer_event {
+	enum veneer_event_kind kind;
+	enum veneer_end end; // 0 for an event that is not the end
 	uint32_t value; // what the guest wrote to the debug-exit port
-	char message[2048]; // lines, for a person; empty for ordinary ends
+	uint64_t time_ns; // CLOCK_MONOTONIC
+	char message[2048]; // lines, for a person; may be empty
 };
 
-struct veneer;
+// A descriptor that is readable while there are events. It belongs to the guest, and is valid until
+// veneer_destroy(): the caller polls it, and neither reads nor closes it.
+VENEER_API int veneer_event_fd(const struct veneer *vm);
 
-// The library's version, such as "0.1.0"; static.
-VENEER_API const char *veneer_version(void);
+// Take the oldest event: 1, and *event has it; 0: there is none. 16 are kept: of a guest that has
+// had more, the oldest are lost, never the end.
+VENEER_API int veneer_next_event(struct veneer *vm, struct veneer_event *event, size_t size);
 
-// A list such as "0-3,8", as the kernel writes it too; "" is the empty set. With the line: -EINVAL
-// for what is no list, -ERANGE for one with a number of VENEER_HOST_CPUS_MAX or more.
-VENEER_API int veneer_cpuset_parse(
-	struct veneer_cpuset *set, const char *list, struct veneer_error *error);
+// Wait until the guest has ended, its vCPUs have stopped and its serial output is written, at most
+// `timeout_ms` milliseconds (negative: without limit). Takes no event: *end is a copy, and may be
+// NULL with size 0. -ETIMEDOUT, and it can be waited for again; -EINVAL: it was not started (both
+// VENEER_ERROR_STATE). Any number of threads may wait, each with its own limit.
+VENEER_API int veneer_wait(struct veneer *vm, int timeout_ms, struct veneer_event *end, size_t size,
+	struct veneer_error *error);
 
-// The shortest such list. The length of all of it, without the final 0, as snprintf(3) says it;
-// `text` gets whole ranges only, as many as fit in `size` bytes.
-VENEER_API size_t veneer_cpuset_format(const struct veneer_cpuset *set, char *text, size_t size);
+// End the guest if it still runs, drain its I/O and give everything back. NULL is allowed. The last
+// call for this guest: no other thread may be in one. Takes until the host has completed what the
+// devices had begun, and serial output is written: to a file, all of it; to others, until nothing
+// has been taken for a while.
+VENEER_API void veneer_destroy(struct veneer *vm);
 
-// Write what `cpu` can name, one model a line and then the features, each with a mark of whether
-// this host can run it, to a file descriptor.
-VENEER_API int veneer_cpu_models(int fd, struct veneer_error *error);
+// ---- What else a guest can be asked
 
-// What would run where; owned by the caller.
-struct veneer_plan {
-	struct veneer_placement placement; // for veneer_config
-	char *text; // lines, for a person: a table, and why; with a final newline
-	char *summary; // the same in one line, without one
-};
+// Press the guest's power button once: a kernel that knows ACPI then powers off in its own time.
+// One that is booting is told when its driver starts; but it forgets a press for which nothing in
+// its user space listens yet, so repeat it until the guest ends. -EINVAL: the guest does not run.
+VENEER_API int veneer_press_power_button(struct veneer *vm, struct veneer_error *error);
 
-// Look at the host's CPUs and plan for the guest that `config` describes. With `choose`, vCPUs get
-// CPUs, and so do I/O threads and others unless config->placement has some for them; without, the
-// plan is config->placement. Nothing is made or moved; veneer_create() takes the placement. On
-// success *plan is given back with veneer_plan_free(). -ENOSPC: the host lacks CPUs; -EINVAL: it
-// has not those that are named. From any thread; where that one may run counts.
-VENEER_API int veneer_plan_make(struct veneer_plan **plan, const struct veneer_config *config,
-	bool choose, struct veneer_error *error);
-
-// NULL is allowed.
-VENEER_API void veneer_plan_free(struct veneer_plan *plan);
-
-// Build a guest: memory, vCPUs, devices, loaded kernel. Nothing runs yet. On success *vm belongs
-// to the caller, who gives it back with veneer_destroy(). On failure nothing is left behind.
-VENEER_API int veneer_create(
-	struct veneer **vm, const struct veneer_config *config, struct veneer_error *error);
-
-// Start the vCPU and I/O threads, once for each guest. After a failure only veneer_destroy() may
-// follow.
-VENEER_API int veneer_start(struct veneer *vm, struct veneer_error *error);
-
-// A file descriptor that becomes readable when the guest has ended, for poll(2). It belongs to
-// the guest: the caller neither reads nor closes it.
-VENEER_API int veneer_fd(const struct veneer *vm);
-
-// Wait for the guest's end, and for its vCPU threads to have left it and its serial output to be
-// written. Any number of threads may wait.
-VENEER_API void veneer_wait(struct veneer *vm, struct veneer_result *result);
-
-// Ask a running guest to stop at once, as if its power were cut. From any thread, any number of
-// times; the first end of a guest is the one that counts.
-VENEER_API void veneer_stop(struct veneer *vm);
+// Look at the size of the disk of this name ("disk0") again, and tell the guest when it has
+// changed. In any state. Numbers are those that the configuration had in veneer_create(), and keep
+// their meaning in the guest's life. -EINVAL: there is no such disk, or it cannot have the new
+// size.
+VENEER_API int veneer_refresh_disk(struct veneer *vm, const char *disk, struct veneer_error *error);
 
 // For a program's handler of SIGBUS (SA_SIGINFO; the library installs none), with its si_code and
 // si_addr: the host took a page of the guest's memory away, which a device was about to use: a
 // limit of huge pages, or a hardware error. True: the page is that of this guest, and now an empty
-// one, so that the handler returns and the thread goes on, while veneer_fd() becomes readable and
-// veneer_wait() returns VENEER_END_FAILED with a message that names it. False: the signal is not
-// about this guest. Async-signal-safe; between veneer_create() and the end of veneer_destroy(),
-// whose own threads may be the ones that call it.
+// one, so that the handler returns and the thread goes on, while veneer_event_fd() becomes readable
+// and veneer_wait() returns VENEER_END_FAILED with a message that names it. False: the signal is
+// not about this guest. Async-signal-safe; between veneer_create() and the end of veneer_destroy(),
+// whose own threads may be the ones that call it. So where a handler asks several guests, one of
+// them may be destroyed only while no other can lose memory.
 VENEER_API bool veneer_handle_sigbus(struct veneer *vm, int code, void *address);
 
-// Press the guest's power button once, from any thread: a kernel that knows ACPI then powers off in
-// its own time. One that is booting is told when its driver starts; but it forgets a press for
-// which nothing in its user space listens yet, so repeat it until the guest ends. -ENOTCONN when
-// the guest does not run.
-VENEER_API int veneer_press_power_button(struct veneer *vm);
-
-// Look at the size of disk `index` again and tell the guest when it has changed; from any thread.
-VENEER_API int veneer_refresh_disk(struct veneer *vm, size_t index, struct veneer_error *error);
-
 // What a guest has done since veneer_create(): a snapshot. Lists of pointers end with NULL, and a
-// library of a later version may have added fields at the end of what they point to.
+// library of a later version may have added fields at the end of what they point to. Counters only
+// grow, and are 64 bits.
 
 // How often a vCPU left the guest for user space: `reason` is KVM's exit reason in lower case
 // ("io", "mmio", "shutdown", "internal_error"...), or "signal" where KVM_RUN was interrupted.
@@ -370,20 +366,20 @@ struct veneer_exit_stat {
 	uint64_t count;
 };
 
-enum veneer_kvm_kind {
-	VENEER_KVM_CUMULATIVE, // only grows
-	VENEER_KVM_INSTANT, // a state, such as pages that are mapped
-	VENEER_KVM_PEAK, // the largest there was
-	VENEER_KVM_LINEAR_HISTOGRAM, // values[i]: how many in [i, i + 1) * bucket_size
-	VENEER_KVM_LOG_HISTOGRAM, // values[0]: how many 0; values[i]: in [2^(i - 1), 2^i)
+enum veneer_kvm_kind VENEER_GROWS {
+	VENEER_KVM_KIND_CUMULATIVE, // only grows
+	VENEER_KVM_KIND_INSTANT, // a state, such as pages that are mapped
+	VENEER_KVM_KIND_PEAK, // the largest there was
+	VENEER_KVM_KIND_LINEAR_HISTOGRAM, // values[i]: how many in [i, i + 1) * bucket_size
+	VENEER_KVM_KIND_LOG_HISTOGRAM, // values[0]: how many 0; values[i]: in [2^(i - 1), 2^i)
 };
 
-enum veneer_kvm_unit {
-	VENEER_KVM_NONE, // events
-	VENEER_KVM_BYTES,
-	VENEER_KVM_SECONDS,
-	VENEER_KVM_CYCLES,
-	VENEER_KVM_BOOLEAN,
+enum veneer_kvm_unit VENEER_GROWS {
+	VENEER_KVM_UNIT_NONE, // events
+	VENEER_KVM_UNIT_BYTES,
+	VENEER_KVM_UNIT_SECONDS,
+	VENEER_KVM_UNIT_CYCLES,
+	VENEER_KVM_UNIT_BOOLEAN,
 };
 
 // One of the statistics that KVM itself keeps, under its own name. Which there are depends on the
@@ -405,7 +401,7 @@ struct veneer_vcpu_stats {
 };
 
 // Times in [from_ns, below_ns), which are at most 1/16 apart; the last bucket of all, which begins
-// at 17 minutes, also has what took longer.
+// at 17 minutes, also has what took longer. It never changes: there are arrays of it.
 struct veneer_latency_bucket {
 	uint64_t from_ns, below_ns;
 	uint64_t count;
@@ -432,10 +428,11 @@ struct veneer_queue_stats {
 };
 
 struct veneer_device_stats {
-	const char *name; // as in messages: "blk0"
+	const char *name; // as in messages: "blk0" is disk0, "net0" is net0
 	uint32_t virtio_id; // virtio 1.2 section 5: 1 network, 2 block, 4 entropy
 	const struct veneer_queue_stats *const *queues;
 	const uint8_t *mac; // MAC address of a network device, 6 bytes, or NULL
+	const char *key; // as in the configuration: "disk0"
 };
 
 struct veneer_stats {
@@ -446,10 +443,10 @@ struct veneer_stats {
 	const struct veneer_kvm_stat *const *kvm; // of the VM
 };
 
-// Take a snapshot, between veneer_create() and veneer_destroy(), from any thread, while the guest
-// runs or after; nothing waits for it. It belongs to the caller, who gives it back with
-// veneer_stats_free(), NULL allowed, which may be later than veneer_destroy().
-VENEER_API int veneer_stats(
+// Take a snapshot, between veneer_create() and veneer_destroy(), from any thread, in any state;
+// nothing waits for it. It belongs to the caller, who gives it back with veneer_stats_free(), NULL
+// allowed, which may be later than veneer_destroy(). -ENOMEM, or what reading KVM's gave.
+VENEER_API int veneer_get_stats(
 	struct veneer *vm, struct veneer_stats **stats, struct veneer_error *error);
 VENEER_API void veneer_stats_free(struct veneer_stats *stats);
 
@@ -457,17 +454,23 @@ VENEER_API void veneer_stats_free(struct veneer_stats *stats);
 // 1/32 of it. 0 for none.
 VENEER_API uint64_t veneer_percentile(const struct veneer_latency *latency, double percent);
 
-// What backs the memory of cell `cell`; a guest without cells has one. -EINVAL: there is no such
-// cell.
+// What a cell's memory is made of.
+struct veneer_backing {
+	uint64_t size; // bytes
+	uint64_t page_size; // 4 KiB, or of hugetlbfs 2 MiB or 1 GiB
+	int node; // bound to, or -1
+	bool transparent; // of 4 KiB, and the host's kernel makes huge pages of them where it can
+	bool shared; // a memfd, else private
+};
+
+// What backs the memory of cell `cell`, from 0, in any state; a guest without cells has one.
+// -EINVAL: there is no such cell.
 VENEER_API int veneer_memory_backing(
-	const struct veneer *vm, size_t cell, struct veneer_backing *backing);
+	const struct veneer *vm, size_t cell, struct veneer_backing *backing, size_t size);
 
-// Write the guest's flattened device tree to a file descriptor. After veneer_create().
+// Write the guest's flattened device tree to a file descriptor, in any state; blocks as long as
+// `fd` does. Errors are those of write(2).
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
-
-// Stop the guest if it still runs, drain its I/O and give everything back. NULL is allowed. The
-// last call for this guest: no other thread may still be in one, veneer_wait() among them.
-VENEER_API void veneer_destroy(struct veneer *vm);
 
 #ifdef __cplusplus
 }

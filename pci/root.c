@@ -301,7 +301,7 @@ int vn_pci_add(struct vn_pci *pci, unsigned slot, struct vn_pci_function *functi
 		if (code < 0)
 			return code;
 	}
-	// Bits that mean nothing here are writable too where drivers expect to read them back.
+	// Bits without an effect here are writable too where drivers expect to read them back.
 	write16(&function->writable[PCI_COMMAND],
 		PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
 	function->writable[PCI_CACHE_LINE_SIZE] = 0xff;

@@ -244,6 +244,15 @@ int vn_virtio_interrupt_fd(const struct vn_virtio_device *device, unsigned index
 	return transport->interrupt_fd ? transport->interrupt_fd(transport, index) : -1;
 }
 
+void vn_virtio_settle(struct vn_virtio_device *device)
+{
+	if (!device->ops->settle)
+		return;
+	vn_virtio_lock(device);
+	device->ops->settle(device);
+	vn_virtio_unlock(device);
+}
+
 void vn_virtio_interrupt_moved(struct vn_virtio_device *device, unsigned index)
 {
 	if (device->queues[index].started && device->ops->interrupt_moved)
@@ -305,7 +314,8 @@ int vn_virtio_stats(const struct vn_virtio_device *device, struct vn_arena *aren
 	strcpy(name, device->name);
 	if (mac)
 		memcpy(mac, device->mac, MAC_BYTES);
-	*stats = (struct veneer_device_stats){name, device->id, list, mac};
+	*stats = (struct veneer_device_stats){
+		.name = name, .virtio_id = device->id, .queues = list, .mac = mac};
 	int code = 0;
 	for (unsigned i = 0; code == 0 && i < count; i++) {
 		list[i] = &queues[i];

@@ -49,6 +49,9 @@ struct vn_virtio_ops {
 	void (*config_write)(
 		struct vn_virtio_device *device, uint32_t offset, const void *data, uint32_t size);
 
+	// Guest memory is populated; no queue has started. NULL where that does not matter.
+	void (*settle)(struct vn_virtio_device *device);
+
 	// vn_virtio_interrupt_fd() of a queue may have changed. NULL where nobody asks for that.
 	void (*interrupt_moved)(struct vn_virtio_device *device, unsigned index);
 };
@@ -136,6 +139,9 @@ void vn_virtio_config_read(
 	struct vn_virtio_device *device, uint64_t offset, void *data, uint32_t size);
 void vn_virtio_config_write(
 	struct vn_virtio_device *device, uint64_t offset, const void *data, uint32_t size);
+
+// Guest memory is populated; before the guest runs.
+void vn_virtio_settle(struct vn_virtio_device *device);
 
 // What vn_virtio_interrupt_fd() says of a queue may have changed.
 void vn_virtio_interrupt_moved(struct vn_virtio_device *device, unsigned index);

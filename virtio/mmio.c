@@ -119,7 +119,7 @@ static void write_queue_register(struct vn_virtio_queue *queue, uint64_t offset,
 		return;
 	switch (offset) {
 	case VIRTIO_MMIO_QUEUE_NUM:
-		// What does not fit is no valid size; 0 is not one either.
+		// Sizes are 16 bits wide: a larger value is invalid, and stored as 0, which is too.
 		queue->size = value <= UINT16_MAX ? (uint16_t)value : 0;
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
@@ -276,7 +276,7 @@ int vn_virtio_mmio_create(struct vn_virtio_mmio **result, struct vn_virtio_devic
 	code = open_kicks(mmio, error);
 	if (code < 0)
 		goto close_all;
-	// Last, because a bus cannot be taken from again.
+	// Last: nothing can be removed from a bus.
 	code = vn_bus_add(bus, base, VN_VIRTIO_MMIO_SIZE, &mmio_ops, mmio, error);
 	if (code < 0)
 		goto close_all;

@@ -125,8 +125,8 @@ static void interrupt_config(struct vn_virtio_transport *transport)
 	interrupt(pci, &pci->config_vector, VIRTIO_PCI_ISR_CONFIG);
 }
 
-// With MSI-X a queue's interrupt is its vector's and nothing else. While that is masked, what is
-// signalled stays in the eventfd as what vn_irq_raise() signals does.
+// With MSI-X, signalling the vector's eventfd is all that a queue's interrupt takes. While the
+// vector is masked, a signal stays in the eventfd, as one of vn_irq_raise() does.
 static int interrupt_fd(struct vn_virtio_transport *transport, unsigned index)
 {
 	struct vn_virtio_pci *pci = from_transport(transport);
@@ -137,7 +137,8 @@ static int interrupt_fd(struct vn_virtio_transport *transport, unsigned index)
 	return pci->vectors[vector].msi.irq.fd;
 }
 
-// MSI-X is the PCI function's and stays as it is; only which vector tells what is forgotten.
+// The MSI-X table belongs to the PCI function and stays as it is; only the device's vector numbers
+// are reset.
 static void reset(struct vn_virtio_transport *transport)
 {
 	struct vn_virtio_pci *pci = from_transport(transport);
@@ -199,7 +200,7 @@ static void read_common(const struct vn_virtio_pci *pci, uint64_t offset, void *
 	}
 }
 
-// A vector that does not exist is none: the driver reads that back (section 4.1.5.1.2).
+// A vector that does not exist becomes NO_VECTOR, which the driver reads back (section 4.1.5.1.2).
 static void set_vector(const struct vn_virtio_pci *pci, atomic_uint *which, uint32_t vector)
 {
 	atomic_store_explicit(which, vector < pci->vector_count ? vector : VIRTIO_MSI_NO_VECTOR,
@@ -342,7 +343,7 @@ static void write_common(
 	}
 }
 
-// Have KVM know of a vector what the table and the function's control say.
+// Bring KVM's state of a vector up to date with its table entry and the function's control.
 static void update_vector(struct vn_virtio_pci *pci, struct vector *vector)
 {
 	bool enabled = atomic_load_explicit(&pci->msix_enabled, memory_order_relaxed);
@@ -359,8 +360,8 @@ static void update_vector(struct vn_virtio_pci *pci, struct vector *vector)
 	if (code < 0 && !pci->refused) {
 		pci->refused = true;
 		vn_warn(pci->device->log,
-			"%s: KVM does not take interrupt vector %zu (address 0x%llx, "
-			"data 0x%x): %s",
+			"%s: KVM does not take interrupt vector %zu "
+			"(address 0x%llx, data 0x%x): %s",
 			pci->device->name, (size_t)(vector - pci->vectors),
 			(unsigned long long)address, entry[ENTRY_DATA], strerror(-code));
 	}
@@ -388,7 +389,7 @@ static void read_pending(
 	uint64_t bits = 0;
 	for (unsigned i = 0; i < 8 * size && 8 * offset + i < pci->vector_count; i++)
 		if (vn_msi_is_pending(&pci->vectors[8 * offset + i].msi))
-			bits |= (uint64_t)1 << i;
+			bits |= BIT64(i);
 	memcpy(data, &bits, size);
 }
 
@@ -474,8 +475,8 @@ static vn_gpa notify_address(vn_gpa bar, unsigned queue)
 	return VN_GPA(bar.addr + BAR_NOTIFY + queue * NOTIFY_MULTIPLIER);
 }
 
-// One that KVM refuses, as where the guest has put two BARs over each other, costs an exit: the
-// notification then arrives in bar_write().
+// An ioeventfd that KVM refuses, for example because the guest has put two BARs over each other,
+// costs an exit: the notification then arrives in bar_write().
 static void map(struct vn_pci_function *function, unsigned bar, vn_gpa address)
 {
 	struct vn_virtio_pci *pci = from_function(function);
@@ -499,8 +500,8 @@ static bool overlaps(unsigned offset, unsigned size, unsigned start, unsigned le
 	return offset < start + length && start < offset + size;
 }
 
-// An access to the BAR through configuration space (section 4.1.4.9). The driver says where and how
-// much; what the BAR could not take directly is no access.
+// An access to the BAR through configuration space (section 4.1.4.9), at the offset and with the
+// length that the driver has set. False: the BAR itself would not take such an access.
 static bool window(const struct vn_pci_function *function, uint32_t *offset, uint32_t *size)
 {
 	struct virtio_pci_cap cap;
@@ -715,7 +716,7 @@ int vn_virtio_pci_create(struct vn_virtio_pci **result, struct vn_virtio_device 
 	int code = open_vectors(pci, irqs, error);
 	if (code == 0)
 		code = open_kicks(pci, error);
-	// Last, because a root cannot be taken from again.
+	// Last: nothing can be removed from a root.
 	if (code == 0)
 		code = vn_pci_add(root, slot, &pci->function, error);
 	if (code < 0) {

@@ -17,7 +17,7 @@
 
 #include "base/macros.h"
 
-// What changes how the kernel reads rings and buffers. The other features are the TAP's matter.
+// Features that change how the kernel reads rings and buffers. The others are set on the TAP.
 #define RING_FEATURES                                                                              \
 	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX) |                              \
 		BIT64(VIRTIO_RING_F_INDIRECT_DESC) | BIT64(VIRTIO_NET_F_MRG_RXBUF))
@@ -125,7 +125,7 @@ int vn_vhost_set_call(const struct vn_vhost *vhost, enum vn_vhost_queue queue, i
 	return set_file(vhost, VHOST_SET_VRING_CALL, queue, call);
 }
 
-// None of these fails for what has been given before.
+// None of these fails for a queue and descriptors that were accepted before.
 void vn_vhost_stop(const struct vn_vhost *vhost, enum vn_vhost_queue queue)
 {
 	vn_vhost_set_tap(vhost, queue, -1);

@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/macros.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endian");
 
 #define DESC_F_NEXT     1
@@ -30,7 +32,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endi
 #define AVAIL_F_NO_INTERRUPT 1
 #define USED_F_NO_NOTIFY     1
 
-#define CHAIN_BYTES_MAX (1ull << 32)
+#define CHAIN_BYTES_MAX BIT64(32)
 
 // Packed because an indirect table may lie at any address.
 struct desc {
@@ -136,7 +138,7 @@ int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 static int refill(struct vn_virtqueue *vq)
 {
 	uint16_t index = atomic_load_explicit(&vq->avail->idx, memory_order_acquire);
-	// What is there may not be the driver's; the guest is about to end.
+	// The index may come from an empty page; the guest is about to end.
 	if (vn_memory_is_lost(vq->memory))
 		return 0;
 	vq->avail_index = index;
@@ -159,7 +161,7 @@ int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head)
 	}
 	uint16_t slot = vq->avail_next & (uint16_t)(vq->size - 1);
 	uint16_t taken = atomic_load_explicit(&vq->avail->ring[slot], memory_order_relaxed);
-	// As in refill(): entries known before are not to be served from empty pages either.
+	// As in refill(): this entry may come from an empty page.
 	if (vn_memory_is_lost(vq->memory))
 		return 0;
 	if (taken >= vq->size)
@@ -169,13 +171,13 @@ int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head)
 		return vn_virtqueue_break(vq,
 			"available entry %u holds head %u, which is in flight already",
 			vq->avail_next, taken);
-	vq->in_flight[taken / 64] |= 1ull << (taken % 64);
+	vq->in_flight[taken / 64] |= BIT64(taken % 64);
 	vq->avail_next++;
 	*head = taken;
 	return 1;
 }
 
-// Judge one buffer of a chain and add it, translated.
+// Check one buffer of a chain, translate its address and add it.
 static int add_buffer(
 	struct vn_virtqueue *vq, uint16_t head, const struct desc *desc, struct vn_chain *chain)
 {
@@ -271,7 +273,7 @@ void vn_virtqueue_push(struct vn_virtqueue *vq, uint16_t head, uint32_t written)
 	atomic_store_explicit(&element->id, head, memory_order_relaxed);
 	atomic_store_explicit(&element->len, written, memory_order_relaxed);
 	vq->used_next++;
-	vq->in_flight[head / 64] &= ~(1ull << (head % 64));
+	vq->in_flight[head / 64] &= ~BIT64(head % 64);
 }
 
 bool vn_virtqueue_publish(struct vn_virtqueue *vq)
@@ -304,9 +306,8 @@ void vn_virtqueue_disable_notify(struct vn_virtqueue *vq)
 				&vq->used->flags, USED_F_NO_NOTIFY, memory_order_relaxed);
 		return;
 	}
-	// Taking the buffer at avail_event leaves that behind, which says the same for the 2^16
-	// after it. Where that buffer has not come, avail_event goes as far from what comes as it
-	// can.
+	// If the driver would still reach avail_event, move it 2^15 away; once passed it cannot
+	// match for 2^16 buffers.
 	if (vq->avail_event == vq->avail_next &&
 		atomic_load_explicit(&vq->avail->idx, memory_order_relaxed) == vq->avail_next) {
 		vq->avail_event ^= 0x8000;

@@ -1,288 +1,576 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Copying what a program of another version gave, and refusing what no device could be made from.
+// The configuration: values of options, by name. Options are known only through their tables.
 #include "vmm/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
-#include "base/cpuset.h"
-#include "base/error.h"
-#include "devices/net/mac.h"
+#include "base/macros.h"
+#include "base/sized.h"
+#include "base/words.h"
+#include "vmm/device_table.h"
 
-// More queues than CPUs are of no use, and more than these are rarely worth their threads.
-#define DISK_QUEUES_DEFAULT 4
+static const struct vn_option *const machine_options[] = {&vn_kernel_option, &vn_initrd_option,
+	&vn_cmdline_option, &vn_cpus_option, &vn_cpu_option, &vn_memory_option, &vn_cell_option,
+	&vn_transport_option, &vn_name_option};
 
-// Below that, a request could take the bucket years to pay for.
-#define BPS_MIN 1024
-
-int vn_config_read(
-	struct veneer_config *config, const struct veneer_config *given, struct veneer_error *error)
+const struct vn_option *vn_config_option(unsigned index)
 {
-	if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof(*config))
-		return vn_fail(error, -EINVAL,
-			"the configuration has %zu bytes, this library knows %zu: "
-			"the program was built for another version, "
-			"or VENEER_CONFIG_INIT is missing",
-			given->struct_size, sizeof(*config));
-	*config = (struct veneer_config)VENEER_CONFIG_INIT;
-	memcpy(config, given, given->struct_size);
-	if (config->cpus < 1 || config->cpus > VENEER_CPUS_MAX)
-		return vn_fail(
-			error, -EINVAL, "%u CPUs: must be 1 to %d", config->cpus, VENEER_CPUS_MAX);
-	return 0;
+	if (index < ARRAY_SIZE(machine_options))
+		return machine_options[index];
+	const struct vn_device_type *const *type = vn_device_types;
+	for (index -= (unsigned)ARRAY_SIZE(machine_options); *type && index > 0; index--)
+		type++;
+	return *type ? (*type)->option : NULL;
 }
 
-// An array that a program gives.
-struct given {
-	const char *what;
-	const void *array;
-	size_t count;
-	size_t element; // bytes, as the program knows it
-};
-
-static int copy_array(
-	void **copy, const struct given *given, size_t element, struct veneer_error *error)
+static struct vn_config_item *find_item(
+	const struct veneer_config *config, const struct vn_option *option, unsigned number)
 {
-	*copy = NULL;
-	if (given->count == 0)
+	for (size_t i = 0; i < config->count; i++)
+		if (config->items[i].option == option && config->items[i].number == number)
+			return &config->items[i];
+	return NULL;
+}
+
+void *vn_config_values(
+	const struct veneer_config *config, const struct vn_option *option, unsigned number)
+{
+	const struct vn_config_item *item = find_item(config, option, number);
+	return item ? item->values : NULL;
+}
+
+unsigned vn_config_count(const struct veneer_config *config, const struct vn_option *option)
+{
+	unsigned count = 0;
+	for (size_t i = 0; i < config->count; i++)
+		count += config->items[i].option == option;
+	return count;
+}
+
+static int no_memory(struct veneer_error *error)
+{
+	return vn_fail(error, -ENOMEM, "no memory for a guest's configuration");
+}
+
+// Append an item with the option's defaults.
+static struct vn_config_item *add_item(
+	struct veneer_config *config, const struct vn_option *option, unsigned number)
+{
+	struct vn_config_item *items =
+		reallocarray(config->items, config->count + 1, sizeof(*items));
+	if (!items)
+		return NULL;
+	config->items = items;
+	struct vn_config_item *item = &items[config->count];
+	*item = (struct vn_config_item){.option = option, .number = number};
+	item->values = malloc(option->size);
+	if (!item->values)
+		return NULL;
+	memcpy(item->values, option->defaults, option->size);
+	config->count++;
+	return item;
+}
+
+// Find the item of this number, or append it. *added says which.
+static int need_item(struct vn_config_item **item, bool *added, struct veneer_config *config,
+	const struct vn_option *option, unsigned number, struct veneer_error *error)
+{
+	*item = find_item(config, option, number);
+	*added = !*item;
+	if (*item)
 		return 0;
-	if (given->element < sizeof(void *) || given->element > element)
-		return vn_fail(error, -EINVAL,
-			"the description of a %s has %zu bytes, this library knows %zu: "
-			"the program was built for another version",
-			given->what, given->element, element);
-	char *to = calloc(given->count, element);
-	if (!to)
-		return vn_fail(
-			error, -ENOMEM, "no memory to describe %zu %ss", given->count, given->what);
-	const char *from = given->array;
-	for (size_t i = 0; i < given->count; i++)
-		memcpy(to + i * element, from + i * given->element, given->element);
-	*copy = to;
-	return 0;
+	if (number >= VN_CONFIG_ITEMS_MAX)
+		return vn_fail(error, -EINVAL, "%s: there are %u already, and no more can be",
+			option->name, VN_CONFIG_ITEMS_MAX);
+	*item = add_item(config, option, number);
+	return *item ? 0 : no_memory(error);
 }
 
-// A limit and what may come at once.
-struct rate {
-	uint64_t rate, burst;
-};
-
-static int judge_limits(const char *kind, const char *name, struct rate count, struct rate bytes,
-	struct veneer_error *error)
+// Replace an item's values, which are the item's from now on.
+static void fill_item(struct vn_config_item *item, const void *values, uint64_t given)
 {
-	if ((count.burst && !count.rate) || (bytes.burst && !bytes.rate))
-		return vn_fail(error, -EINVAL, "%s %s: a burst without a limit", kind, name);
-	if (bytes.rate > 0 && bytes.rate < BPS_MIN)
-		return vn_fail(error, -EINVAL,
-			"%s %s: a limit of %llu bytes a second: must be %d or more", kind, name,
-			(unsigned long long)bytes.rate, BPS_MIN);
-	return 0;
+	vn_option_release(item->option, item->values);
+	memcpy(item->values, values, item->option->size);
+	item->given = given;
 }
 
-static bool is_block_size(uint64_t size)
+int vn_config_put(struct veneer_config *config, const struct vn_option *option, const void *values,
+	uint64_t given, struct veneer_error *error)
 {
-	return size >= VENEER_BLOCK_SIZE_MIN && size <= VENEER_BLOCK_SIZE_MAX &&
-	       (size & (size - 1)) == 0;
-}
-
-static int judge_disk(const struct veneer_disk *disk, size_t index, struct veneer_error *error)
-{
-	if (!disk->path)
-		return vn_fail(error, -EINVAL, "disk %zu has no path", index);
-	if ((unsigned)disk->cache > VENEER_CACHE_UNSAFE)
-		return vn_fail(error, -EINVAL, "disk %s: unknown cache mode %u", disk->path,
-			(unsigned)disk->cache);
-	if (disk->queues > VENEER_QUEUES_MAX)
-		return vn_fail(error, -EINVAL, "disk %s: %u queues: must be 1 to %d", disk->path,
-			disk->queues, VENEER_QUEUES_MAX);
-	if (disk->poll_us > VENEER_POLL_MAX && disk->poll_us != VENEER_POLL_OFF)
-		return vn_fail(error, -EINVAL, "disk %s: polling for %u us: must be 1 to %d",
-			disk->path, disk->poll_us, VENEER_POLL_MAX);
-	if (disk->block_size && !is_block_size(disk->block_size))
-		return vn_fail(error, -EINVAL,
-			"disk %s: blocks of %llu bytes: must be 512, 1024, 2048 or 4096",
-			disk->path, (unsigned long long)disk->block_size);
-	if ((unsigned)disk->detect_zeroes > VENEER_DETECT_ZEROES_UNMAP)
-		return vn_fail(error, -EINVAL, "disk %s: unknown detect-zeroes mode %u", disk->path,
-			(unsigned)disk->detect_zeroes);
-	return judge_limits("disk", disk->path, (struct rate){disk->iops, disk->iops_burst},
-		(struct rate){disk->bps, disk->bps_burst}, error);
-}
-
-int vn_config_disks(
-	struct veneer_disk **disks, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct given given = {"disk", config->disks, config->disk_count, config->disk_struct_size};
-	void *copy;
-	int code = copy_array(&copy, &given, sizeof(**disks), error);
-	*disks = copy;
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++) {
-		struct veneer_disk *disk = &(*disks)[i];
-		code = judge_disk(disk, i, error);
-		if (disk->queues == 0)
-			disk->queues = config->cpus < DISK_QUEUES_DEFAULT ? config->cpus
-									  : DISK_QUEUES_DEFAULT;
-	}
-	if (code < 0) {
-		free(copy);
-		*disks = NULL;
-	}
+	unsigned number = option->many ? vn_config_count(config, option) : 0;
+	struct vn_config_item *item;
+	bool added;
+	int code = need_item(&item, &added, config, option, number, error);
+	if (code == 0)
+		fill_item(item, values, given);
+	else
+		vn_error_set_key(error, "%s%u", option->name, number);
 	return code;
 }
 
-static int judge_net_limits(const struct veneer_net *net, size_t index, struct veneer_error *error)
+static int choose_identity(struct veneer_config *config, struct veneer_error *error)
 {
-	char name[24];
-	snprintf(name, sizeof(name), "%zu", index);
-	if (net->vhost == VENEER_VHOST_ON && (net->pps || net->bps))
-		return vn_fail(error, -EINVAL,
-			"network %s: vhost keeps to no limit: "
-			"pps and bps need it to be off or auto",
-			name);
-	return judge_limits("network", name, (struct rate){net->pps, net->pps_burst},
-		(struct rate){net->bps, net->bps_burst}, error);
+	uint64_t random[2];
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return vn_fail(error, -errno, "no random numbers: %s", strerror(errno));
+	snprintf(config->identity, sizeof(config->identity), "%016" PRIx64 "%016" PRIx64, random[0],
+		random[1]);
+	return 0;
 }
 
-static int judge_net(const struct veneer_net *net, size_t index, struct veneer_error *error)
+int veneer_config_new(struct veneer_config **result, struct veneer_error *error)
 {
-	if ((unsigned)net->backend > VENEER_NET_USER)
-		return vn_fail(error, -EINVAL, "network %zu: unknown kind %u", index,
-			(unsigned)net->backend);
-	if (net->backend == VENEER_NET_TAP && !net->tap)
-		return vn_fail(error, -EINVAL, "network %zu: no TAP interface is named", index);
-	if ((unsigned)net->vhost > VENEER_VHOST_OFF)
-		return vn_fail(error, -EINVAL, "network %zu: unknown vhost mode %u", index,
-			(unsigned)net->vhost);
-	if (net->vhost == VENEER_VHOST_ON && net->backend != VENEER_NET_TAP)
-		return vn_fail(error, -EINVAL, "network %zu: vhost needs a TAP interface", index);
-	if (net->queues > VENEER_QUEUES_MAX)
-		return vn_fail(error, -EINVAL, "network %zu: %u queues: must be 1 to %d", index,
-			net->queues, VENEER_QUEUES_MAX);
-	return judge_net_limits(net, index, error);
-}
-
-// Interfaces' names have no blank, so what stands for one without is no name.
-static int choose_mac(struct veneer_net *net, size_t index, const struct veneer_config *config,
-	struct veneer_error *error)
-{
-	static const uint8_t none[6];
-	char user[32];
-	if (memcmp(net->mac, none, sizeof(none)) != 0)
-		return 0;
-	if (!config->identity)
-		return vn_mac_random(net->mac, error);
-	snprintf(user, sizeof(user), "user %zu", index);
-	return vn_mac_derive(net->mac, "", config->identity,
-		net->backend == VENEER_NET_TAP ? net->tap : user, error);
-}
-
-int vn_config_nets(
-	struct veneer_net **nets, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct given given = {"network", config->nets, config->net_count, config->net_struct_size};
-	void *copy;
-	int code = copy_array(&copy, &given, sizeof(**nets), error);
-	*nets = copy;
-	for (size_t i = 0; code == 0 && i < config->net_count; i++) {
-		code = judge_net(&(*nets)[i], i, error);
-		if (code == 0)
-			code = choose_mac(&(*nets)[i], i, config, error);
-	}
+	struct veneer_config *config = calloc(1, sizeof(*config));
+	const struct vn_option *option;
+	if (!config)
+		return no_memory(error);
+	config->serial_in = config->serial_out = -1;
+	int code = choose_identity(config, error);
 	if (code < 0) {
-		free(copy);
-		*nets = NULL;
+		free(config);
+		return code;
 	}
-	return code;
-}
-
-// Every CPU of the guest in exactly one of the cells, and no others.
-static int judge_cpus(const struct veneer_cell *cells, const struct veneer_config *config,
-	struct veneer_error *error)
-{
-	struct veneer_cpuset seen = {.bits = {0}};
-	for (size_t i = 0; i < config->cell_count; i++) {
-		if (vn_cpuset_count(&cells[i].cpus) == 0)
-			return vn_fail(error, -EINVAL, "cell %zu has no CPUs", i);
-		vn_cpuset_for_each(cpu, &cells[i].cpus)
-		{
-			if (cpu >= config->cpus)
-				return vn_fail(error, -EINVAL,
-					"cell %zu has CPU %u; the guest's last CPU is %u", i, cpu,
-					config->cpus - 1);
-			if (vn_cpuset_has(&seen, cpu))
-				return vn_fail(error, -EINVAL,
-					"CPU %u is in cell %zu and in one before it", cpu, i);
-			vn_cpuset_add(&seen, cpu);
+	for (unsigned i = 0; (option = vn_config_option(i)); i++) {
+		if (!option->many && !add_item(config, option, 0)) {
+			veneer_config_free(config);
+			return no_memory(error);
 		}
 	}
-	for (unsigned cpu = 0; cpu < config->cpus; cpu++)
-		if (!vn_cpuset_has(&seen, cpu))
-			return vn_fail(error, -EINVAL, "CPU %u is in none of the %zu cells", cpu,
-				config->cell_count);
+	*result = config;
 	return 0;
 }
 
-static int one_cell(
-	struct veneer_cell **cells, const struct veneer_config *config, struct veneer_error *error)
+static void close_fd(int *fd)
 {
-	struct veneer_cell *cell = calloc(1, sizeof(*cell));
-	if (!cell)
-		return vn_fail(error, -ENOMEM, "no memory to describe a cell");
-	for (unsigned cpu = 0; cpu < config->cpus; cpu++)
-		vn_cpuset_add(&cell->cpus, cpu);
-	cell->size = config->memory.size;
-	cell->hugepage_size = config->memory.hugepage_size;
-	cell->node = config->memory.node;
-	*cells = cell;
-	return 0;
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
-int vn_config_cells(struct veneer_cell **cells, size_t *count, const struct veneer_config *config,
+void veneer_config_free(struct veneer_config *config)
+{
+	if (!config)
+		return;
+	for (size_t i = 0; i < config->count; i++) {
+		vn_option_release(config->items[i].option, config->items[i].values);
+		free(config->items[i].values);
+	}
+	free(config->items);
+	close_fd(&config->serial_in);
+	close_fd(&config->serial_out);
+	free(config);
+}
+
+static int copy_fd(int *copy, int fd)
+{
+	*copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return fd >= 0 && *copy < 0 ? -errno : 0;
+}
+
+static int copy_item(struct veneer_config *copy, const struct vn_config_item *item)
+{
+	struct vn_config_item *to = find_item(copy, item->option, item->number);
+	if (!to)
+		to = add_item(copy, item->option, item->number);
+	if (!to)
+		return -ENOMEM;
+	to->given = item->given;
+	int code = vn_option_copy(item->option, to->values, item->values);
+	if (code < 0) // the copy owns nothing
+		memcpy(to->values, item->option->defaults, item->option->size);
+	return code;
+}
+
+int vn_config_copy(struct veneer_config **result, const struct veneer_config *config,
 	struct veneer_error *error)
 {
-	struct given given = {"cell", config->cells, config->cell_count, config->cell_struct_size};
-	void *copy;
-	*count = 1;
-	if (config->cell_count == 0)
-		return one_cell(cells, config, error);
-	*cells = NULL;
-	if (config->cell_count > VENEER_CELLS_MAX)
-		return vn_fail(error, -EINVAL, "%zu cells: there are at most %d",
-			config->cell_count, VENEER_CELLS_MAX);
-	int code = copy_array(&copy, &given, sizeof(**cells), error);
+	struct veneer_config *copy;
+	int code = veneer_config_new(&copy, error);
 	if (code < 0)
 		return code;
-	*cells = copy;
-	*count = config->cell_count;
-	for (size_t i = 0; i < *count; i++) {
-		struct veneer_cell *cell = &(*cells)[i];
-		if (cell->hugepage_size == 0)
-			cell->hugepage_size = config->memory.hugepage_size;
-		if (cell->node < 0)
-			cell->node = config->memory.node;
-	}
-	code = judge_cpus(*cells, config, error);
+	memcpy(copy->identity, config->identity, sizeof(copy->identity));
+	for (size_t i = 0; code == 0 && i < config->count; i++)
+		code = copy_item(copy, &config->items[i]);
+	if (code == 0)
+		code = copy_fd(&copy->serial_in, config->serial_in);
+	if (code == 0)
+		code = copy_fd(&copy->serial_out, config->serial_out);
 	if (code < 0) {
-		free(copy);
-		*cells = NULL;
+		veneer_config_free(copy);
+		return vn_fail(
+			error, code, "cannot copy a guest's configuration: %s", strerror(-code));
 	}
+	*result = copy;
+	return 0;
+}
+
+// ---- Names: "memory", "memory.node", "disk" (one more), "disk0", "disk0.queues"
+
+struct target {
+	const struct vn_option *option;
+	unsigned number;
+	bool numbered;
+	const char *property; // into the name; or NULL
+};
+
+const struct vn_option *vn_config_option_named(const char *name, size_t length)
+{
+	const struct vn_option *option;
+	for (unsigned i = 0; (option = vn_config_option(i)); i++)
+		if (strlen(option->name) == length && memcmp(option->name, name, length) == 0)
+			return option;
+	return NULL;
+}
+
+int vn_config_no_such_option(const char *name, size_t length, struct veneer_error *error)
+{
+	struct vn_nearest nearest = vn_nearest_to(name, length);
+	const struct vn_option *option;
+	for (unsigned i = 0; (option = vn_config_option(i)); i++)
+		vn_nearest_try(&nearest, option->name, strlen(option->name));
+	if (nearest.name)
+		vn_fail(error, -EINVAL, "%.*s: there is no such option; did you mean '%s'?",
+			(int)length, name, nearest.name);
+	else
+		vn_fail(error, -EINVAL, "%.*s: there is no such option", (int)length, name);
+	vn_error_set_key(error, "%.*s", (int)length, name);
+	return -EINVAL;
+}
+
+static int find_target(struct target *target, const char *name, struct veneer_error *error)
+{
+	static const char digits[] = "0123456789";
+	size_t length = strcspn(name, "."), letters = strcspn(name, "0123456789.");
+	uint64_t number = 0;
+	const char *end;
+	*target = (struct target){.property = name[length] ? name + length + 1 : NULL};
+	target->option = vn_config_option_named(name, length);
+	if (target->option)
+		return 0;
+	target->option = vn_config_option_named(name, letters);
+	target->numbered = true;
+	if (!target->option || !target->option->many ||
+		letters + strspn(name + letters, digits) != length ||
+		(name[letters] == '0' && length > letters + 1) || // one name for each
+		vn_parse_digits(name + letters, UINT_MAX, &end, &number) < 0)
+		return vn_config_no_such_option(name, length, error);
+	target->number = (unsigned)number;
+	return 0;
+}
+
+static int no_such_item(const struct veneer_config *config, const struct target *target,
+	const char *name, struct veneer_error *error)
+{
+	const char *option = target->option->name;
+	if (!target->numbered)
+		vn_fail(error, -EINVAL, "%s: of which %s? The first one is %s0", name, option,
+			option);
+	else
+		vn_fail(error, -EINVAL, "%s: the next one is %s%u", name, option,
+			vn_config_count(config, target->option));
+	vn_error_set_key(error, "%s", name);
+	return -EINVAL;
+}
+
+// Find the item, or append it if its number is the next one; *added says which.
+static int reach_item(struct vn_config_item **item, bool *added, const struct target *target,
+	struct veneer_config *config, const char *name, struct veneer_error *error)
+{
+	bool numbered = target->numbered || !target->option->many;
+	if (!numbered || target->number > vn_config_count(config, target->option))
+		return no_such_item(config, target, name, error);
+	int code = need_item(item, added, config, target->option, target->number, error);
+	if (code < 0)
+		vn_error_set_key(error, "%s", name);
 	return code;
 }
 
-int vn_config_placement(struct veneer_placement *placement, const struct veneer_config *config,
+// Remove an item; those of its option behind it move up by one.
+static void drop_item(struct veneer_config *config, struct vn_config_item *item)
+{
+	const struct vn_option *option = item->option;
+	unsigned number = item->number;
+	size_t index = (size_t)(item - config->items);
+	vn_option_release(option, item->values);
+	free(item->values);
+	config->count--;
+	memmove(item, item + 1, (config->count - index) * sizeof(*item));
+	for (size_t i = 0; i < config->count; i++)
+		if (config->items[i].option == option && config->items[i].number > number)
+			config->items[i].number--;
+}
+
+void vn_config_number_key(
+	const struct vn_option *option, unsigned number, struct veneer_error *error)
+{
+	size_t length = strlen(option->name);
+	char rest[sizeof(error->key)];
+	if (!error || !option->many || strncmp(error->key, option->name, length) != 0)
+		return;
+	if (error->key[length] != '\0' && error->key[length] != '.') // it has its number
+		return;
+	strcpy(rest, error->key + length);
+	snprintf(error->key + length, sizeof(error->key) - length, "%u%.40s", number, rest);
+}
+
+static int set_whole(struct veneer_config *config, const struct target *target, const char *name,
+	const char *value, struct veneer_error *error)
+{
+	const struct vn_option *option = target->option;
+	void *values = malloc(option->size);
+	if (!values)
+		return no_memory(error);
+	uint64_t given;
+	int code = vn_option_parse_given(option, values, &given, value, error);
+	if (code < 0) {
+		vn_config_number_key(option,
+			target->numbered ? target->number : vn_config_count(config, option), error);
+		free(values);
+		return code;
+	}
+	struct vn_config_item *item;
+	bool added;
+	if (!target->numbered)
+		code = vn_config_put(config, option, values, given, error);
+	else if ((code = reach_item(&item, &added, target, config, name, error)) == 0)
+		fill_item(item, values, given);
+	if (code < 0)
+		vn_option_release(option, values);
+	free(values);
+	return code;
+}
+
+// Set one property to `value`, or to `fd` if that is not negative.
+static int set_property(struct veneer_config *config, const struct target *target, const char *name,
+	const char *value, int fd, struct veneer_error *error)
+{
+	const struct vn_option *option = target->option;
+	const char *property = target->property ? target->property : option->props[0].name;
+	struct vn_config_item *item;
+	bool added;
+	int code = reach_item(&item, &added, target, config, name, error);
+	if (code < 0)
+		return code;
+	code = fd >= 0 ? vn_option_set_fd(option, item->values, property, fd, error)
+		       : vn_option_set(option, item->values, property, value, error);
+	if (code < 0) {
+		vn_config_number_key(option, target->number, error);
+		if (added)
+			drop_item(config, item);
+		return code;
+	}
+	vn_option_give(option, vn_option_prop(option, property), item->values, &item->given);
+	return 0;
+}
+
+// `code` with what fails before the option's table is asked.
+static int misused(struct veneer_error *error, int code, const char *name)
+{
+	vn_error_set_key(error, "%s", name);
+	return code;
+}
+
+int veneer_config_set(struct veneer_config *config, const char *name, const char *value,
 	struct veneer_error *error)
 {
-	*placement = (struct veneer_placement){.fifo = 0};
-	if (!config->placement)
+	struct target target;
+	int code = find_target(&target, name, error);
+	if (code < 0)
+		return code;
+	if (target.property)
+		return set_property(config, &target, name, value, -1, error);
+	if (value)
+		return set_whole(config, &target, name, value, error);
+	return misused(error, vn_fail(error, -EINVAL, "%s: needs a value", name), name);
+}
+
+// The field of a descriptor that is in no table, or NULL.
+static int *serial_field(const struct veneer_config *config, const char *name)
+{
+	struct veneer_config *mine = (struct veneer_config *)(uintptr_t)config;
+	if (strcmp(name, "serial.in") == 0)
+		return &mine->serial_in;
+	return strcmp(name, "serial.out") == 0 ? &mine->serial_out : NULL;
+}
+
+// What to unset: the item and, if the name has one, the property. -ENOENT.
+static int find_set(struct vn_config_item **item, const struct vn_prop **prop,
+	const struct veneer_config *config, const char *name, struct veneer_error *error)
+{
+	struct target target;
+	*prop = NULL;
+	*item = NULL;
+	if (find_target(&target, name, error) < 0) {
+		if (error)
+			error->code = -ENOENT;
+		return -ENOENT;
+	}
+	if (target.numbered || !target.option->many)
+		*item = find_item(config, target.option, target.number);
+	if (!*item)
+		return misused(error, vn_fail(error, -ENOENT, "%s: there is none", name), name);
+	if (!target.property)
 		return 0;
-	struct given given = {"placement", config->placement, 1, config->placement_struct_size};
-	void *copy;
-	int code = copy_array(&copy, &given, sizeof(*placement), error);
+	*prop = vn_option_prop(target.option, target.property);
+	return *prop ? 0
+		     : misused(error,
+			       vn_fail(error, -ENOENT, "%s: there is no such property", name),
+			       name);
+}
+
+static int unset_prop(struct vn_config_item *item, const struct vn_prop *prop, const char *name,
+	struct veneer_error *error)
+{
+	if (item->option->many && (prop->flags & VN_PROP_REQUIRED))
+		return misused(error,
+			vn_fail(error, -EINVAL, "%s: '%s' cannot be left out", name,
+				item->option->name),
+			name);
+	vn_option_unset(item->option, prop, item->values, &item->given);
+	return 0;
+}
+
+int veneer_config_unset(struct veneer_config *config, const char *name, struct veneer_error *error)
+{
+	struct vn_config_item *item;
+	const struct vn_prop *prop;
+	int *fd = serial_field(config, name);
+	if (fd) {
+		close_fd(fd);
+		return 0;
+	}
+	int code = find_set(&item, &prop, config, name, error);
+	if (code < 0)
+		return code;
+	if (prop)
+		return unset_prop(item, prop, name, error);
+	if (item->option->many) {
+		drop_item(config, item);
+		return 0;
+	}
+	vn_option_release(item->option, item->values);
+	memcpy(item->values, item->option->defaults, item->option->size);
+	item->given = 0;
+	return 0;
+}
+
+static int set_serial_fd(int *field, const char *name, int fd, struct veneer_error *error)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return misused(error,
+			vn_fail(error, -errno, "%s: descriptor %d: %s", name, fd, strerror(errno)),
+			name);
+	close_fd(field);
+	*field = copy;
+	return 0;
+}
+
+int veneer_config_set_fd(
+	struct veneer_config *config, const char *name, int fd, struct veneer_error *error)
+{
+	struct target target;
+	int *serial = serial_field(config, name);
+	if (fd < 0)
+		return misused(error,
+			vn_fail(error, -EBADF, "%s: %d is not a descriptor", name, fd), name);
+	if (serial)
+		return set_serial_fd(serial, name, fd, error);
+	int code = find_target(&target, name, error);
+	return code == 0 ? set_property(config, &target, name, NULL, fd, error) : code;
+}
+
+static int format_item(const struct vn_config_item *item, const char *property, char **value)
+{
+	const struct vn_prop *prop = property ? vn_option_prop(item->option, property) : NULL;
+	if (!property)
+		return item->given ? vn_option_format_given(
+					     item->option, item->values, item->given, value)
+				   : -ENOENT;
+	if (!prop || !vn_option_is_given(item->option, prop, item->given))
+		return -ENOENT;
+	return vn_option_format_prop(prop, item->values, value);
+}
+
+int veneer_config_get(const struct veneer_config *config, const char *name, char *text, size_t size)
+{
+	struct target target;
+	char *value = NULL;
+	const int *fd = serial_field(config, name);
+	if (fd)
+		return *fd < 0 ? -ENOENT : -ENODATA;
+	if (find_target(&target, name, NULL) < 0 || (target.option->many && !target.numbered))
+		return -ENOENT;
+	const struct vn_config_item *item = find_item(config, target.option, target.number);
+	int code = item ? format_item(item, target.property, &value) : -ENOENT;
 	if (code == 0)
-		*placement = *(struct veneer_placement *)copy;
-	free(copy);
+		code = snprintf(text, size, "%s", value);
+	free(value);
 	return code;
+}
+
+// ---- Listing options
+
+bool veneer_get_option(unsigned index, struct veneer_option *result, size_t size)
+{
+	const struct vn_option *option = vn_config_option(index);
+	if (!option)
+		return false;
+	const struct veneer_option all = {.name = option->name,
+		.letter = option->letter,
+		.many = option->many,
+		.help = option->help,
+		.group = option->group ? option->group : "Devices"};
+	vn_sized_out(result, size, &all, sizeof(all));
+	return true;
+}
+
+static enum veneer_property_role role_of(const struct vn_prop *prop)
+{
+	return prop->flags & VN_PROP_FIRST    ? VENEER_PROPERTY_FIRST
+	       : prop->flags & VN_PROP_KIND   ? VENEER_PROPERTY_KIND
+	       : prop->flags & VN_PROP_SIGNED ? VENEER_PROPERTY_SIGNED
+					      : VENEER_PROPERTY_WORD;
+}
+
+static const char *const *values_of(const struct vn_prop *prop)
+{
+	static const char *const on_off[] = {"on", "off", NULL};
+	return prop->words ? prop->words : prop->type == &vn_prop_switch ? on_off : NULL;
+}
+
+bool veneer_get_option_property(
+	unsigned index, unsigned number, struct veneer_property *property, size_t size)
+{
+	const struct vn_option *option = vn_config_option(index);
+	if (!option)
+		return false;
+	const struct vn_prop *prop = option->props;
+	for (; prop->name && number > 0; number--)
+		prop++;
+	if (!prop->name)
+		return false;
+	const struct veneer_property all = {.name = prop->name,
+		.argument = prop->argument,
+		.help = prop->help,
+		.role = role_of(prop),
+		.required = prop->flags & VN_PROP_REQUIRED,
+		.many = prop->type->count != NULL,
+		.optional = prop->flags & VN_PROP_OPTIONAL,
+		.default_text = prop->default_text,
+		.type = prop->words ? VENEER_TYPE_CHOICE : prop->type->kind,
+		.min = prop->min,
+		.max = prop->max,
+		.values = values_of(prop)};
+	vn_sized_out(property, size, &all, sizeof(all));
+	return true;
 }

@@ -1,39 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The devices of a guest, wired. A new one is a file of its own and a constructor here.
+// Create a guest's devices, give them slots and transports, and destroy them.
 #include "vmm/devices.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arch/x86/machine.h"
 #include "arch/x86/map.h"
 #include "core/ioloop.h"
 #include "core/irq.h"
-#include "devices/blk/blk.h"
 #include "devices/event.h"
-#include "devices/net/net.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
-#include "devices/rng.h"
 #include "devices/serial.h"
 #include "pci/root.h"
 #include "virtio/mmio.h"
 #include "virtio/pci.h"
-#include "vmm/config.h"
+#include "vmm/device_table.h"
 
 // A virtio device in its slot, with its transport, which is one of the two; owned by the devices.
 struct slot {
-	char name[24];
+	const struct vn_device_type *type;
+	char name[24]; // in messages: the kind and the number, "blk0"
+	char key[24]; // in the configuration: the option and the number, "disk0"
 	struct vn_virtio_device *device;
-	void (*destroy)(struct vn_virtio_device *device);
 	struct vn_virtio_mmio *mmio;
 	struct vn_virtio_pci *pci;
 };
 
-// Slot 0 is the host bridge's, and the last one pvpanic's, so that no other device's name depends
-// on it.
+// Slot 0 is the host bridge. The last slot is pvpanic's, so that adding it shifts no other device.
 #define PVPANIC_SLOT    (VN_PCI_SLOTS - 1)
 #define PCI_DEVICES_MAX (PVPANIC_SLOT - 1)
 
@@ -51,29 +49,50 @@ struct vn_devices {
 	struct vn_pvpanic *pvpanic;
 	struct slot slots[PCI_DEVICES_MAX];
 	unsigned slot_count;
-	size_t disk_count; // they are in the first slots
 };
 
-// The built-in guest starts fastest without PCI; the kernels that people have find devices there.
-int vn_devices_choose_transport(struct veneer_config *config, struct veneer_error *error)
+// The name of the option, with a number where there can be many.
+static void write_key(char key[24], const struct vn_device_type *type, unsigned number)
 {
-	if (config->transport == VENEER_TRANSPORT_DEFAULT)
-		config->transport = config->kernel ? VENEER_TRANSPORT_PCI : VENEER_TRANSPORT_MMIO;
-	bool pci = config->transport == VENEER_TRANSPORT_PCI;
-	if (!pci && config->transport != VENEER_TRANSPORT_MMIO)
-		return vn_fail(
-			error, -EINVAL, "transport %d is none of veneer.h", config->transport);
-	size_t others = config->net_count + config->rng;
-	size_t slots = pci ? PCI_DEVICES_MAX : VN_VIRTIO_SLOTS;
-	if (config->disk_count > slots || others > slots - config->disk_count)
-		return vn_fail(error, -EINVAL, "%zu disks and %zu other devices: there are %zu %s",
-			config->disk_count, others, slots,
-			pci ? "PCI slots" : "virtio-mmio slots; PCI has more of them");
-	return 0;
+	if (type->option->many)
+		snprintf(key, 24, "%s%u", type->option->name, number);
+	else
+		snprintf(key, 24, "%s", type->option->name);
+}
+
+static const char *plural(unsigned count)
+{
+	return count == 1 ? "" : "s";
+}
+
+int vn_devices_check(const struct vn_spec *spec, struct veneer_error *error)
+{
+	bool pci = spec->transport == VN_TRANSPORT_PCI;
+	unsigned slots = pci ? PCI_DEVICES_MAX : VN_VIRTIO_SLOTS, count = 0, first = 0;
+	const struct vn_device_type *one = NULL; // the first that has no slot
+	char key[24] = "";
+	for (const struct vn_device_type *const *type = vn_device_types; *type; type++)
+		for (unsigned i = 0; i < vn_devices_of_type(spec, *type); i++) {
+			if (!vn_spec_device(spec, *type, i))
+				continue;
+			if (count++ == slots) {
+				one = *type;
+				write_key(key, one, i);
+			}
+			first += type == vn_device_types;
+		}
+	if (!one)
+		return 0;
+	vn_fail(error, -EINVAL, "%s: %u %s%s and %u other device%s, but there are %u %s",
+		one->option->name, first, vn_device_types[0]->option->name, plural(first),
+		count - first, plural(count - first), slots,
+		pci ? "PCI slots" : "virtio-mmio slots; PCI has more of them");
+	vn_error_set_key(error, "%s", key);
+	return -EINVAL;
 }
 
 static int create_serial(
-	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
+	struct vn_devices *devices, const struct vn_spec *spec, struct veneer_error *error)
 {
 	const struct vn_devices_site *site = &devices->site;
 	struct vn_ioloop_cpus cpus = {.cpus = site->placement->vmm, .together = true};
@@ -84,7 +103,7 @@ static int create_serial(
 	if (code < 0)
 		return code;
 	code = vn_serial_create(&devices->serial, devices->loop, &devices->serial_irq,
-		config->serial_in, config->serial_out, site->log, error);
+		spec->config->serial_in, spec->config->serial_out, site->log, error);
 	if (code < 0)
 		return code;
 	return vn_bus_add(site->pio, VN_PORT_SERIAL, 8, &vn_serial_ops, devices->serial, error);
@@ -116,27 +135,19 @@ static int create_pvpanic(struct vn_devices *devices, struct veneer_error *error
 }
 
 static int create_platform(
-	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
+	struct vn_devices *devices, const struct vn_spec *spec, struct veneer_error *error)
 {
 	const struct vn_devices_site *site = &devices->site;
 	int code = vn_irqs_create(&devices->irqs, site->kvm, error);
 	if (code == 0)
 		code = vn_power_add(&devices->power, site->pio, site->end, error);
 	if (code == 0)
-		code = create_serial(devices, config, error);
+		code = create_serial(devices, spec, error);
 	if (code == 0)
 		code = vn_event_create(&devices->event, site->kvm, site->pio, error);
-	if (code == 0 && config->transport == VENEER_TRANSPORT_PCI)
+	if (code == 0 && spec->transport == VN_TRANSPORT_PCI)
 		code = create_pci(devices, error);
 	return code == 0 ? create_pvpanic(devices, error) : code;
-}
-
-// The next slot, with the name that its device has in messages: its kind and number.
-static struct slot *take_slot(struct vn_devices *devices, const char *kind, size_t number)
-{
-	struct slot *slot = &devices->slots[devices->slot_count++];
-	snprintf(slot->name, sizeof(slot->name), "%s%zu", kind, number);
-	return slot;
 }
 
 // Give the device of a slot its transport; slot 0 of the PCI bus is the host bridge's.
@@ -154,74 +165,43 @@ static int attach(struct vn_devices *devices, struct slot *slot, struct veneer_e
 		&slot->mmio, slot->device, site->kvm, site->mmio, base, gsi, error);
 }
 
-static int create_disk(struct vn_devices *devices, size_t number, const struct veneer_disk *disk,
-	struct veneer_error *error)
+static int create_device(struct vn_devices *devices, const struct vn_device_type *type,
+	unsigned number, void *values, const struct vn_spec *spec, struct veneer_error *error)
 {
 	const struct vn_devices_site *site = &devices->site;
-	struct slot *slot = take_slot(devices, "blk", number);
-	slot->destroy = vn_blk_destroy;
-	int code = vn_blk_create(
-		&slot->device, slot->name, disk, site->memory, site->log, &devices->io_cpus, error);
-	return code < 0 ? code : attach(devices, slot, error);
-}
-
-static int create_disks(
-	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct veneer_disk *disks;
-	int code = vn_config_disks(&disks, config, error);
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
-		code = create_disk(devices, i, &disks[i], error);
-	devices->disk_count = config->disk_count;
-	free(disks);
-	return code;
-}
-
-static int create_net(struct vn_devices *devices, size_t number, const struct veneer_net *net,
-	struct veneer_error *error)
-{
-	const struct vn_devices_site *site = &devices->site;
-	struct slot *slot = take_slot(devices, "net", number);
-	slot->destroy = vn_net_destroy;
-	int code = vn_net_create(
-		&slot->device, slot->name, net, site->memory, site->log, &devices->io_cpus, error);
-	return code < 0 ? code : attach(devices, slot, error);
-}
-
-static int create_nets(
-	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
-{
-	struct veneer_net *nets;
-	int code = vn_config_nets(&nets, config, error);
-	for (size_t i = 0; code == 0 && i < config->net_count; i++)
-		code = create_net(devices, i, &nets[i], error);
-	free(nets);
-	return code;
-}
-
-static int create_rng(struct vn_devices *devices, struct veneer_error *error)
-{
-	const struct vn_devices_site *site = &devices->site;
-	struct slot *slot = take_slot(devices, "rng", 0);
-	slot->destroy = vn_rng_destroy;
-	int code = vn_rng_create(
-		&slot->device, slot->name, site->memory, site->log, &devices->io_cpus, error);
+	struct slot *slot = &devices->slots[devices->slot_count++];
+	slot->type = type;
+	write_key(slot->key, type, number);
+	snprintf(slot->name, sizeof(slot->name), "%s%u", type->kind, number);
+	const struct vn_device_env env = {.name = slot->name,
+		.number = number,
+		.guest = spec->name ? spec->name : spec->config->identity,
+		.memory = site->memory,
+		.log = site->log,
+		.cpus = &devices->io_cpus};
+	int code = type->create(&slot->device, &env, values, error);
+	if (code < 0) { // a device knows its property, and not its number
+		vn_config_number_key(type->option, number, error);
+		vn_error_set_key(error, "%s", slot->key);
+	}
 	return code < 0 ? code : attach(devices, slot, error);
 }
 
 static int create_all(
-	struct vn_devices *devices, const struct veneer_config *config, struct veneer_error *error)
+	struct vn_devices *devices, const struct vn_spec *spec, struct veneer_error *error)
 {
-	int code = create_platform(devices, config, error);
-	if (code == 0)
-		code = create_disks(devices, config, error);
-	if (code == 0)
-		code = create_nets(devices, config, error);
-	return code == 0 && config->rng ? create_rng(devices, error) : code;
+	int code = create_platform(devices, spec, error);
+	for (const struct vn_device_type *const *type = vn_device_types; *type; type++)
+		for (unsigned i = 0; code == 0 && i < vn_devices_of_type(spec, *type); i++) {
+			void *values = vn_spec_device(spec, *type, i);
+			if (values)
+				code = create_device(devices, *type, i, values, spec, error);
+		}
+	return code;
 }
 
 int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *site,
-	const struct veneer_config *config, struct veneer_error *error)
+	const struct vn_spec *spec, struct veneer_error *error)
 {
 	struct vn_devices *devices = calloc(1, sizeof(*devices));
 	if (!devices)
@@ -229,7 +209,7 @@ int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *
 	devices->site = *site;
 	devices->io_cpus.cpus = site->placement->iothreads;
 	devices->serial_irq.fd = -1;
-	int code = create_all(devices, config, error);
+	int code = create_all(devices, spec, error);
 	if (code < 0) {
 		vn_devices_destroy(devices);
 		return code;
@@ -238,9 +218,9 @@ int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *
 	return 0;
 }
 
-void vn_devices_drain(const struct vn_devices *devices)
+int vn_devices_drain(const struct vn_devices *devices, uint64_t deadline_ns)
 {
-	vn_serial_drain(devices->serial);
+	return vn_serial_drain(devices->serial, deadline_ns);
 }
 
 void vn_devices_press_power_button(const struct vn_devices *devices)
@@ -248,13 +228,44 @@ void vn_devices_press_power_button(const struct vn_devices *devices)
 	vn_event_raise(devices->event, VN_EVENT_BUTTON);
 }
 
-int vn_devices_refresh_disk(
-	const struct vn_devices *devices, size_t number, struct veneer_error *error)
+int vn_devices_refresh(
+	const struct vn_devices *devices, const char *key, struct veneer_error *error)
 {
-	if (number >= devices->disk_count)
-		return vn_fail(error, -EINVAL, "there is no disk %zu: this guest has %zu", number,
-			devices->disk_count);
-	return vn_blk_refresh(devices->slots[number].device, error);
+	int code = -EINVAL;
+	const struct slot *slot = devices->slots;
+	const struct slot *end = slot + devices->slot_count;
+	while (slot < end && (!slot->type->refresh || strcmp(slot->key, key) != 0))
+		slot++;
+	if (slot < end)
+		code = slot->type->refresh(slot->device, error);
+	else
+		vn_fail(error, code, "%s: there is no such disk", key);
+	if (code < 0)
+		vn_error_set_key(error, "%s", key);
+	return code;
+}
+
+void vn_devices_settle(const struct vn_devices *devices)
+{
+	for (unsigned i = 0; i < devices->slot_count; i++)
+		vn_virtio_settle(devices->slots[i].device);
+}
+
+// What the device itself says, and what the configuration calls it.
+static int read_stats(
+	const struct slot *slot, struct vn_arena *arena, const struct veneer_device_stats **result)
+{
+	const struct veneer_device_stats *own;
+	struct veneer_device_stats *stats = vn_arena_alloc(arena, sizeof(*stats));
+	char *key = vn_arena_alloc(arena, sizeof(slot->key));
+	int code = stats && key ? vn_virtio_stats(slot->device, arena, &own) : -ENOMEM;
+	if (code < 0)
+		return code;
+	strcpy(key, slot->key);
+	*stats = *own;
+	stats->key = key;
+	*result = stats;
+	return 0;
 }
 
 int vn_devices_stats(const struct vn_devices *devices, struct vn_arena *arena,
@@ -264,7 +275,7 @@ int vn_devices_stats(const struct vn_devices *devices, struct vn_arena *arena,
 		vn_arena_alloc(arena, (devices->slot_count + 1) * sizeof(*list));
 	int code = list ? 0 : -ENOMEM;
 	for (unsigned i = 0; code == 0 && i < devices->slot_count; i++)
-		code = vn_virtio_stats(devices->slots[i].device, arena, &list[i]);
+		code = read_stats(&devices->slots[i], arena, &list[i]);
 	*result = list;
 	return code;
 }
@@ -278,7 +289,7 @@ void vn_devices_destroy(struct vn_devices *devices)
 		if (slot->pci)
 			vn_virtio_pci_destroy(slot->pci);
 		if (slot->device)
-			slot->destroy(slot->device);
+			slot->type->destroy(slot->device);
 	}
 	if (devices->pvpanic)
 		vn_pvpanic_destroy(devices->pvpanic);

@@ -11,6 +11,8 @@
 #include "core/end.h"
 #include "core/kvm.h"
 #include "core/memory.h"
+#include "host/placement.h"
+#include "vmm/config.h"
 
 struct vn_devices;
 struct vn_machine;
@@ -22,28 +24,42 @@ struct vn_devices_site {
 	struct vn_bus *pio, *mmio;
 	const struct vn_end_hook *end;
 	const struct vn_log *log;
-	const struct veneer_placement *placement;
+	const struct vn_placement *placement;
 	struct vn_machine *machine; // told of virtio-mmio slots and PCI's window
 };
 
-// The transport that a configuration leaves open; and whether its devices fit on it: -EINVAL.
-int vn_devices_choose_transport(struct veneer_config *config, struct veneer_error *error);
+// How many devices of a type the configuration may ask for; vn_spec_device() says which of them
+// there are.
+static inline unsigned vn_devices_of_type(
+	const struct vn_spec *spec, const struct vn_device_type *type)
+{
+	return type->option->many ? vn_config_count(spec->config, type->option) : 1;
+}
 
-// Those that every machine has, then what `config` names, on the transport chosen for it.
+// Whether the devices fit on their transport: -EINVAL. Pure.
+int vn_devices_check(const struct vn_spec *spec, struct veneer_error *error);
+
+// Those that every machine has, then what `spec` names, on its transport. Files, interfaces and
+// sockets are opened; no page of guest memory is touched.
 int vn_devices_create(struct vn_devices **devices, const struct vn_devices_site *site,
-	const struct veneer_config *config, struct veneer_error *error);
+	const struct vn_spec *spec, struct veneer_error *error);
+
+// Guest memory is populated: before the first vCPU runs.
+void vn_devices_settle(const struct vn_devices *devices);
 
 // Once no vCPU runs any more.
 void vn_devices_destroy(struct vn_devices *devices);
 
-// What the guest printed is written, or nobody takes it. After the vCPUs have stopped.
-void vn_devices_drain(const struct vn_devices *devices);
+// Until what the guest printed is written, or nobody takes it; or -ETIMEDOUT at `deadline_ns`
+// (CLOCK_MONOTONIC; 0: none). After the vCPUs have stopped.
+int vn_devices_drain(const struct vn_devices *devices, uint64_t deadline_ns);
 
 void vn_devices_press_power_button(const struct vn_devices *devices);
 
-// vn_blk_refresh() of the disk with this number. -EINVAL: there is none.
-int vn_devices_refresh_disk(
-	const struct vn_devices *devices, size_t number, struct veneer_error *error);
+// Have the device of this name in the configuration ("disk0") look again at what is behind it.
+// -EINVAL: there is none, or none that can.
+int vn_devices_refresh(
+	const struct vn_devices *devices, const char *key, struct veneer_error *error);
 
 // The virtio devices' statistics, a list that ends with NULL. -ENOMEM.
 int vn_devices_stats(const struct vn_devices *devices, struct vn_arena *arena,

@@ -13,6 +13,8 @@
 #include "core/ioloop.h"
 #include "host/placement.h"
 #include "vmm/config.h"
+#include "vmm/device_table.h"
+#include "vmm/devices.h"
 
 // Where the explanation goes: all of it, and what is no compromise is in `text` only.
 struct writer {
@@ -65,10 +67,10 @@ static unsigned node_of(const struct vn_host *host, unsigned cpu)
 
 // The groups that CPUs are in; with `count_from_0` numbered in order, as lscpu(1) does, since the
 // kernel's own numbers for cores repeat.
-static struct veneer_cpuset groups(const struct writer *to, const struct veneer_cpuset *cpus,
+static struct vn_cpuset groups(const struct writer *to, const struct vn_cpuset *cpus,
 	unsigned (*group_of)(const struct vn_host *host, unsigned cpu), bool count_from_0)
 {
-	struct veneer_cpuset found = {.bits = {0}};
+	struct vn_cpuset found = {.bits = {0}};
 	vn_cpuset_for_each(cpu, cpus)
 	{
 		unsigned group = group_of(to->host, cpu), number = 0;
@@ -83,21 +85,21 @@ static struct veneer_cpuset groups(const struct writer *to, const struct veneer_
 	return found;
 }
 
-static const char *list(char text[64], struct veneer_cpuset set)
+static const char *list(char text[64], struct vn_cpuset set)
 {
 	// Whole ranges, as many as fit, and a sign that there are more.
-	if (veneer_cpuset_format(&set, text, 64 - 3) >= 64 - 3)
+	if (vn_cpuset_format(&set, text, 64 - 3) >= 64 - 3)
 		strcat(text, "...");
 	return text;
 }
 
-static unsigned count_isolated(const struct writer *to, struct veneer_cpuset cpus)
+static unsigned count_isolated(const struct writer *to, struct vn_cpuset cpus)
 {
 	vn_cpuset_and(&cpus, &to->host->isolated);
 	return vn_cpuset_count(&cpus);
 }
 
-static void print_row(const struct writer *to, const char *name, const struct veneer_cpuset *cpus)
+static void print_row(const struct writer *to, const char *name, const struct vn_cpuset *cpus)
 {
 	char text[4][64];
 	if (vn_cpuset_is_empty(cpus)) {
@@ -114,7 +116,7 @@ static void print_row(const struct writer *to, const char *name, const struct ve
 						    : "some");
 }
 
-static void print_table(const struct writer *to, const struct veneer_placement *placement,
+static void print_table(const struct writer *to, const struct vn_placement *placement,
 	unsigned vcpus, const struct device *devices, size_t device_count)
 {
 	struct vn_ioloop_cpus io = {.cpus = placement->iothreads};
@@ -126,9 +128,9 @@ static void print_table(const struct writer *to, const struct veneer_placement *
 		print_row(to, name, &placement->vcpus[i]);
 	}
 	for (size_t i = 0; i < device_count; i++) {
-		struct veneer_cpuset cpus = {.bits = {0}};
+		struct vn_cpuset cpus = {.bits = {0}};
 		for (unsigned thread = 0; thread < devices[i].threads; thread++) {
-			struct veneer_cpuset one = vn_ioloop_take_cpus(&io);
+			struct vn_cpuset one = vn_ioloop_take_cpus(&io);
 			vn_cpuset_or(&cpus, &one);
 		}
 		print_row(to, devices[i].name, &cpus);
@@ -138,49 +140,44 @@ static void print_table(const struct writer *to, const struct veneer_placement *
 		reason(to, "vCPU threads run in SCHED_FIFO with priority %u", placement->fifo);
 }
 
-static void add_device(
-	struct device *devices, size_t *count, const char *kind, size_t number, unsigned threads)
+static int add_device(
+	struct device **devices, size_t *count, const char *kind, unsigned number, unsigned threads)
 {
-	struct device *device = &devices[(*count)++];
-	snprintf(device->name, sizeof(device->name), "%s%zu", kind, number);
-	device->threads = threads ? threads : 1;
+	struct device *list = reallocarray(*devices, *count + 1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	*devices = list;
+	struct device *device = &list[(*count)++];
+	snprintf(device->name, sizeof(device->name), "%s%u", kind, number);
+	device->threads = threads;
+	return 0;
 }
 
-static int list_devices(struct device **result, size_t *count, const struct veneer_config *config,
+// The caller's to free, whatever happens.
+static int list_devices(struct device **devices, size_t *count, const struct vn_spec *spec,
 	struct veneer_error *error)
 {
-	struct veneer_disk *disks = NULL;
-	struct veneer_net *nets = NULL;
-	int code = vn_config_disks(&disks, config, error);
-	if (code == 0)
-		code = vn_config_nets(&nets, config, error);
-	*count = 0;
-	*result = calloc(config->disk_count + config->net_count + 1, sizeof(**result));
-	if (code == 0 && !*result)
-		code = vn_fail(error, -ENOMEM, "no memory for a plan");
-	for (size_t i = 0; code == 0 && i < config->disk_count; i++)
-		add_device(*result, count, "blk", i, disks[i].queues);
-	for (size_t i = 0; code == 0 && i < config->net_count; i++)
-		add_device(*result, count, "net", i, nets[i].queues);
-	if (code == 0 && config->rng)
-		add_device(*result, count, "rng", 0, 1);
-	free(disks);
-	free(nets);
-	if (code < 0)
-		free(*result);
-	return code;
+	int code = 0;
+	for (const struct vn_device_type *const *type = vn_device_types; *type; type++)
+		for (unsigned i = 0; code == 0 && i < vn_devices_of_type(spec, *type); i++) {
+			const void *values = vn_spec_device(spec, *type, i);
+			if (values)
+				code = add_device(devices, count, (*type)->kind, i,
+					(*type)->count_loops(values));
+		}
+	return code < 0 ? vn_fail(error, code, "no memory for a plan") : 0;
 }
 
-static struct veneer_cpuset all_vcpus(const struct veneer_placement *placement)
+static struct vn_cpuset all_vcpus(const struct vn_placement *placement)
 {
-	struct veneer_cpuset cpus = {.bits = {0}};
-	for (unsigned i = 0; i < VENEER_CPUS_MAX; i++)
+	struct vn_cpuset cpus = {.bits = {0}};
+	for (unsigned i = 0; i < VN_CPUS_MAX; i++)
 		vn_cpuset_or(&cpus, &placement->vcpus[i]);
 	return cpus;
 }
 
 // veneer_create() warns of CPUs that are not isolated, so the summary need not.
-static void explain_isolation(const struct writer *to, const struct veneer_cpuset *cpus)
+static void explain_isolation(const struct writer *to, const struct vn_cpuset *cpus)
 {
 	unsigned count = vn_cpuset_count(cpus), isolated = count_isolated(to, *cpus);
 	if (isolated == count)
@@ -192,7 +189,7 @@ static void explain_isolation(const struct writer *to, const struct veneer_cpuse
 		reason(to, "compromise: no CPU that can be had is isolated");
 }
 
-static void explain_kinds(const struct writer *to, const struct veneer_cpuset *cpus)
+static void explain_kinds(const struct writer *to, const struct vn_cpuset *cpus)
 {
 	unsigned small = 0;
 	vn_cpuset_for_each(cpu, cpus) small += to->host->cpus[cpu].efficient;
@@ -201,10 +198,10 @@ static void explain_kinds(const struct writer *to, const struct veneer_cpuset *c
 }
 
 static void explain_node(const struct writer *to, const struct vn_placement_guest *guest,
-	const struct veneer_cpuset *cpus)
+	const struct vn_cpuset *cpus)
 {
 	char text[64];
-	struct veneer_cpuset nodes = groups(to, cpus, node_of, false);
+	struct vn_cpuset nodes = groups(to, cpus, node_of, false);
 	if (guest->nodes[0] >= 0)
 		reason(to, "memory's node: vCPUs are on node %s, where their memory is",
 			list(text, nodes));
@@ -214,10 +211,10 @@ static void explain_node(const struct writer *to, const struct vn_placement_gues
 		compromise(to, "vCPUs are on nodes %s: none has room for all", list(text, nodes));
 }
 
-static void explain_l3(const struct writer *to, const struct veneer_cpuset *cpus)
+static void explain_l3(const struct writer *to, const struct vn_cpuset *cpus)
 {
-	struct veneer_cpuset caches = groups(to, cpus, l3_of, false);
-	struct veneer_cpuset nodes = groups(to, cpus, node_of, false);
+	struct vn_cpuset caches = groups(to, cpus, l3_of, false);
+	struct vn_cpuset nodes = groups(to, cpus, node_of, false);
 	unsigned count = vn_cpuset_count(&caches);
 	if (count == 1)
 		reason(to, "one L3: vCPUs share it");
@@ -228,9 +225,9 @@ static void explain_l3(const struct writer *to, const struct veneer_cpuset *cpus
 }
 
 static void explain_cores(const struct writer *to, const struct vn_placement_guest *guest,
-	const struct veneer_cpuset *cpus)
+	const struct vn_cpuset *cpus)
 {
-	struct veneer_cpuset cores = groups(to, cpus, core_of, false);
+	struct vn_cpuset cores = groups(to, cpus, core_of, false);
 	unsigned count = vn_cpuset_count(&cores);
 	if (guest->threads == 1)
 		reason(to, "SMT: every vCPU has a core to itself");
@@ -242,10 +239,10 @@ static void explain_cores(const struct writer *to, const struct vn_placement_gue
 }
 
 static void explain_others(const struct writer *to, const struct vn_placement_guest *guest,
-	const struct veneer_placement *placement, const struct veneer_cpuset *cpus)
+	const struct vn_placement *placement, const struct vn_cpuset *cpus)
 {
-	struct veneer_cpuset theirs = groups(to, cpus, node_of, false);
-	struct veneer_cpuset far = groups(to, &placement->iothreads, node_of, false);
+	struct vn_cpuset theirs = groups(to, cpus, node_of, false);
+	struct vn_cpuset far = groups(to, &placement->iothreads, node_of, false);
 	unsigned count = vn_cpuset_count(&placement->iothreads);
 	vn_cpuset_subtract(&far, &theirs);
 	if (guest->iothreads > count)
@@ -255,17 +252,17 @@ static void explain_others(const struct writer *to, const struct vn_placement_gu
 		compromise(to, "I/O threads are on another node than vCPUs");
 	else if (guest->iothreads > 0)
 		reason(to, "I/O threads are beside the vCPUs, on none of their cores");
-	struct veneer_cpuset shared = placement->iothreads;
+	struct vn_cpuset shared = placement->iothreads;
 	vn_cpuset_and(&shared, &placement->vmm);
 	if (!vn_cpuset_is_empty(&shared))
 		compromise(to, "other threads take turns with I/O threads");
 }
 
-static void summarize(const struct writer *to, const struct veneer_placement *placement)
+static void summarize(const struct writer *to, const struct vn_placement *placement)
 {
 	char text[3][64];
-	struct veneer_cpuset cpus = all_vcpus(placement);
-	const struct veneer_cpuset *sets[] = {&cpus, &placement->iothreads, &placement->vmm};
+	struct vn_cpuset cpus = all_vcpus(placement);
+	const struct vn_cpuset *sets[] = {&cpus, &placement->iothreads, &placement->vmm};
 	for (unsigned i = 0; i < 3; i++)
 		if (vn_cpuset_is_empty(sets[i]))
 			strcpy(text[i], "any");
@@ -282,11 +279,11 @@ static void print_warning(void *opaque, enum veneer_severity severity, const cha
 }
 
 // The whole explanation of a plan whose placement is made.
-static void explain(struct writer *to, const struct veneer_placement *placement,
+static void explain(struct writer *to, const struct vn_placement *placement,
 	const struct vn_placement_guest *guest, const struct device *devices, size_t device_count,
 	bool chosen)
 {
-	struct veneer_cpuset cpus = all_vcpus(placement);
+	struct vn_cpuset cpus = all_vcpus(placement);
 	const struct vn_log log = {print_warning, to};
 	print_table(to, placement, guest->vcpus, devices, device_count);
 	summarize(to, placement);
@@ -302,9 +299,9 @@ static void explain(struct writer *to, const struct veneer_placement *placement,
 	}
 }
 
-static int write_plan(struct veneer_plan *plan, const struct vn_placement_guest *guest,
-	const struct vn_host *host, const struct device *devices, size_t device_count, bool chosen,
-	struct veneer_error *error)
+static int write_plan(struct veneer_plan *plan, const struct vn_placement *placement,
+	const struct vn_placement_guest *guest, const struct vn_host *host,
+	const struct device *devices, size_t device_count, bool chosen, struct veneer_error *error)
 {
 	size_t size;
 	struct writer to = {.host = host};
@@ -312,7 +309,7 @@ static int write_plan(struct veneer_plan *plan, const struct vn_placement_guest 
 	to.summary = open_memstream(&plan->summary, &size);
 	bool good = to.text && to.summary;
 	if (good)
-		explain(&to, &plan->placement, guest, devices, device_count, chosen);
+		explain(&to, placement, guest, devices, device_count, chosen);
 	if (to.text && fclose(to.text) != 0)
 		good = false;
 	if (to.summary && fclose(to.summary) != 0)
@@ -320,58 +317,127 @@ static int write_plan(struct veneer_plan *plan, const struct vn_placement_guest 
 	return good ? 0 : vn_fail(error, -ENOMEM, "no memory for a plan");
 }
 
-// The nodes that hold each vCPU's memory.
-static int find_nodes(struct vn_placement_guest *guest, const struct veneer_config *config,
-	struct veneer_error *error)
+void vn_plan_placement(struct vn_placement *placement, const struct vn_spec *spec)
 {
-	struct veneer_cell *cells = NULL;
-	size_t count;
-	int code = vn_config_cells(&cells, &count, config, error);
-	for (size_t i = 0; code == 0 && i < count; i++)
-		vn_cpuset_for_each(cpu, &cells[i].cpus) guest->nodes[cpu] = cells[i].node;
-	free(cells);
-	return code;
+	*placement = (struct vn_placement){.iothreads = spec->cpus->iothreads,
+		.vmm = spec->cpus->vmm,
+		.fifo = spec->cpus->fifo};
+	memcpy(placement->vcpus, spec->cpus->pinned, sizeof(placement->vcpus));
 }
 
-int vn_plan_on(struct veneer_plan *plan, const struct veneer_config *config,
-	const struct vn_host *host, bool choose, struct veneer_error *error)
+struct vn_placement_guest vn_plan_guest(const struct vn_spec *spec)
 {
-	struct vn_placement_guest guest = {.vcpus = config->cpus,
-		.threads = config->topology.threads ? config->topology.threads : 1};
+	struct vn_placement_guest guest = {.vcpus = spec->cpus->count,
+		.threads = spec->cpus->topology.threads ? spec->cpus->topology.threads : 1};
+	for (unsigned i = 0; i < spec->cell_count; i++)
+		vn_cpuset_for_each(cpu, &spec->cells[i].cpus)
+		{
+			guest.nodes[cpu] = spec->cells[i].node;
+		}
+	return guest;
+}
+
+int vn_plan_on(struct veneer_plan *plan, struct vn_placement *placement, const struct vn_spec *spec,
+	const struct vn_host *host, struct veneer_error *error)
+{
+	struct vn_placement_guest guest = vn_plan_guest(spec);
 	struct device *devices = NULL;
 	size_t device_count = 0;
-	int code = vn_config_placement(&plan->placement, config, error);
-	if (code == 0)
-		code = find_nodes(&guest, config, error);
-	if (code == 0)
-		code = list_devices(&devices, &device_count, config, error);
-	if (code < 0)
-		return code;
+	bool choose = spec->cpus->pin_auto;
+	vn_plan_placement(placement, spec);
+	int code = list_devices(&devices, &device_count, spec, error);
 	for (size_t i = 0; i < device_count; i++)
 		guest.iothreads += devices[i].threads;
-	code = vn_placement_check(&plan->placement, config->cpus, host, error);
-	if (code == 0 && choose)
-		code = vn_placement_choose(&plan->placement, &guest, host, error);
 	if (code == 0)
-		code = write_plan(plan, &guest, host, devices, device_count, choose, error);
+		code = vn_placement_check(placement, guest.vcpus, host, error);
+	if (code == 0 && choose)
+		code = vn_placement_choose(placement, &guest, host, error);
+	if (code < 0)
+		vn_error_set_key(error, "cpus");
+	if (code == 0)
+		code = write_plan(
+			plan, placement, &guest, host, devices, device_count, choose, error);
 	free(devices);
 	return code;
 }
 
-int veneer_plan_make(struct veneer_plan **result, const struct veneer_config *given, bool choose,
+static int set_list(struct veneer_config *config, const char *name, const struct vn_cpuset *cpus,
 	struct veneer_error *error)
 {
-	struct veneer_config config;
-	struct vn_host *host;
-	int code = vn_config_read(&config, given, error);
-	if (code == 0)
-		code = vn_host_create(&host, error);
+	if (vn_cpuset_is_empty(cpus))
+		return 0;
+	size_t size = vn_cpuset_format(cpus, NULL, 0) + 1;
+	char *text = malloc(size);
+	if (!text)
+		return vn_fail(error, -ENOMEM, "no memory for a plan");
+	vn_cpuset_format(cpus, text, size);
+	int code = veneer_config_set(config, name, text, error);
+	free(text);
+	return code;
+}
+
+// In the place of pin=auto, the pairs that it came to.
+static int set_pin(struct veneer_config *config, const struct vn_placement *placement,
+	unsigned vcpus, struct veneer_error *error)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *stream = open_memstream(&text, &size);
+	for (unsigned i = 0; stream && i < vcpus; i++) {
+		char list[VN_HOST_CPUS_MAX * 3]; // every other CPU
+		vn_cpuset_format(&placement->vcpus[i], list, sizeof(list));
+		fprintf(stream, "%s%u:%s", i > 0 ? "," : "", i, list);
+	}
+	int code = stream && fclose(stream) == 0
+			   ? veneer_config_set(config, "cpus.pin", text, error)
+			   : vn_fail(error, -ENOMEM, "no memory for a plan");
+	free(text);
+	return code;
+}
+
+// All of it or, after a failure, nothing: by way of a copy.
+static int keep_choice(struct veneer_config *config, const struct vn_placement *placement,
+	unsigned vcpus, struct veneer_error *error)
+{
+	struct veneer_config *copy;
+	int code = vn_config_copy(&copy, config, error);
 	if (code < 0)
 		return code;
+	code = set_pin(copy, placement, vcpus, error);
+	if (code == 0)
+		code = set_list(copy, "cpus.iothreads", &placement->iothreads, error);
+	if (code == 0)
+		code = set_list(copy, "cpus.vmm", &placement->vmm, error);
+	if (code == 0) {
+		struct veneer_config before = *config;
+		*config = *copy;
+		*copy = before;
+	}
+	veneer_config_free(copy);
+	return code;
+}
+
+int veneer_plan_make(
+	struct veneer_plan **result, struct veneer_config *config, struct veneer_error *error)
+{
+	struct vn_spec spec;
+	struct vn_placement placement;
+	struct vn_host *host = NULL;
 	struct veneer_plan *plan = calloc(1, sizeof(*plan));
-	code = plan ? vn_plan_on(plan, &config, host, choose, error)
-		    : vn_fail(error, -ENOMEM, "no memory for a plan");
+	if (!plan)
+		return vn_fail(error, -ENOMEM, "no memory for a plan");
+	int code = vn_spec_make(&spec, config, error);
+	if (code < 0) {
+		free(plan);
+		return code;
+	}
+	code = vn_host_create(&host, error);
+	if (code == 0)
+		code = vn_plan_on(plan, &placement, &spec, host, error);
+	if (code == 0 && spec.cpus->pin_auto)
+		code = keep_choice(config, &placement, spec.cpus->count, error);
 	free(host);
+	vn_spec_free(&spec);
 	if (code < 0) {
 		veneer_plan_free(plan);
 		return code;

@@ -21,6 +21,16 @@
 #define CHUNK     (256u << 10)
 #define PAGE_SIZE 4096ull
 
+// What a guest boots from, opened and looked at; belongs to who opened it.
+struct vn_boot_source {
+	struct vn_image kernel, initrd;
+	bool has_initrd;
+	bool decompresses_itself; // else `elf` is loaded, from the file or out of `bzimage`
+	bool is_bzimage;
+	struct vn_bzimage bzimage;
+	struct vn_elf elf;
+};
+
 static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
 {
 	uint8_t *chunk = malloc(CHUNK);
@@ -40,7 +50,7 @@ static int load_elf_file(const struct vn_image *image, struct vn_elf *elf)
 	return code;
 }
 
-// After vn_elf_finish().
+// Once the headers are read.
 static int enter_elf(struct vn_boot *boot, const struct vn_elf *elf, uint64_t entry)
 {
 	if (!vn_elf_contains(elf, entry))
@@ -53,13 +63,31 @@ static int enter_elf(struct vn_boot *boot, const struct vn_elf *elf, uint64_t en
 	return 0;
 }
 
-static int load_elf(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+// The headers and the notes, which is all that decides how the kernel is entered.
+static int look_at_elf(const struct vn_image *image, struct vn_elf *elf)
 {
-	// What is in memory already needs no pieces.
-	int code = image->fd < 0 ? vn_elf_write(elf, image->data, image->size)
-				 : load_elf_file(image, elf);
+	uint8_t head[VN_ELF_HEAD_MAX];
+	size_t size = image->size < sizeof(head) ? (size_t)image->size : sizeof(head);
+	int code = vn_image_read(image, 0, head, size, elf->error);
 	if (code == 0)
-		code = vn_elf_finish(elf);
+		code = vn_elf_look(elf, head, size);
+	if (code >= 0)
+		code = vn_elf_check_size(elf, image->size);
+	for (unsigned i = 0; code == 0 && i < elf->note_count; i++) {
+		const struct vn_elf_piece *note = &elf->note_pieces[i];
+		if (note->file_size > 0)
+			code = vn_image_read(
+				image, note->offset, note->host, note->file_size, elf->error);
+	}
+	if (code < 0)
+		return code;
+	vn_elf_rewind(elf);
+	return vn_elf_find_pvh(elf);
+}
+
+static int open_elf(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+{
+	int code = look_at_elf(image, elf);
 	if (code < 0)
 		return code;
 	vn_linux_default_header(&boot->setup_header);
@@ -68,10 +96,10 @@ static int load_elf(struct vn_boot *boot, const struct vn_image *image, struct v
 }
 
 // The kernel's own decompressor works within its init_size bytes.
-static int load_protected_mode(struct vn_boot *boot, const struct vn_bzimage *bzimage,
+static int open_protected_mode(struct vn_boot *boot, const struct vn_bzimage *bzimage,
 	const struct vn_memory *memory, struct veneer_error *error)
 {
-	int code = vn_bzimage_load(bzimage, memory, &boot->kernel_start, error);
+	int code = vn_bzimage_place(bzimage, memory, &boot->kernel_start, error);
 	if (code < 0)
 		return code;
 	boot->kernel_end = boot->kernel_start + boot->setup_header.init_size;
@@ -80,27 +108,29 @@ static int load_protected_mode(struct vn_boot *boot, const struct vn_bzimage *bz
 	return 0;
 }
 
-static int load_bzimage(struct vn_boot *boot, const struct vn_image *image, struct vn_elf *elf)
+static int open_bzimage(struct vn_boot *boot, struct vn_boot_source *source)
 {
-	struct vn_bzimage bzimage;
-	int code = vn_bzimage_open(&bzimage, image, elf->error);
+	struct vn_elf *elf = &source->elf;
+	int code = vn_bzimage_open(&source->bzimage, &source->kernel, elf->error);
 	if (code < 0)
 		return code;
 	boot->protocol = VN_BOOT_LINUX64;
-	boot->setup_header = bzimage.header;
-	if (!bzimage.on_host)
-		return load_protected_mode(boot, &bzimage, elf->memory, elf->error);
-	code = vn_bzimage_decompress(&bzimage, elf);
+	boot->setup_header = source->bzimage.header;
+	source->is_bzimage = true;
+	source->decompresses_itself = !source->bzimage.on_host;
+	if (source->decompresses_itself)
+		return open_protected_mode(boot, &source->bzimage, elf->memory, elf->error);
+	code = vn_bzimage_look(&source->bzimage, elf);
 	return code < 0 ? code : enter_elf(boot, elf, elf->entry);
 }
 
-static int load_kernel(struct vn_boot *boot, const struct vn_image *image,
+static int look_at_kernel(struct vn_boot *boot, struct vn_boot_source *source,
 	const struct vn_memory *memory, struct veneer_error *error)
 {
-	struct vn_elf elf;
-	vn_elf_begin(&elf, image->name, memory, error);
+	const struct vn_image *image = &source->kernel;
+	vn_elf_begin(&source->elf, image->name, memory, error);
 	if (vn_bzimage_recognise(image))
-		return load_bzimage(boot, image, &elf);
+		return open_bzimage(boot, source);
 	char magic[SELFMAG] = "";
 	size_t size = image->size < SELFMAG ? (size_t)image->size : SELFMAG;
 	int code = vn_image_read(image, 0, magic, size, error);
@@ -109,7 +139,7 @@ static int load_kernel(struct vn_boot *boot, const struct vn_image *image,
 	if (memcmp(magic, ELFMAG, SELFMAG) != 0)
 		return vn_fail(error, -ENOEXEC, "%s: neither an ELF kernel nor a Linux bzImage",
 			image->name);
-	return load_elf(boot, image, &elf);
+	return open_elf(boot, image, &source->elf);
 }
 
 // The first address that an initrd may have: past all that the kernel uses before it looks where
@@ -173,7 +203,7 @@ static int initrd_too_large(const struct vn_boot *boot, const struct vn_image *i
 		image->name, image->size / 1024, floor / 1024, ceiling / 1024, remedy);
 }
 
-static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
+static int place_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 	const struct vn_image *image, struct veneer_error *error)
 {
 	uint64_t floor = initrd_floor(boot);
@@ -181,58 +211,121 @@ static int load_initrd(struct vn_boot *boot, const struct vn_memory *memory,
 	uint64_t start = initrd_place(memory, image->size, floor, ceiling);
 	if (start == 0)
 		return initrd_too_large(boot, image, floor, ceiling, error);
-	void *host = vn_memory_at(memory, VN_GPA(start), image->size);
-	if (!host)
-		return vn_fail(error, -EFAULT, "%s: no memory for an initrd", image->name);
 	boot->initrd_start = start;
 	boot->initrd_end = start + image->size;
-	return vn_image_read(image, 0, host, image->size, error);
-}
-
-static int open_kernel(struct vn_image *image, const char *path, const void *builtin,
-	size_t builtin_size, struct veneer_error *error)
-{
-	if (path)
-		return vn_image_open(image, path, error);
-	vn_image_from_memory(image, "the built-in guest", builtin, builtin_size);
 	return 0;
 }
 
-int vn_boot_load(struct vn_boot *boot, const struct vn_memory *memory, const char *kernel_path,
-	const void *builtin, size_t builtin_size, const char *initrd_path,
+static int open_kernel(struct vn_boot_source *source, struct vn_boot *boot,
+	const struct vn_boot_files *files, const struct vn_memory *memory,
+	struct veneer_error *error)
+{
+	int code = 0;
+	if (files->kernel)
+		code = vn_image_open(&source->kernel, files->kernel, error);
+	else
+		vn_image_from_memory(
+			&source->kernel, "the built-in guest", files->builtin, files->builtin_size);
+	return code == 0 ? look_at_kernel(boot, source, memory, error) : code;
+}
+
+static int open_initrd(struct vn_boot_source *source, struct vn_boot *boot,
+	const struct vn_boot_files *files, const struct vn_memory *memory,
+	struct veneer_error *error)
+{
+	int code = vn_image_open(&source->initrd, files->initrd, error);
+	if (code < 0)
+		return code;
+	source->has_initrd = true;
+	return place_initrd(boot, memory, &source->initrd, error);
+}
+
+int vn_boot_open(struct vn_boot_source **result, struct vn_boot *boot,
+	const struct vn_boot_files *files, const struct vn_memory *memory,
 	struct veneer_error *error)
 {
 	*boot = (struct vn_boot){0};
-	struct vn_image image;
-	int code = open_kernel(&image, kernel_path, builtin, builtin_size, error);
-	if (code < 0)
+	struct vn_boot_source *source = calloc(1, sizeof(*source));
+	if (!source)
+		return vn_fail(error, -ENOMEM, "no memory for a kernel's headers");
+	source->kernel.fd = source->initrd.fd = -1;
+	const char *key = "kernel";
+	int code = open_kernel(source, boot, files, memory, error);
+	if (code == 0 && files->initrd) {
+		key = "initrd";
+		code = open_initrd(source, boot, files, memory, error);
+	}
+	if (code < 0) {
+		vn_error_set_key(error, "%s", key);
+		vn_boot_close(source);
 		return code;
-	code = load_kernel(boot, &image, memory, error);
-	vn_image_close(&image);
-	if (code < 0 || !initrd_path)
-		return code;
+	}
+	*result = source;
+	return 0;
+}
 
-	code = vn_image_open(&image, initrd_path, error);
+static int load_kernel(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	const struct vn_image *image = &source->kernel;
+	struct vn_elf *elf = &source->elf;
+	elf->error = error;
+	if (source->decompresses_itself)
+		return vn_bzimage_load(&source->bzimage, memory, boot->kernel_start, error);
+	if (source->is_bzimage)
+		return vn_bzimage_decompress(&source->bzimage, elf);
+	// What is in memory already needs no pieces.
+	int code = image->fd < 0 ? vn_elf_write(elf, image->data, image->size)
+				 : load_elf_file(image, elf);
+	return code == 0 ? vn_elf_finish(elf) : code;
+}
+
+static int load_initrd(const struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	const struct vn_image *image = &source->initrd;
+	void *host = vn_memory_at(memory, VN_GPA(boot->initrd_start), image->size);
+	if (!host)
+		return vn_fail(error, -EFAULT, "%s: no memory for an initrd", image->name);
+	return vn_image_read(image, 0, host, image->size, error);
+}
+
+int vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	const char *key = "kernel";
+	int code = load_kernel(source, boot, memory, error);
+	if (code == 0 && source->has_initrd) {
+		key = "initrd";
+		code = load_initrd(source, boot, memory, error);
+	}
 	if (code < 0)
-		return code;
-	code = load_initrd(boot, memory, &image, error);
-	vn_image_close(&image);
+		vn_error_set_key(error, "%s", key);
 	return code;
 }
 
-static int write_cmdline(
-	uint8_t *low, const struct vn_boot *boot, const char *cmdline, struct veneer_error *error)
+void vn_boot_close(struct vn_boot_source *source)
+{
+	if (!source)
+		return;
+	vn_image_close(&source->kernel);
+	vn_image_close(&source->initrd);
+	free(source);
+}
+
+int vn_boot_check_cmdline(
+	const struct vn_boot *boot, const char *cmdline, struct veneer_error *error)
 {
 	uint64_t max = VN_MAP_CMDLINE_MAX - 1;
 	if (boot->setup_header.cmdline_size < max)
 		max = boot->setup_header.cmdline_size;
 	size_t length = strlen(cmdline);
-	if (length > max)
-		return vn_fail(error, -E2BIG,
-			"the kernel command line has %zu bytes; this kernel takes %" PRIu64, length,
-			max);
-	memcpy(low + VN_MAP_CMDLINE, cmdline, length + 1);
-	return 0;
+	if (length <= max)
+		return 0;
+	vn_fail(error, -E2BIG, "the kernel command line has %zu bytes; this kernel takes %" PRIu64,
+		length, max);
+	vn_error_set_key(error, "cmdline");
+	return -E2BIG;
 }
 
 int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine, vn_gpa rsdp,
@@ -242,9 +335,10 @@ int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine,
 	uint8_t *low = vn_memory_at(machine->memory, VN_GPA(0), VN_MAP_KERNEL_MIN);
 	if (!low)
 		return vn_fail(error, -EFAULT, "the guest has less than 1 MiB of memory");
-	int code = write_cmdline(low, boot, machine->cmdline, error);
+	int code = vn_boot_check_cmdline(boot, machine->cmdline, error);
 	if (code < 0)
 		return code;
+	strcpy((char *)low + VN_MAP_CMDLINE, machine->cmdline);
 	return boot->protocol == VN_BOOT_PVH
 		       ? vn_pvh_write(low, boot, machine, rsdp, dtb, dtb_size, error)
 		       : vn_linux_write(low, boot, machine, rsdp, dtb, dtb_size, error);

@@ -12,11 +12,12 @@
 #include <stdint.h>
 
 #include "arch/x86/machine.h"
+#include "base/file_prop.h"
 #include "core/memory.h"
 
 enum vn_boot_protocol { VN_BOOT_PVH, VN_BOOT_LINUX64 };
 
-// Result of loading. A plain value: nothing in it needs to be given back.
+// What is known of a kernel once it is opened. A plain value: nothing in it needs to be given back.
 struct vn_boot {
 	enum vn_boot_protocol protocol;
 	vn_gpa entry;
@@ -25,12 +26,33 @@ struct vn_boot {
 	uint64_t initrd_start, initrd_end; // both 0 without an initrd
 };
 
-// Load `kernel_path`, or the image at `builtin` when the path is NULL, and the initrd if there is
-// one (placed as high as the kernel allows, below the hole, page aligned). -ENOENT..., or -ENOEXEC
-// with one clear line for every kind of malformed file; guest memory is then undefined.
-int vn_boot_load(struct vn_boot *boot, const struct vn_memory *memory, const char *kernel_path,
-	const void *builtin, size_t builtin_size, const char *initrd_path,
+// What to boot from. All of it outlives the source.
+struct vn_boot_files {
+	const struct vn_file *kernel; // NULL: the ELF at `builtin`
+	const void *builtin;
+	size_t builtin_size;
+	const struct vn_file *initrd; // or NULL
+};
+
+struct vn_boot_source;
+
+// Open the files, check their headers, and decide where everything goes: the initrd as high as the
+// kernel allows, below the hole, page aligned. Touches no guest memory. -ENOENT..., or -ENOEXEC
+// with one clear line for every kind of malformed header, -E2BIG for what does not fit.
+int vn_boot_open(struct vn_boot_source **source, struct vn_boot *boot,
+	const struct vn_boot_files *files, const struct vn_memory *memory,
 	struct veneer_error *error);
+
+// Put the kernel and the initrd into guest memory, once. What can still fail is reading, and
+// decompressing a damaged payload (-ENOEXEC); guest memory is undefined then.
+int vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error);
+
+void vn_boot_close(struct vn_boot_source *source); // NULL is allowed
+
+// -E2BIG when the command line is longer than this kernel takes.
+int vn_boot_check_cmdline(
+	const struct vn_boot *boot, const char *cmdline, struct veneer_error *error);
 
 // Put the command line, memory map, and the protocol's structures into guest memory: boot_params
 // with SETUP_RNG_SEED and SETUP_DTB, page tables and GDT; or start_info with module 0 the initrd

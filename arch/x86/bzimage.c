@@ -91,8 +91,9 @@ static int check_entry(const struct vn_bzimage *bzimage, struct veneer_error *er
 			bzimage->image->name);
 	if (header->version < VERSION_XLOADFLAGS && !bzimage->on_host)
 		return vn_fail(error, -ENOEXEC,
-			"%s: the kernel must decompress itself, as it names no gzip, xz, "
-			"zstd or lz4 payload; but it speaks boot protocol %u.%02u, "
+			"%s: the kernel must decompress itself, "
+			"as it names no gzip, xz, zstd or lz4 payload; "
+			"but it speaks boot protocol %u.%02u, "
 			"and the 64-bit entry point needs 2.12",
 			bzimage->image->name, header->version >> 8, header->version & 0xff);
 	return 0;
@@ -113,6 +114,28 @@ int vn_bzimage_open(
 static int write_elf(void *opaque, const void *data, size_t size)
 {
 	return vn_elf_write(opaque, data, size);
+}
+
+// What a sink returns when it has seen enough; nothing else in a decompression does.
+#define ENOUGH (-EXFULL)
+
+static int look_at_elf(void *opaque, const void *data, size_t size)
+{
+	int code = vn_elf_look(opaque, data, size);
+	return code > 0 ? ENOUGH : code;
+}
+
+int vn_bzimage_look(const struct vn_bzimage *bzimage, struct vn_elf *elf)
+{
+	const struct vn_sink sink = {.write = look_at_elf, .opaque = elf};
+	int code =
+		vn_decompress(bzimage->image, bzimage->setup_size + bzimage->header.payload_offset,
+			bzimage->header.payload_length, &sink, elf->error);
+	if (code == ENOUGH) {
+		vn_elf_rewind(elf);
+		return 0;
+	}
+	return code < 0 ? code : vn_elf_check_size(elf, 0); // it ends within its headers
 }
 
 int vn_bzimage_decompress(const struct vn_bzimage *bzimage, struct vn_elf *elf)
@@ -184,7 +207,7 @@ static uint64_t find_place(const struct setup_header *header, const struct vn_me
 	return 0;
 }
 
-int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
+int vn_bzimage_place(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
 	uint64_t *start, struct veneer_error *error)
 {
 	uint64_t size;
@@ -194,8 +217,7 @@ int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *me
 	if (code < 0)
 		return code;
 	*start = find_place(&bzimage->header, memory);
-	void *host = *start ? vn_memory_at(memory, VN_GPA(*start), size) : NULL;
-	if (!host)
+	if (!*start)
 		return vn_fail(error, -E2BIG,
 			"%s: the kernel needs %" PRIu64
 			"M of memory to decompress itself, and the guest has %" PRIu64 "K",
@@ -204,5 +226,16 @@ int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *me
 				1) /
 				MIB,
 			memory->size / 1024);
+	return 0;
+}
+
+int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
+	uint64_t start, struct veneer_error *error)
+{
+	uint64_t size = (uint64_t)bzimage->header.syssize * PARAGRAPH;
+	void *host = vn_memory_at(memory, VN_GPA(start), size);
+	if (!host)
+		return vn_fail(
+			error, -EFAULT, "%s: no memory for the kernel", bzimage->image->name);
 	return vn_image_read(bzimage->image, bzimage->setup_size, host, size, error);
 }

@@ -30,13 +30,21 @@ bool vn_bzimage_recognise(const struct vn_image *image);
 int vn_bzimage_open(
 	struct vn_bzimage *bzimage, const struct vn_image *image, struct veneer_error *error);
 
+// Decompress as much of the payload as holds the ELF file's headers, for vn_elf_look(), and
+// rewind. -ENOEXEC.
+int vn_bzimage_look(const struct vn_bzimage *bzimage, struct vn_elf *elf);
+
 // Load the payload, through vn_elf_finish(). -ENOEXEC.
 int vn_bzimage_decompress(const struct vn_bzimage *bzimage, struct vn_elf *elf);
 
-// Load the protected-mode part where its header says. It occupies [*start, *start + init_size), all
+// Where the protected-mode part goes by its header. It occupies [*start, *start + init_size), all
 // of it RAM below the hole. -ENOEXEC for a malformed header, -E2BIG for too little memory.
-int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
+int vn_bzimage_place(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
 	uint64_t *start, struct veneer_error *error);
+
+// Load it to the place that was found.
+int vn_bzimage_load(const struct vn_bzimage *bzimage, const struct vn_memory *memory,
+	uint64_t start, struct veneer_error *error);
 
 // From *start to where a 64-bit boot loader enters it.
 #define VN_BZIMAGE_ENTRY64 0x200u

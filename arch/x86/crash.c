@@ -5,35 +5,16 @@
 #include "arch/x86/crash.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "arch/x86/cpuid.h"
+#include "base/text.h"
 
 #define INSTRUCTION_MAX 15
 // Where a processor starts after INIT; on AMD, KVM puts a vCPU there before it reports the fault.
 #define RESET_VECTOR 0xfff0
-
-// Text that grows to the end of its buffer and is cut there.
-struct text {
-	char *at;
-	size_t left;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	int length = vsnprintf(text->at, text->left, format, args);
-	va_end(args);
-	size_t used = length < 0 ? 0 : (size_t)length;
-	if (used >= text->left)
-		used = text->left ? text->left - 1 : 0;
-	text->at += used;
-	text->left -= used;
-}
 
 // The bytes at the instruction pointer: from KVM where it gives them, else from guest memory.
 static unsigned instruction_bytes(
@@ -61,65 +42,68 @@ static unsigned instruction_bytes(
 	return 0;
 }
 
-static void add_cause(struct text *text, const struct vn_vcpu *vcpu, uint64_t rip)
+static void add_cause(struct vn_text *text, const struct vn_vcpu *vcpu, uint64_t rip)
 {
 	const struct kvm_run *run = vcpu->run;
 
-	add(text, "vCPU %u ", vcpu->index);
+	vn_text_add(text, "vCPU %u ", vcpu->index);
 	switch (run->exit_reason) {
 	case KVM_EXIT_SHUTDOWN:
-		add(text, "had a triple fault at 0x%" PRIx64 "%s", rip,
+		vn_text_add(text, "had a triple fault at 0x%" PRIx64 "%s", rip,
 			rip == RESET_VECTOR ? " (KVM had reset the registers by then)" : "");
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		add(text, "could not enter the guest at 0x%" PRIx64 ": hardware reason 0x%" PRIx64,
+		vn_text_add(text,
+			"could not enter the guest at 0x%" PRIx64 ": hardware reason 0x%" PRIx64,
 			rip, (uint64_t)run->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION)
-			add(text,
+			vn_text_add(text,
 				"stopped at 0x%" PRIx64
-				": KVM cannot execute the instruction there (internal "
-				"error, suberror 1)",
+				": KVM cannot execute the instruction there "
+				"(internal error, suberror 1)",
 				rip);
 		else
-			add(text, "stopped at 0x%" PRIx64 ": KVM internal error, suberror %u", rip,
+			vn_text_add(text,
+				"stopped at 0x%" PRIx64 ": KVM internal error, suberror %u", rip,
 				run->internal.suberror);
 		break;
 	default:
-		add(text, "stopped at 0x%" PRIx64 ": KVM exit reason %u is not known here", rip,
-			run->exit_reason);
+		vn_text_add(text, "stopped at 0x%" PRIx64 ": KVM exit reason %u is not known here",
+			rip, run->exit_reason);
 	}
 }
 
-static void add_remedy(struct text *text, const struct kvm_run *run)
+static void add_remedy(struct vn_text *text, const struct kvm_run *run)
 {
 	if (run->exit_reason != KVM_EXIT_INTERNAL_ERROR ||
 		run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
 		return;
 	if (vn_cpuid_host_virtualizes())
-		add(text, "\n"
-			  "KVM emulates some instructions in software, "
-			  "accesses to devices among them, "
-			  "and its emulator does not know this one.");
+		vn_text_add(text, "\n"
+				  "KVM emulates some instructions in software, "
+				  "accesses to devices among them, "
+				  "and its emulator does not know this one.");
 	else
-		add(text, "\n"
-			  "This host's CPU offers neither VT-x nor AMD-V: "
-			  "its KVM emulates kernel code in software and does not know this "
-			  "instruction. Run this guest on a host with hardware virtualization.");
+		vn_text_add(text,
+			"\n"
+			"This host's CPU offers neither VT-x nor AMD-V: "
+			"its KVM emulates kernel code in software and does not know this "
+			"instruction. Run this guest on a host with hardware virtualization.");
 }
 
-static void add_segment(struct text *text, const char *name, const struct kvm_segment *segment)
+static void add_segment(struct vn_text *text, const char *name, const struct kvm_segment *segment)
 {
-	add(text, "%s %04x base 0x%llx limit 0x%x type %u%s dpl %u\n", name, segment->selector,
-		segment->base, segment->limit, segment->type, segment->l ? " long" : "",
-		segment->dpl);
+	vn_text_add(text, "%s %04x base 0x%llx limit 0x%x type %u%s dpl %u\n", name,
+		segment->selector, segment->base, segment->limit, segment->type,
+		segment->l ? " long" : "", segment->dpl);
 }
 
 static void add_registers(
-	struct text *text, const struct kvm_regs *regs, const struct kvm_sregs *sregs)
+	struct vn_text *text, const struct kvm_regs *regs, const struct kvm_sregs *sregs)
 {
-	add(text,
+	vn_text_add(text,
 		"rip %016llx rflags %016llx\n"
 		"rax %016llx rbx %016llx rcx %016llx rdx %016llx\n"
 		"rsi %016llx rdi %016llx rbp %016llx rsp %016llx\n"
@@ -128,17 +112,17 @@ static void add_registers(
 		regs->rip, regs->rflags, regs->rax, regs->rbx, regs->rcx, regs->rdx, regs->rsi,
 		regs->rdi, regs->rbp, regs->rsp, regs->r8, regs->r9, regs->r10, regs->r11,
 		regs->r12, regs->r13, regs->r14, regs->r15);
-	add(text, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx\n", sregs->cr0, sregs->cr2,
+	vn_text_add(text, "cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx\n", sregs->cr0, sregs->cr2,
 		sregs->cr3, sregs->cr4, sregs->efer);
 	add_segment(text, "cs", &sregs->cs);
 	add_segment(text, "ss", &sregs->ss);
-	add(text, "gdt 0x%llx limit 0x%x idt 0x%llx limit 0x%x", sregs->gdt.base, sregs->gdt.limit,
-		sregs->idt.base, sregs->idt.limit);
+	vn_text_add(text, "gdt 0x%llx limit 0x%x idt 0x%llx limit 0x%x", sregs->gdt.base,
+		sregs->gdt.limit, sregs->idt.base, sregs->idt.limit);
 }
 
 void vn_crash_describe(const struct vn_vcpu *vcpu, char *buffer, size_t size)
 {
-	struct text text = {buffer, size};
+	struct vn_text text = vn_text_of(buffer, size);
 	struct kvm_regs regs = {0};
 	struct kvm_sregs sregs = {0};
 	bool known = vn_kvm_ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0 &&
@@ -146,18 +130,18 @@ void vn_crash_describe(const struct vn_vcpu *vcpu, char *buffer, size_t size)
 
 	add_cause(&text, vcpu, regs.rip);
 	if (!known) {
-		add(&text, "\nKVM does not give its registers");
+		vn_text_add(&text, "\nKVM does not give its registers");
 		return;
 	}
 	uint8_t bytes[INSTRUCTION_MAX];
 	uint64_t linear = regs.rip + (sregs.cs.l ? 0 : sregs.cs.base);
 	unsigned count = instruction_bytes(bytes, vcpu, linear);
 	if (count > 0) {
-		add(&text, "\ninstruction bytes:");
+		vn_text_add(&text, "\ninstruction bytes:");
 		for (unsigned i = 0; i < count; i++)
-			add(&text, " %02x", bytes[i]);
+			vn_text_add(&text, " %02x", bytes[i]);
 	}
 	add_remedy(&text, vcpu->run);
-	add(&text, "\n");
+	vn_text_add(&text, "\n");
 	add_registers(&text, &regs, &sregs);
 }

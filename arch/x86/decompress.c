@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Four libraries behind one loop. A codec makes one step at a time from what is in the input
-// buffer into the output buffer; reading, the sink, the limits and the judgement of the stream's
+// buffer into the output buffer; reading, the sink, the limits and the check of the stream's
 // end are common. Legacy lz4 is made of whole blocks and has a loop of its own.
 #include "arch/x86/decompress.h"
 

@@ -2,8 +2,8 @@
 //
 // What a PC's kernel cannot find by itself: the serial port, the PCI root, the virtio-mmio devices,
 // the power button, and the value that switches the machine off. iasl compiles it when Veneer is
-// built; arch/x86/acpi.c puts the byte code into guest memory and sets VDEV, PBAS and PLEN. The build
-// replaces the words between @ by their values in arch/x86/map.h.
+// built; arch/x86/acpi.c puts the byte code into guest memory and sets VDEV, PBAS and PLEN. The
+// build replaces the words between @ by their values in arch/x86/map.h.
 DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 {
 	// SLP_TYP of soft off; the rest is unused where sleep registers replace the PM1 block.
@@ -137,9 +137,9 @@ DefinitionBlock ("", "DSDT", 2, "VENEER", "VENEER  ", 1)
 				Return (WIND)
 			}
 
-			// The system may have what it asks for but hot-plugging: there is nothing here
-			// that the monitor would do in its place (PCI Firmware Specification 3.3
-			// section 4.5.1).
+			// The system may have what it asks for but hot-plugging: there is nothing
+			// here that the monitor would do in its place (PCI Firmware Specification
+			// 3.3 section 4.5.1).
 			Method (_OSC, 4, Serialized)
 			{
 				CreateDWordField (Arg3, 0, STAT)

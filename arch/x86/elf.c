@@ -234,19 +234,39 @@ static int take_head(struct vn_elf *elf, const uint8_t **data, size_t *size)
 	if (code < 0)
 		return code;
 	elf->head_done = true;
-	// A segment may well include the headers.
-	fill_pieces(elf, 0, elf->head, elf->head_size);
 	return 0;
+}
+
+static int take_heads(struct vn_elf *elf, const uint8_t **data, size_t *size)
+{
+	int code = 0;
+	while (code == 0 && !elf->head_done && *size > 0)
+		code = take_head(elf, data, size);
+	return code;
+}
+
+int vn_elf_look(struct vn_elf *elf, const void *data, size_t size)
+{
+	const uint8_t *bytes = data;
+	int code = take_heads(elf, &bytes, &size);
+	return code < 0 ? code : elf->head_done;
+}
+
+void vn_elf_rewind(struct vn_elf *elf)
+{
+	elf->position = 0;
 }
 
 int vn_elf_write(struct vn_elf *elf, const void *data, size_t size)
 {
 	const uint8_t *bytes = data;
-	while (!elf->head_done && size > 0) {
-		int code = take_head(elf, &bytes, &size);
-		if (code < 0)
-			return code;
-	}
+	bool had_head = elf->head_done;
+	int code = take_heads(elf, &bytes, &size);
+	if (code < 0)
+		return code;
+	// A segment may well include the headers.
+	if (elf->head_done && !had_head)
+		fill_pieces(elf, 0, elf->head, elf->head_size);
 	if (size > 0 && !vn_elf_complete(elf))
 		fill_pieces(elf, elf->position, bytes, size);
 	elf->position += size;
@@ -303,20 +323,33 @@ static int read_notes(struct vn_elf *elf, const struct vn_elf_piece *piece)
 	return 0;
 }
 
-int vn_elf_finish(struct vn_elf *elf)
+int vn_elf_check_size(const struct vn_elf *elf, uint64_t size)
 {
 	if (!elf->head_done)
 		return fail(elf, "%s: the ELF file is cut short: it ends within its headers",
 			elf->name);
-	if (!vn_elf_complete(elf))
+	if (size < elf->needed)
 		return fail(elf,
 			"%s: the ELF file is cut short: it ends after %" PRIu64 " of %" PRIu64
 			" bytes",
-			elf->name, elf->position, elf->needed);
+			elf->name, size, elf->needed);
+	return 0;
+}
+
+int vn_elf_finish(struct vn_elf *elf)
+{
+	int code = vn_elf_check_size(elf, elf->position);
+	if (code < 0)
+		return code;
 	for (unsigned i = 0; i < elf->load_count; i++) {
 		const struct vn_elf_piece *piece = &elf->loads[i];
 		memset(piece->host + piece->file_size, 0, piece->size - piece->file_size);
 	}
+	return vn_elf_find_pvh(elf);
+}
+
+int vn_elf_find_pvh(struct vn_elf *elf)
+{
 	for (unsigned i = 0; i < elf->note_count && elf->pvh_entry == 0; i++) {
 		int code = read_notes(elf, &elf->note_pieces[i]);
 		if (code < 0)

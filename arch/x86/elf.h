@@ -2,7 +2,8 @@
 //
 // An ELF kernel that arrives as a stream: whoever reads or decompresses it hands over the bytes in
 // order, in pieces of any size, and each goes straight to its place in guest memory. Only the
-// headers and the notes are kept.
+// headers and the notes are kept. Or it is looked at first: all that the headers say is checked
+// then, before a page of guest memory is touched.
 #ifndef VN_X86_ELF_H
 #define VN_X86_ELF_H
 
@@ -41,9 +42,9 @@ struct vn_elf {
 	_Alignas(8) uint8_t head[VN_ELF_HEAD_MAX];
 	uint8_t notes[VN_ELF_NOTES_MAX];
 
-	// Right after vn_elf_finish().
+	// Once the headers are read.
 	uint64_t entry; // e_entry
-	uint64_t pvh_entry; // 0 without the note
+	uint64_t pvh_entry; // after vn_elf_find_pvh(); 0 without the note
 	uint64_t kernel_start, kernel_end; // guest-physical extent of all segments
 };
 
@@ -52,6 +53,20 @@ void vn_elf_begin(struct vn_elf *elf, const char *name, const struct vn_memory *
 
 // Take the next bytes of the file. -ENOEXEC with a line in `error` when the headers are wrong.
 int vn_elf_write(struct vn_elf *elf, const void *data, size_t size);
+
+// Take the file's first bytes as far as they are headers, and touch no guest memory. 1: the headers
+// are whole and right; 0: more is needed; -ENOEXEC.
+int vn_elf_look(struct vn_elf *elf, const void *data, size_t size);
+
+// After vn_elf_look() has returned 1: vn_elf_write() is given the file from its beginning, and goes
+// by the headers that were seen.
+void vn_elf_rewind(struct vn_elf *elf);
+
+// Whether a file of `size` bytes has the headers and all that they name. -ENOEXEC.
+int vn_elf_check_size(const struct vn_elf *elf, uint64_t size);
+
+// Look for the PVH entry point in `notes`. -ENOEXEC when they are malformed.
+int vn_elf_find_pvh(struct vn_elf *elf);
 
 // True when no further bytes are needed: what follows are symbols and the like.
 bool vn_elf_complete(const struct vn_elf *elf);

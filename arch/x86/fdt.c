@@ -193,7 +193,7 @@ static void add_memory(struct tree *tree, const struct vn_machine *machine)
 // From each cell to each, by devicetree's NUMA binding.
 static void add_distances(struct tree *tree, const struct vn_machine_numa *numa)
 {
-	fdt32_t matrix[3 * VENEER_CELLS_MAX * VENEER_CELLS_MAX], *at = matrix;
+	fdt32_t matrix[3 * VN_CELLS_MAX * VN_CELLS_MAX], *at = matrix;
 
 	if (numa->cell_count == 0)
 		return;

@@ -8,6 +8,8 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/macros.h"
+
 #define LEAF_FEATURES     0x1u
 #define LEAF_XSAVE        0xdu
 #define LEAF_AMD_FEATURES 0x80000001u
@@ -54,7 +56,6 @@ static const struct {
 #define FEATURE(...)
 #define ALIAS(alias, name) {#alias, VN_FEATURE_##name},
 #include "arch/x86/features.inc"
-#include "base/macros.h"
 #undef FEATURE
 #undef ALIAS
 };
@@ -129,7 +130,7 @@ bool vn_features_has(const struct vn_features *set, enum vn_feature feature)
 
 static void put(struct vn_features *set, enum vn_feature feature, bool in)
 {
-	uint64_t bit = UINT64_C(1) << feature % 64;
+	uint64_t bit = BIT64(feature % 64);
 
 	if (in)
 		set->words[feature / 64] |= bit;

@@ -6,7 +6,17 @@
 
 #include "core/kvm.h"
 
+// What happens on the host's CPU when the guest's has nothing to do. The last two leave it with the
+// guest, so they are for vCPUs that have a host CPU each to themselves.
+enum vn_idle {
+	VN_IDLE_HALT, // KVM gives it to others
+	VN_IDLE_POLL, // HLT and PAUSE are the guest's own: no exit, no wake-up through the host
+	VN_IDLE_MWAIT, // as are MONITOR and MWAIT, so that it can choose C-states
+};
+
+extern const char *const vn_idle_names[]; // by number; ends with NULL
+
 // Before there is a vCPU. -ENOTSUP when this host's KVM cannot.
-int vn_idle_set(const struct vn_kvm *kvm, enum veneer_idle idle, struct veneer_error *error);
+int vn_idle_set(const struct vn_kvm *kvm, enum vn_idle idle, struct veneer_error *error);
 
 #endif

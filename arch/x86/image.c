@@ -40,13 +40,15 @@ static int check_file(struct vn_image *image, struct veneer_error *error)
 	return 0;
 }
 
-int vn_image_open(struct vn_image *image, const char *name, struct veneer_error *error)
+int vn_image_open(struct vn_image *image, const struct vn_file *file, struct veneer_error *error)
 {
-	*image = (struct vn_image){.name = name};
+	*image = (struct vn_image){.fd = -1};
+	image->name = vn_file_called(file, image->text);
 	// O_NONBLOCK: a pipe without a writer must be refused, not waited for.
-	image->fd = open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	image->fd = file->name ? open(file->name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
+			       : fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
 	if (image->fd < 0)
-		return vn_fail(error, -errno, "%s: %s", name, strerror(errno));
+		return vn_fail(error, -errno, "%s: %s", image->name, strerror(errno));
 	int code = check_file(image, error);
 	if (code < 0)
 		vn_image_close(image);

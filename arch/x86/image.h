@@ -9,16 +9,18 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/file_prop.h"
 
 struct vn_image {
-	const char *name; // for messages; the caller's
+	const char *name; // for messages; the caller's, or in `text`
+	char text[32];
 	int fd; // -1: in memory
 	const uint8_t *data; // the caller's
 	uint64_t size; // bytes, more than 0
 };
 
-// Open a regular file that has something in it. `name` must outlive the image.
-int vn_image_open(struct vn_image *image, const char *name, struct veneer_error *error);
+// Open a regular file that has something in it. `file` must outlive the image, which is not moved.
+int vn_image_open(struct vn_image *image, const struct vn_file *file, struct veneer_error *error);
 
 void vn_image_from_memory(
 	struct vn_image *image, const char *name, const void *data, uint64_t size);

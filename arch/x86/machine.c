@@ -32,7 +32,7 @@ unsigned vn_machine_address_bits(const struct vn_cpuid *cpuid)
 int vn_machine_place_window(struct vn_machine_window *window, const struct vn_memory *memory,
 	unsigned address_bits, struct veneer_error *error)
 {
-	uint64_t limit = address_bits < 64 ? 1ull << address_bits : UINT64_MAX;
+	uint64_t limit = address_bits < 64 ? BIT64(address_bits) : UINT64_MAX;
 	const struct vn_ram *last = &memory->ram[memory->ram_count - 1];
 	uint64_t base = last->start.addr + last->size;
 

@@ -30,7 +30,7 @@ struct vn_machine_window {
 struct vn_machine_numa {
 	unsigned cell_count; // 0: the guest is told nothing of it
 	const uint8_t *cell_of; // by CPU; as the memory, the vm's
-	uint8_t distance[VENEER_CELLS_MAX][VENEER_CELLS_MAX]; // 10 in a cell, more between two
+	uint8_t distance[VN_CELLS_MAX][VN_CELLS_MAX]; // 10 in a cell, more between two
 };
 
 // Filled by the vm while it is built; the memory it points to is the vm's.

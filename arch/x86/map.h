@@ -25,7 +25,7 @@
 #define VN_MAP_HIGH_RAM    0x100000000ull
 #define VN_MAP_VIRTIO      0xd0000000ull // virtio-mmio slots, one page each
 #define VN_MAP_VIRTIO_STEP 0x1000ull
-#define VN_MAP_ECAM        0xe0000000ull // PCI bus 0's configuration space; reserved in the E820 map
+#define VN_MAP_ECAM        0xe0000000ull // PCI bus 0's configuration space; reserved in E820
 #define VN_MAP_ECAM_SIZE   0x100000ull
 #define VN_MAP_IOAPIC      0xfec00000ull
 #define VN_MAP_LAPIC       0xfee00000ull

@@ -232,6 +232,7 @@ static int check_additions(
 	return 0;
 }
 
+// `cpu` is the model's name, alone or followed by a comma and changes of its features.
 static int read_wish(struct wish *wish, const char *cpu, const struct vn_features *offered,
 	struct veneer_error *error)
 {
@@ -252,6 +253,18 @@ static int read_wish(struct wish *wish, const char *cpu, const struct vn_feature
 	if (ret == 0)
 		ret = change_features(&wish->features, cpu, error);
 	return ret < 0 ? ret : check_additions(&wish->features, cpu, error);
+}
+
+// With nothing offered, what is left to find are the words.
+int vn_model_check(const char *model, const char *features, struct veneer_error *error)
+{
+	const struct vn_features nothing = {0};
+	struct wish wish;
+	int ret = read_wish(&wish, model ? model : "host", &nothing, error);
+
+	if (ret == 0 && features)
+		ret = change_features(&wish.features, features, error);
+	return ret == 0 && features ? check_additions(&wish.features, features, error) : ret;
 }
 
 static enum vendor vendor_of(const struct vn_cpuid *cpuid)

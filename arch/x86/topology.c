@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "base/limits.h"
+
 // The least number of bits that `count` numbers fit in.
 static unsigned bits(unsigned count)
 {
@@ -69,42 +71,50 @@ static void split_l3(struct vn_topology *topology, const uint8_t *group_of)
 	topology->l3_cpus = shared * topology->threads;
 }
 
-static int take_given(struct vn_topology *topology, const struct veneer_topology *given,
-	unsigned cpus, struct veneer_error *error)
+static bool is_given(const struct vn_topology_options *given)
+{
+	return (given->sockets | given->dies | given->cores | given->threads) != 0;
+}
+
+int vn_topology_check(
+	const struct vn_topology_options *given, unsigned cpus, struct veneer_error *error)
 {
 	const unsigned counts[] = {given->sockets, given->dies, given->cores, given->threads};
 	uint64_t product = 1;
 
+	if (!is_given(given))
+		return 0;
 	for (unsigned i = 0; i < 4; i++) {
 		// So that the product of the rest still fits.
 		if (counts[i] > UINT16_MAX)
 			return vn_fail(error, -EINVAL,
-				"topology %ux%ux%ux%u: there are at most %d CPUs", counts[0],
-				counts[1], counts[2], counts[3], VENEER_CPUS_MAX);
+				"cpus: topology=%ux%ux%ux%u: there are at most %d CPUs", counts[0],
+				counts[1], counts[2], counts[3], VN_CPUS_MAX);
 		product *= counts[i];
 	}
-	if (product != cpus)
-		return vn_fail(error, -EINVAL,
-			"topology %ux%ux%ux%u (sockets, dies of a socket, cores of a die, "
-			"threads of a core) makes %llu CPUs, not the %u of the guest",
-			counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
-			cpus);
-	*topology = (struct vn_topology){counts[0], counts[1], counts[2], counts[3], 0};
-	return 0;
+	if (product == cpus)
+		return 0;
+	return vn_fail(error, -EINVAL,
+		"cpus: topology=%ux%ux%ux%u (sockets x dies x cores x threads) makes %llu CPU%s, "
+		"not the %u of the guest",
+		counts[0], counts[1], counts[2], counts[3], (unsigned long long)product,
+		product == 1 ? "" : "s", cpus);
 }
 
-int vn_topology_make(struct vn_topology *topology, const struct veneer_topology *given,
+int vn_topology_make(struct vn_topology *topology, const struct vn_topology_options *given,
 	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error)
 {
-	if ((given->sockets | given->dies | given->cores | given->threads) == 0) {
+	int code = vn_topology_check(given, cpus, error);
+
+	if (code < 0)
+		return code;
+	if (is_given(given)) {
+		*topology = (struct vn_topology){
+			given->sockets, given->dies, given->cores, given->threads, 0};
+	} else {
 		unsigned sockets = cell_of ? sockets_for(cpus, cell_of) : 1;
 
 		*topology = (struct vn_topology){sockets, 1, cpus / sockets, 1, 0};
-	} else {
-		int code = take_given(topology, given, cpus, error);
-
-		if (code < 0)
-			return code;
 	}
 	split_l3(topology, cell_of);
 	split_l3(topology, cache_of);

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "core/ioloop.h"
+#include "core/memory.h"
 #include "devices/blk/range.h"
 
 enum vn_blk_kind {
@@ -43,8 +44,9 @@ struct vn_blk_io {
 	unsigned iov_count;
 	uint64_t offset; // bytes; the range lies within the capacity
 	uint64_t size; // bytes, above 0; those in `iov` of a read or write
-	// Not 0: the pages in `iov` may be empty ones, which are not to be written. Or NULL.
-	const _Atomic uint64_t *lost;
+	// Where `iov` is, if that can be lost (vn_memory_is_lost()): then it is not written. Or
+	// NULL.
+	const struct vn_memory *memory;
 	// 0, or a negative errno with a reason in words, or NULL where the errno says it all.
 	// Also called from within `submit`.
 	void (*done)(struct vn_blk_io *io, int code, const char *reason);

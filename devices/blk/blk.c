@@ -2,7 +2,7 @@
 //
 // virtio-blk. Each queue has a loop, and a request for every head that can be in flight, so nothing
 // is allocated or locked between the driver's notification and its interrupt, but for the ranges of
-// writes where O_DIRECT needs more than a sector (blk_range.h). All of a queue's work
+// writes where O_DIRECT needs more than a sector (range.h). All of a queue's work
 // is done in the loop's flush hook, at the end of a turn: by then the turn's completions are in the
 // used ring, and what is popped now is submitted by the system call in which the loop waits next.
 #include "devices/blk/blk.h"
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/iovec.h"
 #include "base/macros.h"
 #include "base/rate.h"
@@ -26,6 +27,7 @@
 // A chain also holds a header and a status.
 #define SEGMENTS_MAX (QUEUE_SIZE - 2)
 #define RING_ENTRIES 256
+
 // Of a discard or a write of zeroes: a reset waits for it, so it must not be the whole disk.
 #define RANGES_MAX        16
 #define RANGE_SECTORS_MAX (1u << (30 - SECTOR_SHIFT))
@@ -77,11 +79,11 @@ struct vn_blk {
 	atomic_uint unsupported; // bits of the kinds that the host has not, which was said
 	bool limited;
 	bool sqpoll, iopoll;
-	enum veneer_detect_zeroes detect_zeroes;
+	enum vn_blk_detect_zeroes detect_zeroes;
 	uint64_t poll_max; // ns
 	unsigned queue_count;
-	struct vn_virtio_queue virtio_queues[VENEER_QUEUES_MAX];
-	struct blk_queue queues[VENEER_QUEUES_MAX];
+	struct vn_virtio_queue virtio_queues[VN_QUEUES_MAX];
+	struct blk_queue queues[VN_QUEUES_MAX];
 };
 
 static struct vn_blk *from_device(struct vn_virtio_device *device)
@@ -207,7 +209,7 @@ static void submit(struct blk_request *request, enum vn_blk_kind kind)
 		complete(request, VIRTIO_BLK_S_IOERR, 0);
 		return;
 	}
-	request->io.lost = &queue->blk->device.memory->lost;
+	request->io.memory = queue->blk->device.memory;
 	if (queue->blk->limited && !may_begin(request))
 		return;
 	queue->in_flight++;
@@ -232,12 +234,12 @@ static bool is_within(const struct vn_blk_backend *backend, uint64_t sector, uin
 // Whether a write is to become one of zeroes, and what that needs.
 static bool detect_zeroes(struct blk_request *request)
 {
-	enum veneer_detect_zeroes mode = request->queue->blk->detect_zeroes;
+	enum vn_blk_detect_zeroes mode = request->queue->blk->detect_zeroes;
 	uint32_t align = request->queue->blk->backend->zero_align;
-	request->detected = mode != VENEER_DETECT_ZEROES_OFF &&
+	request->detected = mode != VN_BLK_DETECT_ZEROES_OFF &&
 			    ((request->io.offset | request->io.size) & (align - 1)) == 0 &&
 			    vn_iovec_is_zero(request->io.iov, request->io.size);
-	request->io.unmap = mode == VENEER_DETECT_ZEROES_UNMAP;
+	request->io.unmap = mode == VN_BLK_DETECT_ZEROES_UNMAP;
 	return request->detected;
 }
 
@@ -264,7 +266,7 @@ static void transfer(
 }
 
 // The status of a range before anything is done to it (section 5.2.6.2).
-static uint8_t judge_range(
+static uint8_t check_range(
 	const struct blk_request *request, const struct virtio_blk_discard_write_zeroes *range)
 {
 	uint32_t flags = request->io.kind == VN_BLK_ZERO ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
@@ -299,7 +301,7 @@ static void next_range(struct blk_request *request)
 }
 
 // A discard or a write of zeroes: the `size` bytes in request->io.iov are ranges, copied at once,
-// all of which are judged before the first is carried out.
+// all of which are checked before the first is carried out.
 static void clear(struct blk_request *request, enum vn_blk_kind kind, uint64_t size)
 {
 	const struct vn_virtio_device *device = &request->queue->blk->device;
@@ -315,7 +317,7 @@ static void clear(struct blk_request *request, enum vn_blk_kind kind, uint64_t s
 	request->range = 0;
 	request->range_count = (uint16_t)(size / sizeof(request->ranges[0]));
 	for (unsigned i = 0; status == VIRTIO_BLK_S_OK && i < request->range_count; i++)
-		status = judge_range(request, &request->ranges[i]);
+		status = check_range(request, &request->ranges[i]);
 	if (status == VIRTIO_BLK_S_OK)
 		next_range(request);
 	else
@@ -521,8 +523,52 @@ static void config_read(struct vn_virtio_device *device, uint32_t offset, void *
 	memcpy(data, (const char *)&from_device(device)->config + offset, size);
 }
 
+struct registration {
+	struct blk_queue *queue;
+	int code;
+};
+
+// Not the runs of RAM: Linux 6.1 refuses a buffer that is in two files.
+static void register_on_loop(void *arg)
+{
+	struct registration *registration = arg;
+	struct blk_queue *queue = registration->queue;
+	const struct vn_memory *memory = queue->blk->device.memory;
+	struct iovec parts[VN_RAM_MAX];
+	unsigned count = 0;
+	for (unsigned i = 0; i < memory->cell_count; i++)
+		for (unsigned n = 0; n < memory->cells[i].part_count; n++) {
+			const struct vn_memory_part *part = &memory->cells[i].parts[n];
+			parts[count++] = (struct iovec){
+				vn_memory_at(memory, part->start, part->size), part->size};
+		}
+	registration->code = vn_ioloop_register_memory(queue->loop, parts, count);
+}
+
+// Guest memory is registered where that saves pinning it for each request, and where all of it is
+// there already: pinning would make what the guest may never use.
+static void settle(struct vn_virtio_device *device)
+{
+	struct vn_blk *blk = from_device(device);
+	int code = 0;
+	if (!blk->backend->direct || !device->memory->stays)
+		return;
+	for (unsigned i = 0; i < blk->queue_count; i++) {
+		struct registration registration = {.queue = &blk->queues[i]};
+		vn_ioloop_call(blk->queues[i].loop, register_on_loop, &registration);
+		if (registration.code < 0)
+			code = registration.code;
+	}
+	if (code < 0)
+		vn_note(device->log,
+			"%s: guest memory is not registered with io_uring, "
+			"which pins it for each request instead: %s%s",
+			blk->name, strerror(-code),
+			code == -ENOMEM ? "; raise the limit of locked memory (ulimit -l)" : "");
+}
+
 static const struct vn_virtio_ops blk_ops = {
-	.start = start, .stop = stop, .config_read = config_read};
+	.start = start, .stop = stop, .config_read = config_read, .settle = settle};
 
 // What the fields of the configuration space hold that say how to access the disk well.
 static void describe_topology(
@@ -594,27 +640,8 @@ static void describe(struct vn_blk *blk, const struct vn_memory *memory, const s
 
 struct attachment {
 	struct blk_queue *queue;
-	int rings, file, memory; // 0 or a negative errno
+	int rings, file; // 0 or a negative errno
 };
-
-// Guest memory is registered where that saves pinning it for each request, and where it exists
-// already: pinning it all would make what the guest may never use.
-static int register_memory(struct blk_queue *queue)
-{
-	const struct vn_memory *memory = queue->blk->device.memory;
-	if (!queue->blk->backend->direct || !memory->stays)
-		return 0;
-	// Not the runs of RAM: Linux 6.1 refuses a buffer that is in two files.
-	struct iovec parts[VN_RAM_MAX];
-	unsigned count = 0;
-	for (unsigned i = 0; i < memory->cell_count; i++)
-		for (unsigned n = 0; n < memory->cells[i].part_count; n++) {
-			const struct vn_memory_part *part = &memory->cells[i].parts[n];
-			parts[count++] = (struct iovec){
-				vn_memory_at(memory, part->start, part->size), part->size};
-		}
-	return vn_ioloop_register_memory(queue->loop, parts, count);
-}
 
 static void attach_on_loop(void *arg)
 {
@@ -623,11 +650,8 @@ static void attach_on_loop(void *arg)
 	struct vn_blk_backend *backend = queue->blk->backend;
 	attachment->rings =
 		vn_ioloop_set_polling(queue->loop, queue->blk->sqpoll, queue->blk->iopoll);
-	if (attachment->rings < 0)
-		return;
-	attachment->file = backend->ops->attach(backend, queue->loop, &queue->channel);
-	if (attachment->file == 0)
-		attachment->memory = register_memory(queue);
+	if (attachment->rings == 0)
+		attachment->file = backend->ops->attach(backend, queue->loop, &queue->channel);
 }
 
 static void detach_on_loop(void *arg)
@@ -647,14 +671,6 @@ static int create_loop(
 		return code;
 	struct attachment attachment = {.queue = queue};
 	vn_ioloop_call(queue->loop, attach_on_loop, &attachment);
-	if (attachment.memory < 0 && queue->index == 0)
-		vn_note(blk->device.log,
-			"%s: guest memory is not registered with io_uring, "
-			"which pins it for each request instead: %s%s",
-			blk->name, strerror(-attachment.memory),
-			attachment.memory == -ENOMEM
-				? "; raise the limit of locked memory (ulimit -l)"
-				: "");
 	if (attachment.rings == 0 && attachment.file == 0)
 		return 0;
 	vn_ioloop_destroy(queue->loop);
@@ -706,54 +722,62 @@ static int create_queues(
 	return 0;
 }
 
-static int judge_disk(const struct veneer_disk *disk, struct veneer_error *error)
+// More queues than CPUs are of no use, and more than these are rarely worth their threads.
+static bool complete_options(void *values, const struct vn_device_guest *guest)
 {
-	if (disk->serial && strlen(disk->serial) > VIRTIO_BLK_ID_BYTES)
-		return vn_fail(error, -EINVAL,
-			"disk %s: serial number '%s' is longer than %d bytes", disk->path,
-			disk->serial, VIRTIO_BLK_ID_BYTES);
-	if (disk->queues > VENEER_QUEUES_MAX)
-		return vn_fail(error, -EINVAL, "disk %s: %u queues: must be 1 to %d", disk->path,
-			disk->queues, VENEER_QUEUES_MAX);
-	return 0;
+	struct vn_blk_options *options = values;
+	if (options->queues == 0)
+		options->queues =
+			guest->cpus < VN_BLK_QUEUES_DEFAULT ? guest->cpus : VN_BLK_QUEUES_DEFAULT;
+	return true;
 }
 
-int vn_blk_create(struct vn_virtio_device **device, const char *name,
-	const struct veneer_disk *disk, const struct vn_memory *memory, const struct vn_log *log,
-	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+static unsigned count_loops(const void *values)
 {
-	int code = judge_disk(disk, error);
-	if (code < 0)
+	return ((const struct vn_blk_options *)values)->queues;
+}
+
+static int open_backend(struct vn_blk *blk, const struct vn_blk_options *options,
+	const struct vn_log *log, struct veneer_error *error)
+{
+	char text[32];
+	int code = vn_blk_file_open(&blk->backend, options, log, error);
+	if (code < 0 || !options->detect_zeroes || blk->backend->zeroes)
 		return code;
+	blk->backend->ops->destroy(blk->backend);
+	return vn_fail(error, -EOPNOTSUPP, "disk %s: detect-zeroes: %s",
+		vn_file_called(&options->path, text),
+		options->readonly ? "it is read-only"
+				  : "its file system has no other way to write zeroes");
+}
+
+static int create(struct vn_virtio_device **device, const struct vn_device_env *env, void *values,
+	struct veneer_error *error)
+{
+	const struct vn_blk_options *options = values;
 	struct vn_blk *blk = aligned_alloc(_Alignof(struct vn_blk), sizeof(*blk));
 	if (!blk)
-		return vn_fail(error, -ENOMEM, "%s: no memory", name);
+		return vn_fail(error, -ENOMEM, "%s: no memory", env->name);
 	memset(blk, 0, sizeof(*blk));
-	strncpy(blk->name, name, sizeof(blk->name) - 1);
-	if (disk->serial)
-		memcpy(blk->serial, disk->serial, strnlen(disk->serial, sizeof(blk->serial)));
-	blk->queue_count = disk->queues ? disk->queues : 1;
-	blk->poll_max = vn_spin_max(disk->poll_us);
-	blk->limited = disk->iops > 0 || disk->bps > 0;
-	vn_rate_init(&blk->operations, disk->iops, disk->iops_burst);
-	vn_rate_init(&blk->bytes, disk->bps, disk->bps_burst);
-	blk->detect_zeroes = disk->detect_zeroes;
-	blk->sqpoll = disk->sqpoll;
-	blk->iopoll = disk->iopoll;
-	code = vn_blk_file_open(&blk->backend, disk, log, error);
+	strncpy(blk->name, env->name, sizeof(blk->name) - 1);
+	if (options->serial)
+		memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
+	blk->queue_count = options->queues ? options->queues : 1;
+	blk->poll_max = options->poll_us * NS_PER_US;
+	blk->limited = options->iops.per_second > 0 || options->bps.per_second > 0;
+	vn_rate_init(&blk->operations, options->iops.per_second, options->iops.burst);
+	vn_rate_init(&blk->bytes, options->bps.per_second, options->bps.burst);
+	blk->detect_zeroes = options->detect_zeroes;
+	blk->sqpoll = options->sqpoll;
+	blk->iopoll = options->iopoll;
+	int code = open_backend(blk, options, env->log, error);
 	if (code < 0)
 		goto free_blk;
-	if (disk->detect_zeroes && !blk->backend->zeroes) {
-		code = vn_fail(error, -EOPNOTSUPP, "disk %s: detect-zeroes: %s", disk->path,
-			disk->readonly ? "it is read-only"
-				       : "its file system has no other way to write zeroes");
-		goto close_backend;
-	}
-	describe(blk, memory, log);
+	describe(blk, env->memory, env->log);
 	code = vn_virtio_device_init(&blk->device, error);
 	if (code < 0)
 		goto close_backend;
-	code = create_queues(blk, cpus, error);
+	code = create_queues(blk, env->cpus, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &blk->device;
@@ -787,7 +811,7 @@ int vn_blk_refresh(struct vn_virtio_device *device, struct veneer_error *error)
 	return code;
 }
 
-void vn_blk_destroy(struct vn_virtio_device *device)
+static void destroy(struct vn_virtio_device *device)
 {
 	struct vn_blk *blk = from_device(device);
 	destroy_queues(blk, blk->queue_count);
@@ -795,3 +819,11 @@ void vn_blk_destroy(struct vn_virtio_device *device)
 	blk->backend->ops->destroy(blk->backend);
 	free(blk);
 }
+
+const struct vn_device_type vn_blk_type = {.option = &vn_blk_option,
+	.kind = "blk",
+	.complete = complete_options,
+	.count_loops = count_loops,
+	.create = create,
+	.refresh = vn_blk_refresh,
+	.destroy = destroy};

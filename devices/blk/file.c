@@ -18,6 +18,7 @@
 
 #include "base/iovec.h"
 #include "base/macros.h"
+#include "devices/blk/file_descriptor.h"
 #include "devices/blk/file_format.h"
 #include "devices/blk/file_measure.h"
 
@@ -29,6 +30,7 @@ struct blk_file {
 	char *path; // for messages
 	int fd;
 	int tail_fd; // without O_DIRECT, for what is behind the last whole block; or -1
+	int shared; // 0, or why `fd` has no open file description of its own: a negative errno
 	bool unsafe; // nothing need be stable
 	struct vn_blk_file_traits traits;
 	struct vn_blk_ranges ranges; // of writes, where the alignment is above a sector
@@ -200,17 +202,10 @@ static const char zeroes[4096];
 
 static void parted(struct vn_ioloop_op *op, int result, uint32_t flags);
 
-static bool is_lost(const struct vn_blk_io *io)
-{
-	// The copy comes first, as in vn_memory_is_lost().
-	atomic_signal_fence(memory_order_acquire);
-	return io->lost && atomic_load_explicit(io->lost, memory_order_relaxed) != 0;
-}
-
 static void do_part(struct vn_blk_io *io, enum part_step step, uint64_t offset, uint64_t size)
 {
 	// What was copied into the bounce buffer may have come from an empty page.
-	if (step == PART_STORE && is_lost(io)) {
+	if (step == PART_STORE && io->memory && vn_memory_is_lost(io->memory)) {
 		finish(io, -EFAULT, NULL);
 		return;
 	}
@@ -558,7 +553,8 @@ static void close_files(struct blk_file *file)
 {
 	if (file->tail_fd >= 0)
 		close(file->tail_fd);
-	close(file->fd);
+	if (file->fd >= 0)
+		close(file->fd);
 }
 
 static void destroy(struct vn_blk_backend *backend)
@@ -570,71 +566,122 @@ static void destroy(struct vn_blk_backend *backend)
 	free(file);
 }
 
-// Whether a disk that could not be opened for reading and writing can be for reading.
-static bool can_be_read(const struct veneer_disk *disk)
+static int access_mode(const struct vn_blk_options *disk)
 {
-	int fd = open(disk->path, O_RDONLY | O_CLOEXEC);
+	return disk->readonly ? O_RDONLY : O_RDWR;
+}
+
+// Whether a disk that could not be opened for reading and writing can be for reading.
+static bool can_be_read(const struct vn_blk_options *disk)
+{
+	int fd = disk->path.name ? open(disk->path.name, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd < 0)
 		return false;
 	close(fd);
 	return true;
 }
 
-static int open_failure(const struct veneer_disk *disk, int code, struct veneer_error *error)
+static int open_failure(const struct blk_file *file, const struct vn_blk_options *disk, int code,
+	struct veneer_error *error)
 {
-	bool direct = disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
-	if (code == -EINVAL && direct)
-		return vn_blk_file_no_direct(disk, error);
+	if (code == -EINVAL && file->backend.direct)
+		return vn_blk_file_no_direct(file->path, error);
 	bool refused = code == -EACCES || code == -EPERM || code == -EROFS;
 	const char *remedy = refused && !disk->readonly && can_be_read(disk)
 				     ? "; add readonly if it is to be read only"
 				     : "";
-	return vn_fail(error, code, "disk %s: %s%s", disk->path, strerror(-code), remedy);
+	return vn_fail(error, code, "disk %s: %s%s", file->path, strerror(-code), remedy);
 }
 
-// Judged before it is opened, because opening a FIFO would wait and some devices act on it.
-static int judge_kind(const struct veneer_disk *disk, struct veneer_error *error)
+// Before it is opened, because opening a FIFO would wait and some devices act on it.
+static int check_kind(
+	const struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	struct stat status;
-	if (stat(disk->path, &status) < 0)
-		return open_failure(disk, -errno, error);
+	int code = disk->path.name ? stat(disk->path.name, &status) : fstat(disk->path.fd, &status);
+	if (code < 0)
+		return open_failure(file, disk, -errno, error);
 	if (S_ISDIR(status.st_mode))
-		return vn_fail(error, -EISDIR, "disk %s: is a directory", disk->path);
+		return vn_fail(error, -EISDIR, "disk %s: is a directory", file->path);
 	if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
 		return vn_fail(error, -EINVAL, "disk %s: is neither a file nor a block device",
-			disk->path);
+			file->path);
 	return 0;
 }
 
 // Images on block devices too: there are storage managers that put them into logical volumes.
-static int judge_format(const struct veneer_disk *disk, struct veneer_error *error)
+static int check_format(
+	const struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	const struct vn_blk_format *format = NULL;
 	if (disk->raw)
 		return 0;
-	int code = vn_blk_format_probe(disk->path, &format);
+	int fd = disk->path.name ? open(disk->path.name, O_RDONLY | O_CLOEXEC) : file->fd;
+	int code = fd < 0 ? -errno : vn_blk_format_probe(fd, &format);
+	if (fd >= 0 && fd != file->fd)
+		close(fd);
 	if (code < 0)
-		return open_failure(disk, code, error);
+		return open_failure(file, disk, code, error);
 	if (!format)
 		return 0;
 	return vn_fail(error, -EINVAL,
 		"disk %s: is a %s image, not a raw disk: "
 		"convert it with 'qemu-img convert -f %s -O raw %s NEW', "
 		"or add format=raw if these bytes are the disk's own",
-		disk->path, format->name, format->driver, disk->path);
+		file->path, format->name, format->driver, disk->path.name ? file->path : "OLD");
 }
 
-static int lock(struct blk_file *file, const struct veneer_disk *disk, const struct vn_log *log,
+static int open_path(
+	struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
+{
+	int direct = file->backend.direct ? O_DIRECT : 0;
+	file->fd = open(disk->path.name, O_CLOEXEC | access_mode(disk) | direct);
+	return file->fd < 0 ? open_failure(file, disk, -errno, error) : 0;
+}
+
+static int take_descriptor(
+	struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
+{
+	int direct = file->backend.direct ? O_DIRECT : 0;
+	struct vn_blk_descriptor own;
+	int code = vn_blk_descriptor_take(
+		&own, disk->path.fd, access_mode(disk) | direct, file->path, error);
+	if (code < 0)
+		return code;
+	file->fd = own.fd;
+	file->shared = own.refused;
+	return 0;
+}
+
+// A path is opened for writing only once its contents are accepted: udev rescans a block device
+// when a writer closes it.
+static int open_it(
+	struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
+{
+	int code = check_kind(file, disk, error);
+	if (code == 0 && !disk->path.name)
+		code = take_descriptor(file, disk, error);
+	if (code == 0)
+		code = check_format(file, disk, error);
+	return code == 0 && disk->path.name ? open_path(file, disk, error) : code;
+}
+
+static int lock(struct blk_file *file, const struct vn_blk_options *disk, const struct vn_log *log,
 	struct veneer_error *error)
 {
 	struct flock whole = {.l_type = disk->readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+	if (file->shared)
+		vn_warn(log,
+			"disk %s: cannot be opened again (%s), "
+			"so another guest that is given the same descriptor is not noticed",
+			file->path, strerror(-file->shared));
 	if (fcntl(file->fd, F_OFD_SETLK, &whole) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return vn_fail(error, -EBUSY,
 			"disk %s: is in use; guests can share it only if all have it readonly",
-			disk->path);
-	vn_warn(log, "disk %s: cannot be locked against other guests: %s", disk->path,
+			file->path);
+	vn_warn(log, "disk %s: cannot be locked against other guests: %s", file->path,
 		strerror(errno));
 	return 0;
 }
@@ -652,7 +699,7 @@ static int read_capacity(struct blk_file *file, uint64_t *capacity, struct venee
 	return 0;
 }
 
-static int judge_capacity(
+static int check_capacity(
 	const struct blk_file *file, uint64_t capacity, struct veneer_error *error)
 {
 	uint32_t block = file->backend.block_size, own = file->backend.zero_align;
@@ -667,6 +714,12 @@ static int judge_capacity(
 		return vn_fail(error, -EINVAL,
 			"disk %s: its size, %llu bytes, is not a multiple of its block size, %u",
 			file->path, (unsigned long long)capacity, unit);
+	if (file->shared && file->tail_fd < 0 && capacity % file->traits.align != 0)
+		return vn_fail(error, -EINVAL,
+			"disk %s: its size, %llu bytes, is not a multiple of %u, which O_DIRECT "
+			"needs, and it cannot be opened again without that; "
+			"use cache=writeback or cache=writethrough",
+			file->path, (unsigned long long)capacity, file->traits.align);
 	return 0;
 }
 
@@ -677,7 +730,7 @@ static int refresh(struct vn_blk_backend *backend, struct veneer_error *error)
 	uint64_t capacity = 0;
 	int code = read_capacity(file, &capacity, error);
 	if (code == 0)
-		code = judge_capacity(file, capacity, error);
+		code = check_capacity(file, capacity, error);
 	if (code == 0)
 		atomic_store_explicit(&backend->capacity, capacity, memory_order_relaxed);
 	return code;
@@ -690,31 +743,37 @@ static const struct vn_blk_backend_ops file_ops = {.attach = attach,
 	.destroy = destroy};
 
 // The last block of a file may be one in part, which O_DIRECT cannot write without making the file
-// longer: that goes through the page cache, by a description of its own.
+// longer: that goes through the page cache, by a description of its own. Where there can be none,
+// check_capacity() wants whole blocks.
 static int open_tail(
-	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+	struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	struct stat status, tail;
-	file->tail_fd = open(disk->path, O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR));
-	if (file->tail_fd < 0)
-		return open_failure(disk, -errno, error);
+	int flags = O_CLOEXEC | access_mode(disk);
+	if (file->shared)
+		return 0;
+	int fd = disk->path.name ? open(disk->path.name, flags)
+				 : vn_blk_descriptor_reopen(disk->path.fd, flags);
+	if (fd < 0)
+		return open_failure(file, disk, disk->path.name ? -errno : fd, error);
+	file->tail_fd = fd;
 	if (fstat(file->fd, &status) < 0 || fstat(file->tail_fd, &tail) < 0)
-		return open_failure(disk, -errno, error);
+		return open_failure(file, disk, -errno, error);
 	if (status.st_dev != tail.st_dev || status.st_ino != tail.st_ino)
 		return vn_fail(
-			error, -EAGAIN, "disk %s: was replaced while it was opened", disk->path);
+			error, -EAGAIN, "disk %s: was replaced while it was opened", file->path);
 	return 0;
 }
 
 static int prepare_alignment(
-	struct blk_file *file, const struct veneer_disk *disk, struct veneer_error *error)
+	struct blk_file *file, const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	const struct vn_blk_file_traits *traits = &file->traits;
 	if (traits->align > VN_BLK_BOUNCE_SIZE || traits->memory_align > VN_BLK_BOUNCE_SIZE)
 		return vn_fail(error, -EINVAL,
 			"disk %s: O_DIRECT needs multiples of %u bytes here, more than %u; "
 			"use cache=writeback or cache=writethrough",
-			disk->path,
+			file->path,
 			traits->align > traits->memory_align ? traits->align : traits->memory_align,
 			VN_BLK_BOUNCE_SIZE);
 	if (traits->align > VN_BLK_SECTOR && !traits->device)
@@ -722,52 +781,43 @@ static int prepare_alignment(
 	return 0;
 }
 
-static int open_file(struct blk_file *file, const struct veneer_disk *disk,
+static int open_file(struct blk_file *file, const struct vn_blk_options *disk,
 	const struct vn_log *log, struct veneer_error *error)
 {
-	int code = judge_kind(disk, error);
+	int code = open_it(file, disk, error);
 	if (code == 0)
-		code = judge_format(disk, error);
-	if (code < 0)
-		return code;
-	int flags = O_CLOEXEC | (disk->readonly ? O_RDONLY : O_RDWR);
-	file->backend.direct =
-		disk->cache == VENEER_CACHE_NONE || disk->cache == VENEER_CACHE_DIRECTSYNC;
-	file->fd = open(disk->path, flags | (file->backend.direct ? O_DIRECT : 0));
-	if (file->fd < 0)
-		return open_failure(disk, -errno, error);
-	code = lock(file, disk, log, error);
+		code = lock(file, disk, log, error);
 	if (code == 0)
-		code = vn_blk_file_measure(&file->traits, &file->backend, file->fd, disk, error);
+		code = vn_blk_file_measure(
+			&file->traits, &file->backend, file->fd, file->path, disk, error);
 	if (code == 0)
 		code = prepare_alignment(file, disk, error);
 	if (code == 0)
 		code = refresh(&file->backend, error);
-	if (code < 0)
-		close_files(file);
 	return code;
 }
 
-int vn_blk_file_open(struct vn_blk_backend **backend, const struct veneer_disk *disk,
+int vn_blk_file_open(struct vn_blk_backend **backend, const struct vn_blk_options *disk,
 	const struct vn_log *log, struct veneer_error *error)
 {
+	char text[32];
 	struct blk_file *file = aligned_alloc(_Alignof(struct blk_file), sizeof(*file));
 	if (!file)
-		return vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
-	*file = (struct blk_file){.tail_fd = -1};
+		return vn_fail(error, -ENOMEM, "no memory for a disk");
+	*file = (struct blk_file){.fd = -1, .tail_fd = -1};
 	vn_blk_ranges_init(&file->ranges);
 	file->backend.ops = &file_ops;
 	file->backend.readonly = disk->readonly;
+	file->backend.direct =
+		disk->cache == VN_BLK_CACHE_NONE || disk->cache == VN_BLK_CACHE_DIRECTSYNC;
 	file->backend.write_cache =
-		disk->cache != VENEER_CACHE_WRITETHROUGH && disk->cache != VENEER_CACHE_DIRECTSYNC;
-	file->unsafe = disk->cache == VENEER_CACHE_UNSAFE;
-	file->path = strdup(disk->path);
+		disk->cache != VN_BLK_CACHE_WRITETHROUGH && disk->cache != VN_BLK_CACHE_DIRECTSYNC;
+	file->unsafe = disk->cache == VN_BLK_CACHE_UNSAFE;
+	file->path = strdup(vn_file_called(&disk->path, text));
 	int code = file->path ? open_file(file, disk, log, error)
-			      : vn_fail(error, -ENOMEM, "disk %s: no memory", disk->path);
+			      : vn_fail(error, -ENOMEM, "no memory for a disk");
 	if (code < 0) {
-		vn_blk_ranges_destroy(&file->ranges);
-		free(file->path);
-		free(file);
+		destroy(&file->backend);
 		return code;
 	}
 	*backend = &file->backend;

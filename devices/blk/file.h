@@ -20,18 +20,21 @@
 // write has it (devices/blk/range.h).
 //
 // The file is locked while it is open (an open file description lock): one writer, or any number of
-// readers, also against other programs that lock, QEMU among them.
+// readers, also against other programs that lock, QEMU among them. A file that is given as a
+// descriptor is opened once more, so that flags and lock are this disk's own
+// (devices/blk/file_descriptor.h).
 #ifndef VN_BLK_FILE_H
 #define VN_BLK_FILE_H
 
 #include "devices/blk/backend.h"
+#include "devices/blk/options.h"
 
 #define VN_BLK_BOUNCE_SIZE  (64u << 10)
 #define VN_BLK_BOUNCE_COUNT 16 // of each channel with O_DIRECT
 
 // Open `disk`. Nothing of it is needed afterwards. On failure one line says what mends it:
 // -ENOENT, -EACCES, -EROFS, -EISDIR, -EBUSY (locked), -EINVAL (size, kind of file, O_DIRECT)...
-int vn_blk_file_open(struct vn_blk_backend **backend, const struct veneer_disk *disk,
+int vn_blk_file_open(struct vn_blk_backend **backend, const struct vn_blk_options *disk,
 	const struct vn_log *log, struct veneer_error *error);
 
 #endif

@@ -5,15 +5,22 @@
 #include "devices/blk/file_format.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <linux/fs.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/macros.h"
 
 #define BOOT_SIGNATURE_AT 510
+
+// The most that O_DIRECT asks of offsets, sizes and memory: a given descriptor may have it.
+#define ALIGN 65536u
 
 enum end {
 	FIRST,
@@ -67,25 +74,51 @@ const struct vn_blk_format *vn_blk_format_find(const void *first, const void *la
 	return NULL;
 }
 
-static int read_ends(int fd, char *first, char *last)
+// The size by the file's or device's own account: seeking would move an offset that others share.
+static off_t size_of(int fd)
 {
-	off_t size = lseek(fd, 0, SEEK_END);
-	if (size < 0 || pread(fd, first, VN_BLK_FORMAT_BLOCK, 0) < 0)
+	struct stat status;
+	uint64_t bytes;
+	if (fstat(fd, &status) < 0)
 		return -errno;
-	if (size >= VN_BLK_FORMAT_BLOCK &&
-		pread(fd, last, VN_BLK_FORMAT_BLOCK, size - VN_BLK_FORMAT_BLOCK) < 0)
+	if (!S_ISBLK(status.st_mode))
+		return status.st_size;
+	return ioctl(fd, BLKGETSIZE64, &bytes) < 0 ? -errno : (off_t)bytes;
+}
+
+// Read the block at `at` by way of a buffer of 2 * ALIGN bytes.
+static int read_block(int fd, off_t at, char *buffer, char *block)
+{
+	off_t start = at & ~((off_t)ALIGN - 1);
+	size_t skip = (size_t)(at - start);
+	ssize_t got =
+		pread(fd, buffer, skip + VN_BLK_FORMAT_BLOCK <= ALIGN ? ALIGN : 2 * ALIGN, start);
+	if (got < 0)
 		return -errno;
+	size_t size = (size_t)got > skip ? (size_t)got - skip : 0;
+	memcpy(block, buffer + skip, size < VN_BLK_FORMAT_BLOCK ? size : VN_BLK_FORMAT_BLOCK);
 	return 0;
 }
 
-int vn_blk_format_probe(const char *path, const struct vn_blk_format **format)
+static int read_ends(int fd, char *first, char *last)
+{
+	off_t size = size_of(fd);
+	if (size < 0)
+		return (int)size;
+	char *buffer = aligned_alloc(ALIGN, 2 * ALIGN);
+	if (!buffer)
+		return -ENOMEM;
+	int code = read_block(fd, 0, buffer, first);
+	if (code == 0 && size >= VN_BLK_FORMAT_BLOCK)
+		code = read_block(fd, size - VN_BLK_FORMAT_BLOCK, buffer, last);
+	free(buffer);
+	return code;
+}
+
+int vn_blk_format_probe(int fd, const struct vn_blk_format **format)
 {
 	char first[VN_BLK_FORMAT_BLOCK] = {0}, last[VN_BLK_FORMAT_BLOCK] = {0};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
 	int code = read_ends(fd, first, last);
-	close(fd);
 	if (code == 0)
 		*format = vn_blk_format_find(first, last);
 	return code;

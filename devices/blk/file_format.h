@@ -18,7 +18,8 @@ struct vn_blk_format {
 // by `last`.
 const struct vn_blk_format *vn_blk_format_find(const void *first, const void *last);
 
-// The format of the file or block device at `path`: 0 and the format or NULL, or a negative errno.
-int vn_blk_format_probe(const char *path, const struct vn_blk_format **format);
+// The format of an open file or block device, with O_DIRECT or without, whose offset stays as it
+// is: 0 and the format or NULL, or a negative errno.
+int vn_blk_format_probe(int fd, const struct vn_blk_format **format);
 
 #endif

@@ -23,13 +23,13 @@
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
-int vn_blk_file_no_direct(const struct veneer_disk *disk, struct veneer_error *error)
+int vn_blk_file_no_direct(const char *path, struct veneer_error *error)
 {
 	return vn_fail(error, -EINVAL,
 		"disk %s: its file system has no O_DIRECT, "
 		"which cache=none and cache=directsync need; "
 		"use cache=writeback or cache=writethrough",
-		disk->path);
+		path);
 }
 
 // A number of a block device's queue; a partition has its disk's. 0 where there is none to read.
@@ -54,14 +54,14 @@ static uint64_t read_limit(dev_t number, const char *name)
 // The block size that partition tables on a block device are written in, what it had better be
 // accessed in, and what it can clear. A hole there is zeroes written with leave to unmap, without
 // which a device has no use for fallocate() as a discard.
-static int measure_device(struct vn_blk_backend *backend, int fd, const struct veneer_disk *disk,
-	dev_t number, struct veneer_error *error)
+static int measure_device(struct vn_blk_backend *backend, int fd, const char *path, dev_t number,
+	struct veneer_error *error)
 {
 	int block_size;
 	unsigned physical, io_min = 0, io_best = 0;
 	int alignment = 0;
 	if (ioctl(fd, BLKSSZGET, &block_size) < 0 || ioctl(fd, BLKPBSZGET, &physical) < 0)
-		return vn_fail(error, -errno, "disk %s: its block size is unknown: %s", disk->path,
+		return vn_fail(error, -errno, "disk %s: its block size is unknown: %s", path,
 			strerror(errno));
 	if (ioctl(fd, BLKIOMIN, &io_min) == 0)
 		backend->io_min = io_min;
@@ -118,13 +118,13 @@ static uint32_t try_alignment(int fd)
 // What O_DIRECT needs: as statx(2) says, Linux 6.1; else a block device's block size, or what a
 // file's reads show.
 static int measure_direct(struct vn_blk_file_traits *traits, const struct vn_blk_backend *backend,
-	int fd, const struct veneer_disk *disk, struct veneer_error *error)
+	int fd, const char *path, struct veneer_error *error)
 {
 	struct statx status;
 	bool told = statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) == 0 &&
 		    (status.stx_mask & STATX_DIOALIGN);
 	if (told && status.stx_dio_offset_align == 0)
-		return vn_blk_file_no_direct(disk, error);
+		return vn_blk_file_no_direct(path, error);
 	if (told) {
 		traits->align = status.stx_dio_offset_align;
 		traits->memory_align = status.stx_dio_mem_align;
@@ -137,26 +137,24 @@ static int measure_direct(struct vn_blk_file_traits *traits, const struct vn_blk
 	return 0;
 }
 
-// What IOPOLL needs: O_DIRECT, and below it a device with queues that are polled.
-static int judge_polling(const struct vn_blk_backend *backend, const struct veneer_disk *disk,
-	dev_t number, struct veneer_error *error)
+// What IOPOLL needs below O_DIRECT: a device with queues that are polled.
+static int check_polling(const char *path, dev_t number, struct veneer_error *error)
 {
-	if (!backend->direct)
-		return vn_fail(error, -EINVAL,
-			"disk %s: iopoll=on is for cache=none and cache=directsync", disk->path);
 	if (read_limit(number, "io_poll") == 1)
 		return 0;
-	return vn_fail(error, -EOPNOTSUPP,
-		"disk %s: iopoll=on: its device has no queues that are polled (io_poll in "
-		"/sys/block/*/queue); an NVMe device has them with nvme.poll_queues=N on the "
-		"host's kernel command line",
-		disk->path);
+	vn_fail(error, -EOPNOTSUPP,
+		"disk %s: iopoll=on: its device has no queues that are polled "
+		"(io_poll in /sys/block/*/queue); "
+		"an NVMe device has them with nvme.poll_queues=N on the host's kernel command line",
+		path);
+	vn_error_set_key(error, "disk.iopoll");
+	return -EOPNOTSUPP;
 }
 
 // The block size that was asked for; and what a driver had better keep to is not below what
 // O_DIRECT needs.
 static void apply(const struct vn_blk_file_traits *traits, struct vn_blk_backend *backend,
-	const struct veneer_disk *disk)
+	const struct vn_blk_options *disk)
 {
 	if (disk->block_size)
 		backend->block_size = (uint32_t)disk->block_size;
@@ -168,23 +166,23 @@ static void apply(const struct vn_blk_file_traits *traits, struct vn_blk_backend
 }
 
 int vn_blk_file_measure(struct vn_blk_file_traits *traits, struct vn_blk_backend *backend, int fd,
-	const struct veneer_disk *disk, struct veneer_error *error)
+	const char *path, const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	struct stat status;
 	int code = 0;
 	if (fstat(fd, &status) < 0)
-		return vn_fail(error, -errno, "disk %s: %s", disk->path, strerror(errno));
+		return vn_fail(error, -errno, "disk %s: %s", path, strerror(errno));
 	*traits = (struct vn_blk_file_traits){
 		.device = S_ISBLK(status.st_mode), .align = 1, .memory_align = 1};
 	dev_t number = traits->device ? status.st_rdev : status.st_dev;
 	if (traits->device)
-		code = measure_device(backend, fd, disk, number, error);
+		code = measure_device(backend, fd, path, number, error);
 	else
 		measure_file(backend, fd, &status);
 	if (code == 0 && backend->direct)
-		code = measure_direct(traits, backend, fd, disk, error);
+		code = measure_direct(traits, backend, fd, path, error);
 	if (code == 0 && disk->iopoll)
-		code = judge_polling(backend, disk, number, error);
+		code = check_polling(path, number, error);
 	if (code == 0)
 		apply(traits, backend, disk);
 	return code;

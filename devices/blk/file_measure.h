@@ -5,6 +5,7 @@
 #define VN_BLK_FILE_MEASURE_H
 
 #include "devices/blk/backend.h"
+#include "devices/blk/options.h"
 
 #define VN_BLK_SECTOR 512
 
@@ -17,11 +18,11 @@ struct vn_blk_file_traits {
 };
 
 // Measure what is open as `fd`, in the way that backend->direct and `readonly` say, and fill in
-// both.
+// both. `path` is what messages call it.
 int vn_blk_file_measure(struct vn_blk_file_traits *traits, struct vn_blk_backend *backend, int fd,
-	const struct veneer_disk *disk, struct veneer_error *error);
+	const char *path, const struct vn_blk_options *disk, struct veneer_error *error);
 
 // Say that there is no O_DIRECT, which this disk's cache mode needs: -EINVAL.
-int vn_blk_file_no_direct(const struct veneer_disk *disk, struct veneer_error *error);
+int vn_blk_file_no_direct(const char *path, struct veneer_error *error);
 
 #endif

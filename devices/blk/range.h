@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/limits.h"
 #include "core/ioloop.h"
 
 struct vn_blk_range_list {
@@ -49,7 +50,7 @@ struct vn_blk_ranges {
 	_Alignas(64) atomic_uint exclusive; // ranges in `queue` that are
 	_Alignas(64) pthread_mutex_t lock; // taken before a loop's
 	struct vn_blk_range_list queue; // held or waiting, in the order they came
-	struct vn_blk_loop_ranges *loops[VENEER_QUEUES_MAX];
+	struct vn_blk_loop_ranges *loops[VN_QUEUES_MAX];
 	unsigned loop_count;
 };
 

@@ -93,6 +93,7 @@ struct vn_net_backend {
 	uint16_t mtu; // bytes
 	atomic_bool link; // up
 	uint8_t host_mac[6]; // of the host's end, where that is the guest's neighbour
+	const char *name; // of the host's interface; NULL where there is none
 };
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/utsname.h>
 
 #include "base/siphash.h"
@@ -57,14 +56,6 @@ int vn_mac_derive(uint8_t mac[6], const char *root, const char *identity, const 
 	free(text);
 	for (unsigned i = 0; i < 6; i++)
 		mac[i] = (uint8_t)(hash >> (8 * i));
-	set_kind(mac);
-	return 0;
-}
-
-int vn_mac_random(uint8_t mac[6], struct veneer_error *error)
-{
-	if (getrandom(mac, 6, 0) != 6)
-		return vn_fail(error, -errno, "no random MAC address: %s", strerror(errno));
 	set_kind(mac);
 	return 0;
 }

@@ -15,7 +15,4 @@
 int vn_mac_derive(uint8_t mac[6], const char *root, const char *identity, const char *device,
 	struct veneer_error *error);
 
-// Any. Negative where the kernel has no random numbers.
-int vn_mac_random(uint8_t mac[6], struct veneer_error *error);
-
 #endif

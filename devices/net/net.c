@@ -24,10 +24,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/limits.h"
 #include "base/macros.h"
 #include "base/rate.h"
 #include "base/spin.h"
 #include "core/ioloop.h"
+#include "devices/net/mac.h"
 #include "devices/net/tap.h"
 #include "devices/net/user.h"
 #include "virtio/vhost.h"
@@ -35,7 +38,7 @@
 #define QUEUE_SIZE   256
 #define CONTROL_SIZE 64
 #define RING_ENTRIES 128
-#define QUEUES_MAX   (2 * VENEER_QUEUES_MAX + 1)
+#define QUEUES_MAX   (2 * VN_QUEUES_MAX + 1)
 
 // Packets sent in one turn, and the pieces that they have.
 #define SEND_MAX 32
@@ -46,10 +49,6 @@
 
 #define WINDOW_CHAINS QUEUE_SIZE
 #define WINDOW_IOV    (2 * QUEUE_SIZE)
-
-// The smallest MTU for IPv6, and the largest that the field can say.
-#define MTU_MIN 68
-#define MTU_MAX 65535
 
 // What CTRL_GUEST_OFFLOADS can switch (section 5.1.6.5.6.1).
 #define GUEST_OFFLOADS                                                                             \
@@ -146,7 +145,7 @@ struct vn_net {
 	uint8_t mac[6];
 	struct vn_net_backend *backend;
 	unsigned pair_count; // of those in `pairs`
-	struct net_pair *pairs[VENEER_QUEUES_MAX];
+	struct net_pair *pairs[VN_QUEUES_MAX];
 	struct vn_virtio_queue virtio_queues[QUEUES_MAX];
 	struct net_queue queues[QUEUES_MAX];
 	struct vn_rate packets[CONTROL], bytes[CONTROL]; // each way, shared by the pairs
@@ -295,8 +294,8 @@ static unsigned transmit(struct net_queue *queue)
 	return taken;
 }
 
-// See to it that we come back for more: look again at once, if that is worth it, or have the driver
-// notify. What is on its way brings us back anyway, and so does a timer.
+// Poll the queue again now if that is worth it; otherwise enable notifications. Completions and
+// timers in flight run this again anyway.
 static void await_more(struct net_queue *queue, bool taken)
 {
 	struct net_pair *pair = queue->pair;
@@ -980,18 +979,18 @@ static int open_event(
 // A vhost for each pair, unless that is not wanted, or not to be had and not insisted upon. It
 // knows no limits.
 static int open_vhost(
-	struct vn_net *net, const struct veneer_net *options, struct veneer_error *error)
+	struct vn_net *net, const struct vn_net_options *options, struct veneer_error *error)
 {
 	struct veneer_error reason;
 	int code = 0;
-	if (options->vhost == VENEER_VHOST_OFF || net->limited || !net->backend->ops->descriptor)
+	if (options->vhost == VN_NET_VHOST_OFF || net->limited || !net->backend->ops->descriptor)
 		return 0;
 	for (unsigned i = 0; code == 0 && i < net->pair_count; i++)
 		code = vn_vhost_open(&net->pairs[i]->vhost, net->device.memory, &reason);
 	if (code < 0) {
 		for (unsigned i = 0; i < net->pair_count; i++)
 			vn_vhost_close(&net->pairs[i]->vhost);
-		return options->vhost == VENEER_VHOST_ON
+		return options->vhost == VN_NET_VHOST_ON
 			       ? vn_fail(error, code, "%s", reason.message)
 			       : 0;
 	}
@@ -1015,60 +1014,79 @@ static int check_mac(const struct vn_net *net, struct veneer_error *error)
 			net->name, mac[0]);
 	if (memcmp(mac, net->backend->host_mac, sizeof(net->mac)) == 0)
 		return vn_fail(error, -EINVAL,
-			"%s: %02x:%02x:%02x:%02x:%02x:%02x is the MAC address of the host's "
-			"interface itself; the guest needs another",
+			"%s: %02x:%02x:%02x:%02x:%02x:%02x "
+			"is the MAC address of the host's interface itself; "
+			"the guest needs another",
 			net->name, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return 0;
 }
 
-static void set_limits(struct vn_net *net, const struct veneer_net *options)
+static void set_limits(struct vn_net *net, const struct vn_net_options *options)
 {
-	net->limited = options->pps > 0 || options->bps > 0;
+	const struct vn_rate_options *pps = &options->pps, *bps = &options->bps;
+	net->limited = pps->per_second > 0 || bps->per_second > 0;
 	for (unsigned role = 0; role < CONTROL; role++) {
-		vn_rate_init(&net->packets[role], options->pps, options->pps_burst);
-		vn_rate_init(&net->bytes[role], options->bps, options->bps_burst);
+		vn_rate_init(&net->packets[role], pps->per_second, pps->burst);
+		vn_rate_init(&net->bytes[role], bps->per_second, bps->burst);
 	}
 }
 
-static int open_backend(struct vn_net *net, const struct veneer_net *options,
-	const struct vn_log *log, struct veneer_error *error)
+// The address that was given, or the one that belongs to this guest and interface.
+static int choose_mac(struct vn_net *net, const struct vn_device_env *env,
+	const struct vn_net_options *options, struct veneer_error *error)
 {
-	if (options->queues > VENEER_QUEUES_MAX)
-		return vn_fail(error, -EINVAL, "%s: %u queue pairs: at most %d", net->name,
-			options->queues, VENEER_QUEUES_MAX);
-	if (options->mtu != 0 && (options->mtu < MTU_MIN || options->mtu > MTU_MAX))
-		return vn_fail(error, -EINVAL, "%s: MTU %u: must be %d to %d", net->name,
-			options->mtu, MTU_MIN, MTU_MAX);
-	if (options->backend == VENEER_NET_USER)
-		return vn_net_user_open(&net->backend, options, log, error);
-	return vn_net_tap_open(&net->backend, options, log, error);
+	static const uint8_t none[6];
+	char user[32];
+	memcpy(net->mac, options->mac, sizeof(net->mac));
+	if (memcmp(net->mac, none, sizeof(none)) != 0)
+		return 0;
+	// Interfaces' names have no blank, so what stands for one without is no name.
+	snprintf(user, sizeof(user), "user %u", env->number);
+	const char *interface = net->backend->name ? net->backend->name : user;
+	return vn_mac_derive(net->mac, "", env->guest, interface, error);
 }
 
-int vn_net_create(struct vn_virtio_device **device, const char *name,
-	const struct veneer_net *options, const struct vn_memory *memory, const struct vn_log *log,
-	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+static int open_backend(struct vn_net *net, const struct vn_device_env *env,
+	const struct vn_net_options *options, struct veneer_error *error)
 {
+	int code = options->user ? vn_net_user_open(&net->backend, options, env->log, error)
+				 : vn_net_tap_open(&net->backend, options, env->log, error);
+	if (code < 0)
+		return code;
+	code = choose_mac(net, env, options, error);
+	if (code == 0)
+		code = check_mac(net, error);
+	if (code < 0)
+		net->backend->ops->destroy(net->backend);
+	return code;
+}
+
+static unsigned count_loops(const void *values)
+{
+	return ((const struct vn_net_options *)values)->queues;
+}
+
+static int create(struct vn_virtio_device **device, const struct vn_device_env *env, void *values,
+	struct veneer_error *error)
+{
+	const struct vn_net_options *options = values;
 	// The limits have cache lines of their own.
 	struct vn_net *net = aligned_alloc(_Alignof(struct vn_net), sizeof(*net));
 	if (!net)
-		return vn_fail(error, -ENOMEM, "%s: no memory", name);
+		return vn_fail(error, -ENOMEM, "%s: no memory", env->name);
 	memset(net, 0, sizeof(*net));
-	strncpy(net->name, name, sizeof(net->name) - 1);
-	memcpy(net->mac, options->mac, sizeof(net->mac));
-	int code = open_backend(net, options, log, error);
+	strncpy(net->name, env->name, sizeof(net->name) - 1);
+	int code = open_backend(net, env, options, error);
 	if (code < 0)
 		goto free_net;
-	code = check_mac(net, error);
-	if (code < 0)
-		goto close_backend;
-	describe(net, memory, log);
+	describe(net, env->memory, env->log);
 	set_limits(net, options);
-	net->poll_max = vn_spin_max(options->poll_us);
+	net->poll_max = options->poll_us * NS_PER_US;
 	code = vn_virtio_device_init(&net->device, error);
 	if (code < 0)
 		goto close_backend;
 	for (unsigned i = 0; code == 0 && i < net->backend->pairs; i++)
-		code = create_pair(net, i, cpus, error);
+		code = create_pair(net, i, env->cpus, error);
 	if (code == 0)
 		code = open_vhost(net, options, error);
 	if (code < 0)
@@ -1086,7 +1104,7 @@ free_net:
 	return code;
 }
 
-void vn_net_destroy(struct vn_virtio_device *device)
+static void destroy(struct vn_virtio_device *device)
 {
 	struct vn_net *net = from_device(device);
 	destroy_pairs(net);
@@ -1094,3 +1112,9 @@ void vn_net_destroy(struct vn_virtio_device *device)
 	net->backend->ops->destroy(net->backend);
 	free(net);
 }
+
+const struct vn_device_type vn_net_type = {.option = &vn_net_option,
+	.kind = "net",
+	.count_loops = count_loops,
+	.create = create,
+	.destroy = destroy};

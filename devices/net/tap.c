@@ -21,9 +21,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/macros.h"
 
-// UDP segmentation: Linux 6.2, and as those of net_backend.h.
+// UDP segmentation: Linux 6.2, and as those of backend.h.
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
 #define TUN_F_USO6 0x40
@@ -61,7 +62,7 @@ struct tap {
 	atomic_flag told; // that the interface was deleted
 	bool nowait; // the kernel takes RWF_NOWAIT for it: Linux 6.4
 	struct watch netlink; // on the first pair's loop
-	struct tap_queue queues[VENEER_QUEUES_MAX];
+	struct tap_queue queues[VN_QUEUES_MAX];
 };
 
 static struct tap *from_backend(struct vn_net_backend *backend)
@@ -397,6 +398,65 @@ static int open_first(struct tap *tap, unsigned queues, struct veneer_error *err
 		tap->name, queues, tap->name, tap->name, tap->name);
 }
 
+// The interface is asked for its MTU, address and state by its name, in the network namespace of
+// this thread, where another one may have that name.
+static bool is_here(const struct tap *tap)
+{
+	struct ifreq of_queue = {.ifr_flags = 0}, of_name = {.ifr_flags = 0};
+	memcpy(of_name.ifr_name, tap->name, sizeof(of_name.ifr_name));
+	return ioctl(tap->queues[0].watch.fd, SIOCGIFHWADDR, &of_queue) == 0 &&
+	       ioctl(tap->netlink.fd, SIOCGIFHWADDR, &of_name) == 0 &&
+	       memcmp(of_queue.ifr_hwaddr.sa_data, of_name.ifr_hwaddr.sa_data,
+		       sizeof(tap->backend.host_mac)) == 0;
+}
+
+static int check_queue(
+	struct tap *tap, const char *called, unsigned queues, struct veneer_error *error)
+{
+	static const int needed = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+	struct ifreq request = {.ifr_flags = 0};
+	if (ioctl(tap->queues[0].watch.fd, TUNGETIFF, &request) < 0)
+		return vn_fail(error, -EINVAL,
+			"network: %s is no queue of a TAP interface (TUNSETIFF)", called);
+	memcpy(tap->name, request.ifr_name, sizeof(tap->name));
+	if ((request.ifr_flags & needed) != needed)
+		return vn_fail(error, -EINVAL,
+			"network: %s was not made with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
+			called);
+	if (queues > 1 && !(request.ifr_flags & IFF_MULTI_QUEUE))
+		return vn_fail(error, -EINVAL,
+			"network: %s is the only queue that interface %s can have, not one of %u; "
+			"make it with IFF_MULTI_QUEUE, or leave out queues=%u",
+			called, tap->name, queues, queues);
+	if (!is_here(tap))
+		return vn_fail(error, -ENODEV,
+			"network: %s is a queue of interface %s of another network namespace",
+			called, tap->name);
+	return 0;
+}
+
+// A queue that the embedding program opened, perhaps with more privileges than are left. TUNSETIFF
+// has bound it to its open file description, so there can be no other one: this one becomes
+// non-blocking, also for the program.
+static int take_first(
+	struct tap *tap, const struct vn_file *file, unsigned queues, struct veneer_error *error)
+{
+	char text[32];
+	const char *called = vn_file_called(file, text);
+	int fd = fcntl(file->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return vn_fail(error, -errno, "network: %s: %s", called, strerror(errno));
+	tap->queues[0].watch.fd = fd;
+	tap->backend.pairs = 1;
+	int code = check_queue(tap, called, queues, error);
+	if (code < 0)
+		return code;
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+		return vn_fail(error, -errno, "network: %s: %s", called, strerror(errno));
+	return 0;
+}
+
 static int open_further(struct tap *tap, unsigned queues, struct veneer_error *error)
 {
 	while (tap->backend.pairs < queues) {
@@ -443,7 +503,7 @@ static int probe(struct tap *tap, struct veneer_error *error)
 	tap->backend.features = FEATURES;
 	if (set_offloads(&tap->backend, BIT64(VIRTIO_NET_F_GUEST_CSUM) | GUEST_USO) == 0)
 		tap->backend.features |= GUEST_USO | BIT64(VIRTIO_NET_F_HOST_USO);
-	// What is too short for a header is no packet, but the flag is judged before that.
+	// What is too short for a header is no packet, but the kernel looks at the flag first.
 	const struct iovec none = {&(char){0}, 1};
 	tap->nowait = pwritev2(tap->queues[0].watch.fd, &none, 1, -1, RWF_NOWAIT) >= 0 ||
 		      errno != EOPNOTSUPP;
@@ -451,25 +511,23 @@ static int probe(struct tap *tap, struct veneer_error *error)
 	return code < 0 ? refusal(tap, code, false, error) : 0;
 }
 
-int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *options,
+int vn_net_tap_open(struct vn_net_backend **backend, const struct vn_net_options *options,
 	const struct vn_log *log, struct veneer_error *error)
 {
-	if (!options->tap || options->tap[0] == '\0' || strlen(options->tap) >= IFNAMSIZ)
-		return vn_fail(error, -EINVAL,
-			"network: '%s' is no name of an interface: 1 to %d bytes",
-			options->tap ? options->tap : "", IFNAMSIZ - 1);
+	char text[32];
 	struct tap *tap = calloc(1, sizeof(*tap));
 	if (!tap)
-		return vn_fail(error, -ENOMEM, "network: no memory for interface %s", options->tap);
+		return vn_fail(error, -ENOMEM, "network: no memory");
 	unsigned queues = options->queues ? options->queues : 1;
-	memcpy(tap->name, options->tap, strlen(options->tap));
+	strncpy(tap->name, vn_file_called(&options->tap, text), sizeof(tap->name) - 1);
 	tap->log = log;
 	atomic_flag_clear(&tap->told);
 	tap->backend.ops = &tap_ops;
 	tap->queues[0].attached = true;
 	int code = open_netlink(tap, error);
 	if (code == 0)
-		code = open_first(tap, queues, error);
+		code = options->tap.name ? open_first(tap, queues, error)
+					 : take_first(tap, &options->tap, queues, error);
 	if (code == 0)
 		code = open_further(tap, queues, error);
 	if (code == 0)
@@ -480,6 +538,7 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct veneer_net *op
 		destroy(&tap->backend);
 		return code;
 	}
+	tap->backend.name = tap->name;
 	*backend = &tap->backend;
 	return 0;
 }

@@ -29,7 +29,6 @@
 #define LIBRARY "libslirp.so.0"
 
 #define MTU_DEFAULT 1500
-#define MTU_MAX     65521
 
 #define FRAMES     256 // towards the guest
 #define EVENTS_MAX 64 // sockets that are served in one turn
@@ -120,7 +119,7 @@ static void guest_error(const char *text, void *opaque)
 		vn_warn(user->log, "network: the guest: %s", text);
 }
 
-// A descriptor is new, or about to be closed: what is known of its number is void.
+// The descriptor was opened or will be closed: drop the cached state.
 static void forget_socket(int fd, void *opaque)
 {
 	struct user *user = opaque;
@@ -401,44 +400,26 @@ static int load(struct library *library, struct veneer_error *error)
 	return 0;
 }
 
-// A port: 1 to 65535, to the end of the text.
-static int parse_port(const char *text)
+static int add_forward(
+	struct user *user, const struct vn_net_forward *forward, struct veneer_error *error)
 {
-	char *end;
-	if (text[0] < '0' || text[0] > '9')
-		return -1;
-	unsigned long port = strtoul(text, &end, 10);
-	return *end == '\0' && port >= 1 && port <= 65535 ? (int)port : -1;
-}
-
-// "tcp:HOSTADDR:HOSTPORT:GUESTPORT", or "udp:...".
-static int add_forward(struct user *user, const char *text, struct veneer_error *error)
-{
-	char copy[64], *rest = copy;
-	snprintf(copy, sizeof(copy), "%s", text);
-	const char *protocol = strsep(&rest, ":");
-	const char *address = rest ? strsep(&rest, ":") : "";
-	const char *port = rest ? strsep(&rest, ":") : "";
-	int guest_port = parse_port(rest ? rest : "");
-	int host_port = parse_port(port);
-	bool udp = strcmp(protocol, "udp") == 0;
-	struct in_addr host, guest = {htonl(0x0a00020f)};
-	if ((!udp && strcmp(protocol, "tcp") != 0) || inet_pton(AF_INET, address, &host) != 1 ||
-		host_port < 0 || guest_port < 0 || strlen(text) >= sizeof(copy))
-		return vn_fail(error, -EINVAL,
-			"network: '%s' is not tcp:HOSTADDR:HOSTPORT:GUESTPORT or udp:...", text);
+	const struct in_addr guest = {htonl(0x0a00020f)};
+	char address[INET_ADDRSTRLEN];
 	errno = 0;
-	if (user->library.slirp_add_hostfwd(user->slirp, udp, host, host_port, guest, guest_port) <
-		0) {
-		int code = errno ? -errno : -EIO;
-		return vn_fail(
-			error, code, "network: cannot forward %s: %s", text, strerror(-code));
-	}
-	return 0;
+	if (user->library.slirp_add_hostfwd(user->slirp, forward->udp, forward->address,
+		    forward->host_port, guest, forward->guest_port) == 0)
+		return 0;
+	int code = errno ? -errno : -EIO;
+	inet_ntop(AF_INET, &forward->address, address, sizeof(address));
+	vn_fail(error, code, "network: cannot forward %s:%s:%u:%u: %s",
+		forward->udp ? "udp" : "tcp", address, forward->host_port, forward->guest_port,
+		strerror(-code));
+	vn_error_set_key(error, "net.hostfwd");
+	return code;
 }
 
 static int start_slirp(
-	struct user *user, const struct veneer_net *options, struct veneer_error *error)
+	struct user *user, const struct vn_net_options *options, struct veneer_error *error)
 {
 	const SlirpConfig config = {.version = 1,
 		.in_enabled = true,
@@ -453,8 +434,8 @@ static int start_slirp(
 	if (!user->slirp)
 		return vn_fail(error, -EINVAL, "network: libslirp refuses to start");
 	int code = 0;
-	for (size_t i = 0; code == 0 && i < options->forward_count; i++)
-		code = add_forward(user, options->forwards[i], error);
+	for (size_t i = 0; code == 0 && i < options->forwards.count; i++)
+		code = add_forward(user, &options->forwards.list[i], error);
 	return code;
 }
 
@@ -472,15 +453,9 @@ static int open_descriptors(struct user *user, struct veneer_error *error)
 	return 0;
 }
 
-int vn_net_user_open(struct vn_net_backend **backend, const struct veneer_net *options,
+int vn_net_user_open(struct vn_net_backend **backend, const struct vn_net_options *options,
 	const struct vn_log *log, struct veneer_error *error)
 {
-	if (options->queues > 1)
-		return vn_fail(error, -EINVAL, "network: user networking has one queue, not %u",
-			options->queues);
-	if (options->mtu > MTU_MAX)
-		return vn_fail(error, -EINVAL, "network: MTU %u: user networking takes at most %d",
-			options->mtu, MTU_MAX);
 	struct user *user = calloc(1, sizeof(*user));
 	if (!user)
 		return vn_fail(error, -ENOMEM, "network: no memory");
@@ -488,7 +463,7 @@ int vn_net_user_open(struct vn_net_backend **backend, const struct veneer_net *o
 	user->log = log;
 	user->backend.ops = &user_ops;
 	user->backend.pairs = 1;
-	user->backend.mtu = (uint16_t)(options->mtu ? options->mtu : MTU_DEFAULT);
+	user->backend.mtu = MTU_DEFAULT;
 	user->dns.log = log;
 	user->dns.mtu = user->backend.mtu;
 	user->dns.deliver = take_answer;

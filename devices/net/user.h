@@ -12,11 +12,12 @@
 #define VN_NET_USER_H
 
 #include "devices/net/backend.h"
+#include "devices/net/options.h"
 
 // Make the network of `options`, with the ports that it forwards, of which nothing is needed
-// afterwards. On failure one line says what mends it: -ENOENT (libslirp is not installed), -EINVAL
-// (queues, MTU or a forward that is none), -EADDRINUSE and the like for a port...
-int vn_net_user_open(struct vn_net_backend **backend, const struct veneer_net *options,
+// afterwards. On failure one line says what mends it: -ENOENT (libslirp is not installed),
+// -EADDRINUSE and the like for a port...
+int vn_net_user_open(struct vn_net_backend **backend, const struct vn_net_options *options,
 	const struct vn_log *log, struct veneer_error *error);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The program from outside. Its path is the first argument; the second is the guest that is built
-// in, as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
+// The program from outside. Its path is the first argument; the second is the built-in guest,
+// as a file, to be started as a named kernel. A small stand-in for a shell starts it on a
 // pseudo-terminal, so that job control is real and the terminal's modes can be looked at after the
 // program is gone. What needs a guest is skipped where there is no /dev/kvm.
 #include <dirent.h>
@@ -170,11 +170,7 @@ static void test_help(void **state)
 	outcome = RUN(NULL, "run", "--help");
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->err, "");
-	static const char *const options[] = {"--kernel", "--initrd", "--cmdline", "--cpus",
-		"--memory", "--disk", "--net", "--rng", "--transport", "--serial", "--timeout",
-		"--dump-dtb", "--reboot"};
-	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		assert_non_null(strstr(outcome->out, options[i]));
+	assert_non_null(strstr(outcome->out, "--kernel")); // all: options.sh
 	outcome = RUN(NULL, "doctor", "--help");
 	expect_exit(outcome, 0);
 	assert_string_equal(outcome->err, "");

@@ -162,7 +162,7 @@ lost() {
 	wait "$pid" || status=$?
 	expect "memory that is gone ends the guest with a message" 125 "the guest's memory"
 	status=0
-	timeout --signal=KILL 60 "$build/tests/guest/lost_memory" "$work/disk" 0x200000 \
+	timeout --signal=KILL 60 "$build/tests/guest/lost_memory" "$work/disk" 2M \
 		>"$work/out" 2>"$work/err" || status=$?
 	expect "and no other guest of the same process" 0 "the guest's memory"
 }

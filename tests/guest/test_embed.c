@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,8 +19,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/macros.h"
 #include "veneer.h"
 
 static void need_kvm(void)
@@ -52,78 +59,312 @@ static void expect_nothing_left(int descriptors, int threads)
 	assert_int_equal(entries("/proc/self/task"), threads);
 }
 
-static struct veneer *make(struct veneer_config *config)
+// Options and their values, in turn.
+#define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static struct veneer_config *configure(const char *const *options)
+{
+	struct veneer_config *config;
+	struct veneer_error error;
+	if (veneer_config_new(&config, &error) < 0)
+		fail_msg("%s", error.message);
+	for (; *options; options += 2)
+		if (veneer_config_set(config, options[0], options[1], &error) < 0)
+			fail_msg("%s", error.message);
+	return config;
+}
+
+static struct veneer *make_from(struct veneer_config *config)
 {
 	struct veneer *vm;
-	struct veneer_error error = {""};
-	if (veneer_create(&vm, config, &error) < 0)
+	struct veneer_error error;
+	if (veneer_create(&vm, config, NULL, &error) < 0)
 		fail_msg("%s", error.message);
+	veneer_config_free(config);
 	return vm;
 }
 
-static struct veneer_result run(struct veneer_config *config)
+static struct veneer *make(const char *const *options)
 {
-	struct veneer *vm = make(config);
-	struct veneer_error error = {""};
-	struct veneer_result result;
+	return make_from(configure(options));
+}
+
+static struct veneer_event wait_for(struct veneer *vm)
+{
+	struct veneer_event end;
+	struct veneer_error error;
+	if (veneer_wait(vm, 60000, &end, sizeof(end), &error) < 0)
+		fail_msg("%s", error.message);
+	return end;
+}
+
+static struct veneer_event run(struct veneer *vm)
+{
+	struct veneer_error error;
 	if (veneer_start(vm, &error) < 0)
 		fail_msg("%s", error.message);
-	veneer_wait(vm, &result);
+	struct veneer_event end = wait_for(vm);
 	veneer_destroy(vm);
-	return result;
+	return end;
+}
+
+static struct veneer_stats *snapshot(struct veneer *vm)
+{
+	struct veneer_stats *stats;
+	struct veneer_error error = {.code = 0};
+	if (veneer_get_stats(vm, &stats, &error) < 0)
+		fail_msg("%s", error.message);
+	return stats;
+}
+
+static uint64_t exits(const struct veneer_stats *stats, unsigned vcpu, const char *reason)
+{
+	for (unsigned i = 0; stats->vcpus[vcpu]->exits[i]; i++)
+		if (strcmp(stats->vcpus[vcpu]->exits[i]->reason, reason) == 0)
+			return stats->vcpus[vcpu]->exits[i]->count;
+	return 0;
+}
+
+// Until the guest has printed something, if `count` is 1; what takes far too long fails by what is
+// not there.
+static void await_exits(struct veneer *vm, uint64_t count)
+{
+	bool printed = false;
+	for (unsigned i = 0; i < 4000 && !printed; i++) {
+		struct veneer_stats *stats = snapshot(vm);
+		printed = exits(stats, 0, "io") >= count;
+		veneer_stats_free(stats);
+		usleep(5000);
+	}
 }
 
 static void a_guest_hands_back_its_value(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "exit=0";
-	run(&config); // whatever libraries keep for good, they have now
+	run(make(OPTIONS("cmdline", "exit=0"))); // whatever libraries keep for good, they have now
 	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-	config.cmdline = "exit=77";
-	struct veneer_result result = run(&config);
-	assert_int_equal(result.end, VENEER_END_EXIT);
-	assert_int_equal(result.value, 77);
+	struct veneer_event end = run(make(OPTIONS("cmdline", "exit=77")));
+	assert_int_equal(end.end, VENEER_END_EXIT);
+	assert_int_equal(end.value, 77);
 	expect_nothing_left(descriptors, threads);
 }
 
-static void the_descriptor_becomes_readable_at_the_end(void **state)
+static void events_come_in_order(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	struct veneer *vm = make(&config);
-	struct pollfd wait = {.fd = veneer_fd(vm), .events = POLLIN};
+	struct veneer *vm = make(OPTIONS("cmdline", "spin"));
+	struct pollfd wait = {.fd = veneer_event_fd(vm), .events = POLLIN};
+	struct veneer_event event;
+	assert_int_equal(veneer_get_state(vm), VENEER_STATE_CREATED);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	assert_int_equal(veneer_next_event(vm, &event, sizeof(event)), 0);
 	assert_int_equal(veneer_start(vm, NULL), 0);
+	assert_int_equal(veneer_get_state(vm), VENEER_STATE_RUNNING);
+	assert_int_equal(poll(&wait, 1, 60000), 1);
+	assert_int_equal(veneer_next_event(vm, &event, sizeof(event)), 1);
+	assert_int_equal(event.kind, VENEER_EVENT_STARTED);
 	assert_int_equal(poll(&wait, 1, 100), 0);
 	veneer_stop(vm);
+	assert_int_equal(veneer_get_state(vm), VENEER_STATE_ENDED);
 	assert_int_equal(poll(&wait, 1, 60000), 1);
-	struct veneer_result result;
-	veneer_wait(vm, &result);
-	assert_int_equal(result.end, VENEER_END_STOPPED);
+	assert_int_equal(wait_for(vm).end, VENEER_END_STOPPED);
+	assert_int_equal(veneer_next_event(vm, &event, sizeof(event.kind)), 1);
+	assert_int_equal(event.kind, VENEER_EVENT_ENDED);
+	assert_int_equal(poll(&wait, 1, 0), 0);
+	veneer_destroy(vm);
+}
+
+// Nothing that is called blocks for ever.
+static void a_wait_has_a_limit(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer *vm = make(OPTIONS("cmdline", "spin"));
+	struct veneer_event end;
+	struct veneer_error error;
+	assert_int_equal(veneer_wait(vm, -1, &end, sizeof(end), &error), -EINVAL);
+	assert_int_equal(error.kind, VENEER_ERROR_STATE);
+	assert_non_null(strstr(error.message, "has not been started"));
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	assert_int_equal(veneer_wait(vm, 0, &end, sizeof(end), NULL), -ETIMEDOUT);
+	assert_int_equal(veneer_wait(vm, 50, &end, sizeof(end), &error), -ETIMEDOUT);
+	assert_int_equal(error.kind, VENEER_ERROR_STATE);
+	assert_non_null(strstr(error.message, "50 ms"));
+	veneer_destroy(vm);
+}
+
+// Output that nobody takes: a pipe that is full.
+static void fill(int fd)
+{
+	char junk[4096] = "";
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	while (write(fd, junk, sizeof(junk)) > 0)
+		;
+	while (write(fd, junk, 1) > 0)
+		;
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+}
+
+static uint64_t milliseconds(void)
+{
+	return vn_clock_ns() / NS_PER_MS;
+}
+
+static void *wait_without_limit(void *arg)
+{
+	return (void *)(intptr_t)veneer_wait(arg, -1, NULL, 0, NULL);
+}
+
+// A thread that waits while output is being written, which takes a second here, does not keep
+// another one beyond its limit; and what one gave up, the next one does.
+static void each_wait_has_its_own_limit(void **state)
+{
+	(void)state;
+	need_kvm();
+	int ends[2];
+	pthread_t thread;
+	void *result;
+	assert_int_equal(pipe(ends), 0);
+	fill(ends[1]);
+	struct veneer_config *config = configure(OPTIONS("cmdline", "flood=64"));
+	assert_int_equal(veneer_config_set_fd(config, "serial.out", ends[1], NULL), 0);
+	struct veneer *vm = make_from(config);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	await_exits(vm, 200); // its buffer is full, or will be
+	uint64_t before = milliseconds();
+	veneer_stop(vm);
+	assert_int_equal(veneer_wait(vm, 0, NULL, 0, NULL), -ETIMEDOUT);
+	assert_int_equal(veneer_wait(vm, 50, NULL, 0, NULL), -ETIMEDOUT);
+	assert_int_equal(pthread_create(&thread, NULL, wait_without_limit, vm), 0);
+	usleep(200000); // it is in there
+	assert_int_equal(veneer_wait(vm, 0, NULL, 0, NULL), -ETIMEDOUT);
+	assert_int_equal(veneer_wait(vm, 50, NULL, 0, NULL), -ETIMEDOUT);
+	pthread_join(thread, &result);
+	assert_int_equal((intptr_t)result, 0);
+	assert_true(milliseconds() - before >= 900);
+	assert_int_equal(wait_for(vm).end, VENEER_END_STOPPED);
+	veneer_destroy(vm);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1 // which do not survive that there are no more addresses
+#else
+#define SANITIZED 0
+#endif
+
+// Room for some threads' stacks and not for 48.
+static void limit_addresses(struct rlimit *before)
+{
+	unsigned long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu", &pages), 1);
+	fclose(file);
+	assert_int_equal(getrlimit(RLIMIT_AS, before), 0);
+	struct rlimit limit = *before;
+	limit.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + (24 << 20);
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+// Not one vCPU goes on when another one has no thread.
+static void a_start_that_fails_ends_the_guest(void **state)
+{
+	(void)state;
+	need_kvm();
+	if (SANITIZED) {
+		print_message("# a limit of addresses leaves no room for a sanitizer's\n");
+		skip();
+	}
+	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+	struct veneer *vm = make(OPTIONS("cmdline", "spin", "cpus", "48"));
+	struct veneer_error error;
+	struct veneer_event event;
+	struct rlimit limit;
+	limit_addresses(&limit);
+	int code = veneer_start(vm, &error);
+	assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+	assert_int_equal(code, -EAGAIN);
+	assert_int_equal(error.kind, VENEER_ERROR_HOST);
+	assert_non_null(strstr(error.message, "cannot start thread vcpu"));
+	assert_null(strstr(error.message, "vcpu0:"));
+	assert_int_equal(veneer_get_state(vm), VENEER_STATE_ENDED);
+	assert_int_equal(veneer_next_event(vm, &event, sizeof(event)), 1);
+	assert_int_equal(event.kind, VENEER_EVENT_ENDED);
+	event = wait_for(vm);
+	assert_int_equal(event.end, VENEER_END_FAILED);
+	assert_string_equal(event.message, error.message);
+	veneer_destroy(vm);
+	expect_nothing_left(descriptors, threads);
+}
+
+// Structures of a program that was built for a later interface, or an earlier one.
+static void structures_have_other_sizes(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct {
+		struct veneer_hooks hooks;
+		unsigned char later[16];
+	} hooks = {.hooks = {.size = sizeof(hooks)}};
+	struct {
+		struct veneer_event event;
+		unsigned char later[16];
+	} event;
+	struct {
+		struct veneer_backing backing;
+		unsigned char later[16];
+	} backing;
+	const unsigned char zero[16] = {0};
+	struct veneer_config *config = configure(OPTIONS("cmdline", "exit=5"));
+	struct veneer *vm;
+	hooks.later[7] = 1;
+	assert_int_equal(veneer_create(&vm, config, &hooks.hooks, NULL), -E2BIG);
+	hooks.later[7] = 0;
+	hooks.hooks.size = 8;
+	assert_int_equal(veneer_create(&vm, config, &hooks.hooks, NULL), -EINVAL);
+	hooks.hooks.size = sizeof(hooks);
+	assert_int_equal(veneer_create(&vm, config, &hooks.hooks, NULL), 0);
+	veneer_config_free(config);
+	memset(&backing, 0xff, sizeof(backing));
+	assert_int_equal(veneer_memory_backing(vm, 0, &backing.backing, sizeof(backing)), 0);
+	assert_int_equal(backing.backing.size, 256 << 20);
+	assert_memory_equal(backing.later, zero, sizeof(zero));
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	memset(&event, 0xff, sizeof(event));
+	assert_int_equal(veneer_wait(vm, 60000, &event.event, sizeof(event), NULL), 0);
+	assert_int_equal(event.event.value, 5);
+	assert_memory_equal(event.later, zero, sizeof(zero));
+	memset(&event, 0xff, sizeof(event));
+	assert_int_equal(veneer_next_event(vm, &event.event, sizeof(event)), 1);
+	assert_int_equal(event.event.kind, VENEER_EVENT_STARTED);
+	assert_memory_equal(event.later, zero, sizeof(zero));
+	memset(&event, 0xff, sizeof(event));
+	assert_int_equal(veneer_next_event(vm, &event.event, sizeof(event.event.kind)), 1);
+	assert_int_equal(event.event.kind, VENEER_EVENT_ENDED);
+	assert_int_equal((unsigned)event.event.end, 0xffffffff); // not touched
 	veneer_destroy(vm);
 }
 
 static void *stop_and_wait(void *arg)
 {
 	struct veneer *vm = arg;
-	struct veneer_result result;
+	struct veneer_event end;
 	veneer_stop(vm);
-	veneer_wait(vm, &result);
-	return (void *)(uintptr_t)(result.end + 1);
+	if (veneer_wait(vm, -1, &end, sizeof(end), NULL) < 0)
+		return NULL;
+	return (void *)(uintptr_t)(end.end + 1);
 }
 
 static void any_thread_may_stop_and_wait(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	config.cpus = 3;
 	for (int round = 0; round < 10; round++) {
-		struct veneer *vm = make(&config);
+		struct veneer *vm = make(OPTIONS("cmdline", "spin", "cpus", "3"));
 		assert_int_equal(veneer_start(vm, NULL), 0);
 		usleep((useconds_t)(round * 500));
 		pthread_t threads[4];
@@ -142,20 +383,25 @@ static void a_plan_is_what_a_guest_is_made_with(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	struct veneer_error error = {""};
+	struct veneer_config *config =
+		configure(OPTIONS("cpus", "1,pin=auto", "cmdline", "exit=9"));
+	struct veneer_error error;
 	struct veneer_plan *plan;
-	if (veneer_plan_make(&plan, &config, true, &error) == -ENOSPC) {
+	char pin[64];
+	int code = veneer_plan_make(&plan, config, &error);
+	if (code == -ENOSPC) {
+		veneer_config_free(config);
 		print_message("# %s\n", error.message);
 		skip();
 	}
-	assert_string_equal(error.message, "");
+	if (code < 0)
+		fail_msg("%s", error.message);
 	assert_non_null(strstr(plan->text, "vcpu0"));
-	config.placement = &plan->placement;
-	config.cmdline = "exit=9";
-	assert_int_equal(run(&config).value, 9);
+	assert_true(veneer_config_get(config, "cpus.pin", pin, sizeof(pin)) > 0);
+	assert_memory_equal(pin, "0:", 2);
 	veneer_plan_free(plan);
 	veneer_plan_free(NULL);
+	assert_int_equal(run(make_from(config)).value, 9);
 }
 
 // Nothing of a guest is left, whichever of its threads could not be placed.
@@ -163,41 +409,36 @@ static void a_place_that_is_not_there_is_an_error(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	struct veneer_placement placement = {.fifo = 0};
-	struct veneer_error error = {""};
+	struct veneer_config *config = configure(OPTIONS("cpus", "1"));
+	struct veneer_error error;
 	struct veneer *vm;
 	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-	config.placement = &placement;
-	placement.vcpus[0].bits[15] = 1ull << 63;
-	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
+	assert_int_equal(veneer_config_set(config, "cpus", "1,pin=1023", NULL), 0);
+	assert_int_equal(veneer_create(&vm, config, NULL, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "CPU 1023 is not online"));
-	placement = (struct veneer_placement){.fifo = 100};
-	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
-	assert_non_null(strstr(error.message, "from 1 to 99, not 100"));
-	placement = (struct veneer_placement){.vcpus[1].bits[0] = 1};
-	assert_int_equal(veneer_create(&vm, &config, &error), -EINVAL);
-	assert_non_null(strstr(error.message, "the guest has 1 vCPU"));
+	assert_int_equal(veneer_config_set(config, "cpus", "1,pin=0", NULL), 0);
+	assert_int_equal(veneer_config_set(config, "cpus.vmm", "1023", NULL), 0);
+	assert_int_equal(veneer_create(&vm, config, NULL, &error), -EINVAL);
+	assert_non_null(strstr(error.message, "1023"));
 	expect_nothing_left(descriptors, threads);
+	veneer_config_free(config);
 }
 
 static void the_first_end_counts(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "exit=5";
-	struct veneer *vm = make(&config);
+	struct veneer *vm = make(OPTIONS("cmdline", "exit=5"));
 	assert_int_equal(veneer_start(vm, NULL), 0);
-	struct veneer_result result;
-	veneer_wait(vm, &result);
+	wait_for(vm);
 	veneer_stop(vm);
-	veneer_wait(vm, &result);
-	assert_int_equal(result.end, VENEER_END_EXIT);
-	assert_int_equal(result.value, 5);
-	struct veneer_error error = {""};
-	assert_true(veneer_start(vm, &error) < 0);
-	assert_non_null(strstr(error.message, "started before"));
+	struct veneer_event end = wait_for(vm);
+	assert_int_equal(end.end, VENEER_END_EXIT);
+	assert_int_equal(end.value, 5);
+	struct veneer_error error;
+	assert_int_equal(veneer_start(vm, &error), -EINVAL);
+	assert_int_equal(error.kind, VENEER_ERROR_STATE);
+	assert_non_null(strstr(error.message, "cannot start a guest that has ended"));
 	veneer_destroy(vm);
 }
 
@@ -205,14 +446,10 @@ static void a_stop_before_the_start_holds(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "exit=5";
-	struct veneer *vm = make(&config);
+	struct veneer *vm = make(OPTIONS("cmdline", "exit=5"));
 	veneer_stop(vm);
-	assert_int_equal(veneer_start(vm, NULL), 0);
-	struct veneer_result result;
-	veneer_wait(vm, &result);
-	assert_int_equal(result.end, VENEER_END_STOPPED);
+	assert_int_equal(veneer_start(vm, NULL), -EINVAL);
+	assert_int_equal(wait_for(vm).end, VENEER_END_STOPPED);
 	veneer_destroy(vm);
 }
 
@@ -221,13 +458,10 @@ static void a_running_guest_can_be_destroyed(void **state)
 	(void)state;
 	need_kvm();
 	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	config.cpus = 2;
-	struct veneer *vm = make(&config);
+	struct veneer *vm = make(OPTIONS("cmdline", "spin", "cpus", "2"));
 	assert_int_equal(veneer_start(vm, NULL), 0);
 	veneer_destroy(vm);
-	vm = make(&config);
+	vm = make(OPTIONS("cmdline", "spin", "cpus", "2"));
 	veneer_destroy(vm); // one that never ran
 	veneer_destroy(NULL);
 	expect_nothing_left(descriptors, threads);
@@ -238,20 +472,15 @@ static void guests_live_side_by_side(void **state)
 	(void)state;
 	need_kvm();
 	struct veneer *vms[5];
-	char words[5][16];
 	for (unsigned i = 0; i < 5; i++) {
-		struct veneer_config config = VENEER_CONFIG_INIT;
-		snprintf(words[i], sizeof(words[i]), "exit=%u", 10 + i);
-		config.cmdline = words[i];
-		vms[i] = make(&config);
-		memset(words[i], 'x', sizeof(words[i])); // the library keeps its own copy
+		char words[16];
+		snprintf(words, sizeof(words), "exit=%u", 10 + i);
+		vms[i] = make(OPTIONS("cmdline", words));
 	}
 	for (unsigned i = 0; i < 5; i++)
 		assert_int_equal(veneer_start(vms[i], NULL), 0);
 	for (unsigned i = 5; i-- > 0;) {
-		struct veneer_result result;
-		veneer_wait(vms[i], &result);
-		assert_int_equal(result.value, 10 + i);
+		assert_int_equal(wait_for(vms[i]).value, 10 + i);
 		veneer_destroy(vms[i]);
 	}
 }
@@ -261,12 +490,11 @@ static void serial_output_is_whole_when_wait_returns(void **state)
 	(void)state;
 	need_kvm();
 	FILE *file = tmpfile();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "flood=64";
-	config.serial_out = fileno(file);
-	struct veneer_result result = run(&config);
-	assert_int_equal(result.end, VENEER_END_EXIT);
-	assert_int_equal(result.value, 0);
+	struct veneer_config *config = configure(OPTIONS("cmdline", "flood=64"));
+	assert_int_equal(veneer_config_set_fd(config, "serial.out", fileno(file), NULL), 0);
+	struct veneer_event end = run(make_from(config));
+	assert_int_equal(end.end, VENEER_END_EXIT);
+	assert_int_equal(end.value, 0);
 	assert_int_equal(lseek(fileno(file), 0, SEEK_END), 64 << 10);
 	fclose(file);
 }
@@ -276,23 +504,17 @@ static void a_panic_is_told_from_other_ends(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "panic reset";
-	struct veneer_result result = run(&config);
-	assert_int_equal(result.end, VENEER_END_PANIC);
-	assert_non_null(strstr(result.message, "panicked"));
-	config.cmdline = "reset";
-	result = run(&config);
-	assert_int_equal(result.end, VENEER_END_RESET);
-	assert_string_equal(result.message, "");
-	config.cmdline = "panic spin";
-	struct veneer *vm = make(&config);
-	struct pollfd wait = {.fd = veneer_fd(vm), .events = POLLIN};
+	struct veneer_event end = run(make(OPTIONS("cmdline", "panic reset")));
+	assert_int_equal(end.end, VENEER_END_PANIC);
+	assert_non_null(strstr(end.message, "panicked"));
+	end = run(make(OPTIONS("cmdline", "reset")));
+	assert_int_equal(end.end, VENEER_END_RESET);
+	assert_string_equal(end.message, "");
+	struct veneer *vm = make(OPTIONS("cmdline", "panic spin"));
 	assert_int_equal(veneer_start(vm, NULL), 0);
-	assert_int_equal(poll(&wait, 1, 60000), 1);
+	assert_int_equal(wait_for(vm).end, VENEER_END_PANIC);
 	veneer_stop(vm);
-	veneer_wait(vm, &result);
-	assert_int_equal(result.end, VENEER_END_PANIC);
+	assert_int_equal(wait_for(vm).end, VENEER_END_PANIC);
 	veneer_destroy(vm);
 }
 
@@ -340,10 +562,7 @@ static void threads_block_all_but_faults(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	config.cpus = 2;
-	struct veneer *vm = make(&config);
+	struct veneer *vm = make(OPTIONS("cmdline", "spin", "cpus", "2"));
 	assert_int_equal(veneer_start(vm, NULL), 0);
 	int seen = 0;
 	for (int i = 0; i < 200 && seen < 3; i++) { // they start, and then take their names
@@ -373,97 +592,157 @@ static void cells_tell_their_backing(void **state)
 {
 	(void)state;
 	need_kvm();
-	const struct veneer_cell cells[2] = {
-		{.cpus = {.bits = {1}}, .size = 64 << 20, .node = -1},
-		{.cpus = {.bits = {2}}, .size = 128 << 20, .node = 0},
-	};
 	struct seen seen = {.go_on = true};
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cpus = 2;
-	config.cells = cells;
-	config.cell_count = 2;
-	config.memory.prealloc = true;
-	config.progress = see_progress;
-	config.progress_opaque = &seen;
-	struct veneer *vm = make(&config);
+	const struct veneer_hooks hooks = {
+		.size = sizeof(hooks), .opaque = &seen, .progress = see_progress};
+	struct veneer_config *config = configure(OPTIONS("cpus", "2", "numa",
+		"cell=0,cpus=0,memory=64M", "numa", "cell=1,cpus=1,memory=128M,node=0"));
+	struct veneer *vm;
+	assert_int_equal(veneer_config_set(config, "memory.prealloc", NULL, NULL), 0);
+	assert_int_equal(veneer_create(&vm, config, &hooks, NULL), 0);
 	struct veneer_backing backing;
-	assert_int_equal(veneer_memory_backing(vm, 0, &backing), 0);
-	assert_int_equal(backing.size, cells[0].size);
+	size_t size = sizeof(backing);
+	assert_int_equal(veneer_memory_backing(vm, 0, &backing, size), 0);
+	assert_int_equal(backing.size, 64 << 20);
 	assert_int_equal(backing.node, -1);
-	assert_int_equal(veneer_memory_backing(vm, 1, &backing), 0);
-	assert_int_equal(backing.size, cells[1].size);
+	assert_int_equal(veneer_memory_backing(vm, 1, &backing, size), 0);
+	assert_int_equal(backing.size, 128 << 20);
 	assert_int_equal(backing.page_size, 4096);
 	assert_int_equal(backing.node, 0);
-	assert_int_equal(veneer_memory_backing(vm, 2, &backing), -EINVAL);
+	assert_int_equal(veneer_memory_backing(vm, 2, &backing, size), -EINVAL);
 	veneer_destroy(vm);
 	assert_true(seen.calls > 0);
-	assert_int_equal(seen.done, cells[0].size + cells[1].size);
-	assert_int_equal(seen.total, cells[0].size + cells[1].size);
+	assert_int_equal(seen.done, 192 << 20);
+	assert_int_equal(seen.total, 192 << 20);
 
 	int descriptors = entries("/proc/self/fd");
-	struct veneer_error error = {""};
+	struct veneer_error error;
 	seen.go_on = false;
-	assert_int_equal(veneer_create(&vm, &config, &error), -ECANCELED);
+	assert_int_equal(veneer_create(&vm, config, &hooks, &error), -ECANCELED);
+	assert_int_equal(error.kind, VENEER_ERROR_CANCELED);
+	assert_string_equal(error.key, "numa");
 	assert_true(error.message[0] != '\0');
 	assert_int_equal(entries("/proc/self/fd"), descriptors);
+	veneer_config_free(config);
 }
 
+// Pages that this process touched. Without transparent huge pages, each page of guest memory is
+// one.
+#define SMALL_PAGES(megabytes) ((megabytes)*256L)
+
+static long minor_faults(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+static void use_huge_pages(bool use)
+{
+	assert_int_equal(prctl(PR_SET_THP_DISABLE, !use, 0, 0, 0), 0);
+}
+
+struct failure {
+	const char *options[20];
+	enum veneer_error_kind kind;
+	const char *key, *words;
+};
+
+// What is expected of it, and how much of guest memory it touched.
+static long expect_failure(struct veneer_config *config, const struct failure *failure)
+{
+	struct veneer *vm = NULL;
+	struct veneer_error error;
+	assert_int_equal(veneer_config_set(config, "memory.prealloc", NULL, NULL), 0);
+	long before = minor_faults();
+	int code = veneer_create(&vm, config, NULL, &error);
+	long faults = minor_faults() - before;
+	assert_null(vm);
+	if (code >= 0 || code != error.code || error.kind != failure->kind ||
+		!strstr(error.message, failure->words) || strchr(error.message, '\n') ||
+		strcmp(error.key, failure->key) != 0)
+		fail_msg("%s: %d, kind %d, '%s', \"%s\"", failure->words, code, (int)error.kind,
+			error.key, error.message);
+	return faults;
+}
+
+// Whatever is wrong is told before memory is spent: 256 MiB, of which none is touched.
 static void failures_leave_nothing(void **state)
 {
+	static const struct failure cases[] = {
+		{{"kernel", "/nonexistent/kernel"}, VENEER_ERROR_CONFIG, "kernel",
+			"/nonexistent/kernel"},
+		{{"kernel", "/proc/self/exe"}, VENEER_ERROR_GUEST, "kernel", "/proc/self/exe"},
+		{{"kernel", "/etc/passwd"}, VENEER_ERROR_GUEST, "kernel", "neither an ELF kernel"},
+		{{"initrd", "/nonexistent/initrd"}, VENEER_ERROR_CONFIG, "initrd",
+			"/nonexistent/initrd"},
+		{{"disk", "/dev/null"}, VENEER_ERROR_CONFIG, "disk0",
+			"neither a file nor a block device"},
+		{{"net", "user", "disk", "/nonexistent/disk"}, VENEER_ERROR_CONFIG, "disk0",
+			"/nonexistent/disk"},
+		{{"cpus", "1,pin=1023"}, VENEER_ERROR_CONFIG, "cpus", "1023"},
+		{{"numa", "cell=0,cpus=0-1,memory=256M"}, VENEER_ERROR_CONFIG, "numa0.cpus",
+			"last CPU is 0"},
+		{{"net", "user", "net", "user", "net", "user", "net", "user", "net", "user", "net",
+			 "user", "net", "user", "net", "user", "net", "user"},
+			VENEER_ERROR_CONFIG, "net8", "9 other devices"},
+	};
 	(void)state;
 	need_kvm();
-	char path[] = "/tmp/veneer-embed-XXXXXX";
-	int fd = mkstemp(path);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	use_huge_pages(false);
 	int descriptors = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-	const struct veneer_disk good = {.path = path, .readonly = true};
-	const struct veneer_disk disks[2] = {good, {.path = "/nonexistent/disk"}};
-	const struct veneer_disk many[9] = {good};
-	const struct veneer_disk named = {.path = path, .serial = "a serial of 21 bytes!"};
-	struct veneer_config configs[7];
-	for (int i = 0; i < 7; i++)
-		configs[i] = (struct veneer_config)VENEER_CONFIG_INIT;
-	configs[0].kernel = "/nonexistent/kernel";
-	configs[1].cpus = 0;
-	configs[2].cpus = VENEER_CPUS_MAX + 1;
-	configs[3].disks = disks;
-	configs[3].disk_count = 2;
-	configs[4].struct_size = 4096;
-	configs[5].disks = many;
-	configs[5].disk_count = 9;
-	configs[6].disks = &named;
-	configs[6].disk_count = 1;
-	const char *words[7] = {"/nonexistent/kernel", "0 CPUs", "65 CPUs", "/nonexistent/disk",
-		"4096 bytes", "9 disks", "longer than 20"};
-	for (int i = 0; i < 7; i++) {
-		struct veneer *vm = NULL;
-		struct veneer_error error = {""};
-		assert_true(veneer_create(&vm, &configs[i], &error) < 0);
-		assert_null(vm);
-		if (!strstr(error.message, words[i]) || strchr(error.message, '\n'))
-			fail_msg("case %d: \"%s\"", i, error.message);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct veneer_config *config = configure(cases[i].options);
+		assert_in_range(expect_failure(config, &cases[i]), 0, SMALL_PAGES(16));
+		veneer_config_free(config);
 	}
 	expect_nothing_left(descriptors, threads);
-	unlink(path);
+
+	// That memory which is touched shows: the same without a mistake.
+	long before = minor_faults();
+	veneer_destroy(make(OPTIONS("memory", "256M,prealloc")));
+	assert_true(minor_faults() - before >= SMALL_PAGES(256));
+	use_huge_pages(true);
+}
+
+// The command line, with the words for virtio-mmio devices, is as long as the kernel's is at most.
+static void a_long_command_line_leaves_nothing(void **state)
+{
+	const struct failure failure = {
+		.kind = VENEER_ERROR_CONFIG, .key = "cmdline", .words = "command line"};
+	char words[4096];
+	(void)state;
+	need_kvm();
+	use_huge_pages(false);
+	struct veneer_config *config = configure(OPTIONS("net", "user"));
+	memset(words, 'x', 2040);
+	words[2040] = '\0';
+	assert_int_equal(veneer_config_set(config, "cmdline", words, NULL), 0);
+	assert_in_range(expect_failure(config, &failure), 0, SMALL_PAGES(16));
+	veneer_config_free(config);
+	use_huge_pages(true);
+}
+
+// What the host lacks at the moment is not the configuration's fault.
+static void a_port_that_is_taken(void **state)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t size = sizeof(address);
+	struct failure failure = {
+		.kind = VENEER_ERROR_HOST, .key = "net0.hostfwd", .words = "cannot forward"};
+	char forward[64];
+	(void)state;
+	need_kvm();
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &size), 0);
+	snprintf(forward, sizeof(forward), "user,hostfwd=tcp:127.0.0.1:%u:22",
+		(unsigned)ntohs(address.sin_port));
+	struct veneer_config *config = configure(OPTIONS("net", forward));
+	expect_failure(config, &failure);
+	veneer_config_free(config);
 	close(fd);
-}
-
-static struct veneer_stats *snapshot(struct veneer *vm)
-{
-	struct veneer_stats *stats;
-	struct veneer_error error = {""};
-	if (veneer_stats(vm, &stats, &error) < 0)
-		fail_msg("%s", error.message);
-	return stats;
-}
-
-static uint64_t exits(const struct veneer_stats *stats, unsigned vcpu, const char *reason)
-{
-	for (unsigned i = 0; stats->vcpus[vcpu]->exits[i]; i++)
-		if (strcmp(stats->vcpus[vcpu]->exits[i]->reason, reason) == 0)
-			return stats->vcpus[vcpu]->exits[i]->count;
-	return 0;
 }
 
 static void *read_often(void *arg)
@@ -473,27 +752,12 @@ static void *read_often(void *arg)
 	return NULL;
 }
 
-// The guest's first words are on their way out; what takes far too long fails by what is not there.
-static void await_output(struct veneer *vm)
-{
-	bool printed = false;
-	for (unsigned i = 0; i < 4000 && !printed; i++) {
-		struct veneer_stats *stats = snapshot(vm);
-		printed = exits(stats, 0, "io") > 0;
-		veneer_stats_free(stats);
-		usleep(5000);
-	}
-}
-
 // Before, while and after it runs; also by two threads at once; and a snapshot outlives its guest.
 static void statistics_at_any_time(void **state)
 {
 	(void)state;
 	need_kvm();
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	config.cmdline = "spin";
-	config.cpus = 2;
-	struct veneer *vm = make(&config);
+	struct veneer *vm = make(OPTIONS("cmdline", "spin", "cpus", "2"));
 	struct veneer_stats *before = snapshot(vm);
 	assert_int_equal(before->running_ns, 0);
 	assert_int_equal(before->vcpus[1]->index, 1);
@@ -508,10 +772,9 @@ static void statistics_at_any_time(void **state)
 		assert_int_equal(pthread_create(&threads[i], NULL, read_often, vm), 0);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
-	await_output(vm);
+	await_exits(vm, 1);
 	veneer_stop(vm);
-	struct veneer_result result;
-	veneer_wait(vm, &result);
+	wait_for(vm);
 	struct veneer_stats *after = snapshot(vm), *later = snapshot(vm);
 	veneer_destroy(vm);
 	assert_true(after->time_ns > before->time_ns);
@@ -525,11 +788,31 @@ static void statistics_at_any_time(void **state)
 	veneer_stats_free(NULL);
 }
 
+// A device is called as the configuration calls it, beside its name in messages.
+static void statistics_name_what_was_configured(void **state)
+{
+	(void)state;
+	need_kvm();
+	struct veneer *vm = make(OPTIONS("net", "user", "net", "user", "rng", "on"));
+	struct veneer_stats *stats = snapshot(vm);
+	assert_string_equal(stats->devices[0]->key, "net0");
+	assert_string_equal(stats->devices[1]->key, "net1");
+	assert_string_equal(stats->devices[2]->key, "rng");
+	assert_string_equal(stats->devices[2]->name, "rng0");
+	assert_null(stats->devices[3]);
+	veneer_destroy(vm);
+	veneer_stats_free(stats);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_hands_back_its_value),
-		cmocka_unit_test(the_descriptor_becomes_readable_at_the_end),
+		cmocka_unit_test(events_come_in_order),
+		cmocka_unit_test(a_wait_has_a_limit),
+		cmocka_unit_test(each_wait_has_its_own_limit),
+		cmocka_unit_test(a_start_that_fails_ends_the_guest),
+		cmocka_unit_test(structures_have_other_sizes),
 		cmocka_unit_test(any_thread_may_stop_and_wait),
 		cmocka_unit_test(a_plan_is_what_a_guest_is_made_with),
 		cmocka_unit_test(a_place_that_is_not_there_is_an_error),
@@ -542,7 +825,10 @@ int main(void)
 		cmocka_unit_test(threads_block_all_but_faults),
 		cmocka_unit_test(cells_tell_their_backing),
 		cmocka_unit_test(failures_leave_nothing),
+		cmocka_unit_test(a_long_command_line_leaves_nothing),
+		cmocka_unit_test(a_port_that_is_taken),
 		cmocka_unit_test(statistics_at_any_time),
+		cmocka_unit_test(statistics_name_what_was_configured),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,11 +4,13 @@
 // until it is killed, and says `flushed N` as that does, once nothing up to number N may be lost
 // any more:
 //
-//   journal_writer DEVICE SEED            past the page cache, a batch in flight at once, of which each CPU
-//                                         submits its part, so that every queue of the disk has one
-//   journal_writer DIRECTORY SEED FILES   a block is a file, named after its place: written beside the one
-//                                         before, a batch in flight at once, it is synced, and takes the
-//                                         name; the directory's sync ends the batch
+//   journal_writer DEVICE SEED
+//           Bypasses the page cache. A batch is in flight at once; each CPU submits a part of it,
+//           so that every queue of the disk has one.
+//   journal_writer DIRECTORY SEED FILES
+//           A block is a file, named after its place. A new version is written beside the old one,
+//           a batch in flight at once, synced, and renamed to it; syncing the directory ends the
+//           batch.
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/aio_abi.h>

@@ -60,7 +60,7 @@ static inline void host_tree_expand(const char *root, char *path, const char *co
 {
 	char *open = strchr(path, '{'), *close = open ? strchr(open, '}') : NULL;
 	char numbers[64], one[PATH_MAX];
-	struct veneer_cpuset set;
+	struct vn_cpuset set;
 	struct veneer_error error;
 
 	if (!close) {
@@ -68,7 +68,7 @@ static inline void host_tree_expand(const char *root, char *path, const char *co
 		return;
 	}
 	snprintf(numbers, sizeof(numbers), "%.*s", (int)(close - open - 1), open + 1);
-	if (veneer_cpuset_parse(&set, numbers, &error) < 0)
+	if (vn_cpuset_parse(&set, numbers, &error) < 0)
 		host_tree_fail(numbers);
 	vn_cpuset_for_each(number, &set)
 	{

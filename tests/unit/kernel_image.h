@@ -24,9 +24,8 @@
 #include <cmocka.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 #include "core/memory.h"
-
-#define MIB (1ull << 20)
 
 // The valid ELF file: two segments, the one at the higher address first in the file, and a note
 // that lies within the second.
@@ -256,8 +255,8 @@ static inline int make_file(const struct bytes *bytes, char *path, size_t path_s
 
 static inline void make_memory(struct vn_memory *memory, uint64_t size)
 {
-	struct veneer_memory options = {.size = size, .node = -1};
-	struct veneer_error error = {""};
+	struct vn_memory_options options = {.size = size, .node = -1};
+	struct veneer_error error = {.code = 0};
 	if (vn_memory_create(memory, &options, VN_MAP_HOLE, &error) < 0)
 		fail_msg("%s", error.message);
 }

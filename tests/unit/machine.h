@@ -85,20 +85,20 @@ static struct machine_cpu machine_cpu(const struct machine *machine, unsigned cp
 	return at;
 }
 
-static struct veneer_cpuset machine_online(const struct machine *machine)
+static struct vn_cpuset machine_online(const struct machine *machine)
 {
 	char text[16];
-	struct veneer_cpuset online;
+	struct vn_cpuset online;
 	snprintf(text, sizeof(text), "0-%u", machine_big(machine) + machine->small - 1);
-	veneer_cpuset_parse(&online, machine->online ? machine->online : text, NULL);
+	vn_cpuset_parse(&online, machine->online ? machine->online : text, NULL);
 	return online;
 }
 
 // The online CPUs that have one number of their struct machine_cpu in common with `cpu`.
-static struct veneer_cpuset machine_peers(const struct machine *machine,
-	const struct veneer_cpuset *online, unsigned cpu, size_t offset)
+static struct vn_cpuset machine_peers(
+	const struct machine *machine, const struct vn_cpuset *online, unsigned cpu, size_t offset)
 {
-	struct veneer_cpuset peers = {.bits = {0}};
+	struct vn_cpuset peers = {.bits = {0}};
 	struct machine_cpu at = machine_cpu(machine, cpu);
 	vn_cpuset_for_each(other, online)
 	{
@@ -116,12 +116,12 @@ static struct veneer_cpuset machine_peers(const struct machine *machine,
 static void machine_describe(const struct machine *machine, struct vn_host *host)
 {
 	*host = (struct vn_host){.online = machine_online(machine)};
-	veneer_cpuset_parse(&host->isolated, machine->isolated ? machine->isolated : "", NULL);
+	vn_cpuset_parse(&host->isolated, machine->isolated ? machine->isolated : "", NULL);
 	vn_cpuset_for_each(cpu, &host->online)
 	{
-		struct veneer_cpuset core = MACHINE_PEERS(machine, &host->online, cpu, core);
-		struct veneer_cpuset package = MACHINE_PEERS(machine, &host->online, cpu, package);
-		struct veneer_cpuset cache = MACHINE_PEERS(machine, &host->online, cpu, cache);
+		struct vn_cpuset core = MACHINE_PEERS(machine, &host->online, cpu, core);
+		struct vn_cpuset package = MACHINE_PEERS(machine, &host->online, cpu, package);
+		struct vn_cpuset cache = MACHINE_PEERS(machine, &host->online, cpu, cache);
 		host->cpus[cpu] = (struct vn_host_cpu){
 			.core = vn_cpuset_next(&core, 0),
 			.l3 = vn_cpuset_next(machine->caches > 0 ? &cache : &package, 0),

@@ -11,12 +11,13 @@ static const uint64_t sample_exits[] = {1000}, sample_wait[] = {1500000000}, sam
 		      sample_spread[] = {1, 2, 3, 4}, sample_bytes[] = {5};
 
 static const struct veneer_kvm_stat sample_kvm[] = {
-	{"exits", VENEER_KVM_CUMULATIVE, VENEER_KVM_NONE, 10, 0, 0, 1, sample_exits},
-	{"halt_wait_ns", VENEER_KVM_CUMULATIVE, VENEER_KVM_SECONDS, 10, -9, 0, 1, sample_wait},
-	{"halt_wait_hist", VENEER_KVM_LOG_HISTOGRAM, VENEER_KVM_SECONDS, 10, -9, 0, 4,
+	{"exits", VENEER_KVM_KIND_CUMULATIVE, VENEER_KVM_UNIT_NONE, 10, 0, 0, 1, sample_exits},
+	{"halt_wait_ns", VENEER_KVM_KIND_CUMULATIVE, VENEER_KVM_UNIT_SECONDS, 10, -9, 0, 1,
+		sample_wait},
+	{"halt_wait_hist", VENEER_KVM_KIND_LOG_HISTOGRAM, VENEER_KVM_UNIT_SECONDS, 10, -9, 0, 4,
 		sample_spread},
-	{"pages_4k", VENEER_KVM_INSTANT, VENEER_KVM_NONE, 10, 0, 0, 1, sample_pages},
-	{"peak-size", VENEER_KVM_PEAK, VENEER_KVM_BYTES, 2, 10, 0, 1, sample_bytes},
+	{"pages_4k", VENEER_KVM_KIND_INSTANT, VENEER_KVM_UNIT_NONE, 10, 0, 0, 1, sample_pages},
+	{"peak-size", VENEER_KVM_KIND_PEAK, VENEER_KVM_UNIT_BYTES, 2, 10, 0, 1, sample_bytes},
 };
 static const struct veneer_kvm_stat *const sample_vcpu_kvm[] = {
 	&sample_kvm[0], &sample_kvm[1], &sample_kvm[2], NULL};
@@ -41,8 +42,9 @@ static const struct veneer_queue_stats sample_busy = {0, 10, 1, 40960, 8192, 4, 
 static const struct veneer_queue_stats *const sample_queues[] = {&sample_busy, &sample_quiet, NULL};
 static const struct veneer_queue_stats *const sample_no_queues[] = {NULL};
 static const uint8_t sample_mac[6] = {0x02, 0, 0x5e, 0x10, 0, 0xff};
-static const struct veneer_device_stats sample_disk = {"blk0", 2, sample_queues, NULL},
-					sample_net = {"net0", 1, sample_no_queues, sample_mac};
+static const struct veneer_device_stats sample_disk = {"blk0", 2, sample_queues, NULL, "disk0"},
+					sample_net = {
+						"net0", 1, sample_no_queues, sample_mac, "net0"};
 static const struct veneer_device_stats *const sample_devices[] = {&sample_disk, &sample_net, NULL};
 
 static const struct veneer_stats sample_stats = {

@@ -15,14 +15,13 @@
 #include <unistd.h>
 
 #include "arch/x86/acpi.h"
-
-#define MIB (1ull << 20)
+#include "base/macros.h"
 
 static int make_memory(void **state)
 {
-	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 16 * MIB, .node = -1};
 	struct vn_memory *memory = malloc(sizeof(*memory));
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 
 	if (!memory)
 		return -1;
@@ -102,7 +101,7 @@ struct tables {
 static void write_tables(const struct vn_machine *machine, struct tables *tables)
 {
 	const struct vn_memory *memory = machine->memory;
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	const uint8_t *rsdp, *xsdt, *entry;
 	size_t length;
 	vn_gpa at;
@@ -167,9 +166,9 @@ static void fadt_is_hardware_reduced(void **state)
 
 static void madt_lists_cpus(void **state)
 {
-	static const unsigned counts[] = {1, 2, 3, 4, VENEER_CPUS_MAX};
+	static const unsigned counts[] = {1, 2, 3, 4, VN_CPUS_MAX};
 
-	for (size_t n = 0; n < sizeof(counts) / sizeof(counts[0]); n++) {
+	for (size_t n = 0; n < ARRAY_SIZE(counts); n++) {
 		struct vn_machine machine = machine_of(counts[n], *state);
 		const uint8_t *entry, *end;
 		unsigned cpus = 0, ioapics = 0;
@@ -317,7 +316,7 @@ static void srat_tells_who_is_where(void **state)
 		assert_int_equal(number(entry + 4, 4), 1);
 		assert_int_equal(number(entry + 8, 8), 0);
 	}
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++, entry += 40) {
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++, entry += 40) {
 		assert_int_equal(entry[0], 1);
 		assert_int_equal(entry[1], 40);
 		assert_int_equal(number(entry + 2, 4), parts[i].cell);
@@ -411,7 +410,7 @@ static void dsdt_tells_slots(void **state)
 
 static void refuse(const struct vn_machine *machine, int code)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	vn_gpa rsdp;
 
 	assert_int_equal(vn_acpi_write(machine, &rsdp, &error), code);
@@ -514,7 +513,7 @@ static void disassembles(void **state)
 		"-we facp.dsl && cmp -i 36 facp.dat facp.aml && iasl -we apic.dsl && cmp -i 36 "
 		"apic.dat apic.aml && iasl -we dsdt.dsl";
 	char directory[] = "/tmp/veneer-test-acpi-XXXXXX";
-	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, *state);
+	struct vn_machine machine = machine_of(VN_CPUS_MAX, *state);
 	struct vn_memory memory = *machine.memory;
 	char output[16384];
 	int status;

@@ -10,10 +10,14 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "devices/blk/file.h"
 
 #define FILE_SIZE (64u << 10)
@@ -124,10 +128,10 @@ static void detach(void *arg)
 	bench.backend->ops->detach(bench.channel);
 }
 
-static int open_bench(enum veneer_cache cache)
+static int open_bench(enum vn_blk_cache cache)
 {
-	struct veneer_error error = {""};
-	struct veneer_disk disk = {.path = bench.path, .cache = cache};
+	struct veneer_error error = {.code = 0};
+	struct vn_blk_options disk = {.path = {.name = bench.path, .fd = -1}, .cache = cache};
 	struct vn_log log = {NULL, NULL};
 	int code;
 	strcpy(bench.path, "blk-file-XXXXXX");
@@ -149,13 +153,13 @@ static int open_bench(enum veneer_cache cache)
 static int open_cached(void **state)
 {
 	(void)state;
-	return open_bench(VENEER_CACHE_WRITEBACK);
+	return open_bench(VN_BLK_CACHE_WRITEBACK);
 }
 
 static int open_direct(void **state)
 {
 	(void)state;
-	return open_bench(VENEER_CACHE_NONE);
+	return open_bench(VN_BLK_CACHE_NONE);
 }
 
 static int close_bench(void **state)
@@ -221,15 +225,15 @@ static void transfers_of_unaligned_memory_go_on(void **state)
 static void lost_memory_is_not_written(void **state)
 {
 	(void)state;
-	_Atomic uint64_t lost = 0;
-	struct operation operation = {.io.kind = VN_BLK_WRITE, .io.lost = &lost};
+	struct vn_memory memory = {.lost = 0};
+	struct operation operation = {.io.kind = VN_BLK_WRITE, .io.memory = &memory};
 	bench.memory += 4;
-	lost = 1;
+	memory.lost = 1;
 	run(&operation, (int32_t[]){END}, 0);
 	assert_int_equal(operation.code, -EFAULT);
 	assert_range(bench.before + OFFSET);
-	lost = 0;
-	operation = (struct operation){.io.kind = VN_BLK_WRITE, .io.lost = &lost};
+	memory.lost = 0;
+	operation = (struct operation){.io.kind = VN_BLK_WRITE, .io.memory = &memory};
 	run(&operation, (int32_t[]){END}, 1);
 	assert_int_equal(operation.code, 0);
 	assert_range(bench.memory);
@@ -330,6 +334,166 @@ static void zeroing_that_fails(void **state)
 	assert_int_equal(stable.code, -EIO);
 }
 
+// What a program gave, and what it then finds of it.
+struct given {
+	char path[32];
+	int fd;
+	int flags;
+	unsigned warnings;
+};
+
+static void count_warning(void *opaque, enum veneer_severity severity, const char *text)
+{
+	struct given *given = opaque;
+	if (severity == VENEER_SEVERITY_WARNING && strstr(text, "cannot be opened again"))
+		given->warnings++;
+}
+
+static int give(struct given *given, int flags)
+{
+	strcpy(given->path, "blk-file-XXXXXX");
+	int fd = mkstemp(given->path);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, FILE_SIZE), 0);
+	given->fd = open(given->path, flags | O_CLOEXEC);
+	close(fd);
+	given->warnings = 0;
+	if (given->fd < 0)
+		return -errno;
+	given->flags = fcntl(given->fd, F_GETFL);
+	assert_int_equal(lseek(given->fd, 4711, SEEK_SET), 4711);
+	return 0;
+}
+
+static void take_back(struct given *given)
+{
+	assert_int_equal(fcntl(given->fd, F_GETFL), given->flags);
+	assert_int_equal(lseek(given->fd, 0, SEEK_CUR), 4711);
+	close(given->fd);
+	unlink(given->path);
+}
+
+static int open_given(struct vn_blk_backend **backend, struct given *given, bool readonly,
+	enum vn_blk_cache cache, struct veneer_error *error)
+{
+	const struct vn_blk_options disk = {
+		.path = {.fd = given->fd}, .readonly = readonly, .cache = cache};
+	const struct vn_log log = {count_warning, given};
+	return vn_blk_file_open(backend, &disk, &log, error);
+}
+
+static void assert_taken(struct given *given, bool readonly, enum vn_blk_cache cache)
+{
+	struct vn_blk_backend *backend;
+	struct veneer_error error;
+	if (open_given(&backend, given, readonly, cache, &error) < 0)
+		fail_msg("%s", error.message);
+	backend->ops->destroy(backend);
+}
+
+static void assert_refused(
+	struct given *given, bool readonly, enum vn_blk_cache cache, int code, const char *text)
+{
+	struct vn_blk_backend *backend;
+	struct veneer_error error;
+	char called[32];
+	snprintf(called, sizeof(called), "disk descriptor %d: ", given->fd);
+	assert_int_equal(open_given(&backend, given, readonly, cache, &error), code);
+	if (strncmp(error.message, called, strlen(called)) != 0 || !strstr(error.message, text))
+		fail_msg("\"%s\" is not \"%s...%s\"", error.message, called, text);
+}
+
+// Flags and locks of each guest's own, whatever the program's description has.
+static void descriptors_are_opened_again(void **state)
+{
+	(void)state;
+	struct given given;
+	struct vn_blk_backend *first, *second;
+	struct veneer_error error;
+	assert_int_equal(give(&given, O_RDWR | O_APPEND | O_NONBLOCK), 0);
+	assert_taken(&given, false, VN_BLK_CACHE_NONE);
+	assert_int_equal(open_given(&first, &given, false, VN_BLK_CACHE_WRITEBACK, &error), 0);
+	assert_refused(&given, false, VN_BLK_CACHE_WRITEBACK, -EBUSY, "is in use");
+	assert_refused(&given, true, VN_BLK_CACHE_WRITEBACK, -EBUSY, "is in use");
+	first->ops->destroy(first);
+	assert_int_equal(open_given(&first, &given, true, VN_BLK_CACHE_NONE, &error), 0);
+	assert_int_equal(open_given(&second, &given, true, VN_BLK_CACHE_WRITEBACK, &error), 0);
+	assert_refused(&given, false, VN_BLK_CACHE_WRITEBACK, -EBUSY, "is in use");
+	second->ops->destroy(second);
+	first->ops->destroy(first);
+	assert_int_equal(given.warnings, 0);
+	take_back(&given);
+}
+
+// Opening it again gives no right that the descriptor has not.
+static void descriptors_give_what_they_have(void **state)
+{
+	(void)state;
+	struct given given;
+	assert_int_equal(give(&given, O_RDONLY), 0);
+	assert_refused(&given, false, VN_BLK_CACHE_WRITEBACK, -EACCES,
+		"is open for reading only; open it for reading and writing, or add readonly");
+	assert_taken(&given, true, VN_BLK_CACHE_WRITEBACK);
+	take_back(&given);
+	assert_int_equal(give(&given, O_WRONLY), 0);
+	assert_refused(&given, false, VN_BLK_CACHE_WRITEBACK, -EACCES, "is not open for reading");
+	assert_refused(&given, true, VN_BLK_CACHE_WRITEBACK, -EACCES, "is not open for reading");
+	take_back(&given);
+}
+
+// Leave this user no permission on the file: only the descriptor is left.
+static void withhold(const struct given *given)
+{
+	assert_int_equal(fchmod(given->fd, 0), 0);
+	if (geteuid() == 0)
+		assert_int_equal(seteuid(65534), 0);
+}
+
+static void permit(void)
+{
+	if (getuid() == 0)
+		assert_int_equal(seteuid(0), 0);
+}
+
+// The description is used as it is, so it has to be as the disk needs it.
+static void descriptors_that_cannot_be_opened_again(void **state)
+{
+	static const struct {
+		int flags;
+		bool readonly;
+		enum vn_blk_cache cache;
+		const char *refusal; // NULL: it is taken
+	} cases[] = {
+		{O_RDWR, false, VN_BLK_CACHE_WRITEBACK, NULL},
+		{O_RDWR, true, VN_BLK_CACHE_WRITEBACK, NULL},
+		{O_RDWR | O_APPEND, false, VN_BLK_CACHE_WRITEBACK, "with O_APPEND"},
+		{O_RDWR | O_APPEND, true, VN_BLK_CACHE_WRITEBACK, NULL},
+		{O_RDWR | O_NONBLOCK, false, VN_BLK_CACHE_WRITEBACK, "with O_NONBLOCK"},
+		{O_WRONLY, false, VN_BLK_CACHE_WRITEBACK, "is not open for reading"},
+		{O_RDWR, false, VN_BLK_CACHE_NONE, "without O_DIRECT"},
+		{O_RDWR | O_DIRECT, false, VN_BLK_CACHE_WRITEBACK, "with O_DIRECT"},
+		{O_RDWR | O_DIRECT, false, VN_BLK_CACHE_DIRECTSYNC, NULL},
+	};
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct given given;
+		if (give(&given, cases[i].flags) < 0) {
+			print_message("# this file system has no O_DIRECT\n");
+			unlink(given.path);
+			continue;
+		}
+		withhold(&given);
+		if (cases[i].refusal)
+			assert_refused(&given, cases[i].readonly, cases[i].cache,
+				cases[i].flags == O_WRONLY ? -EACCES : -EINVAL, cases[i].refusal);
+		else
+			assert_taken(&given, cases[i].readonly, cases[i].cache);
+		permit();
+		assert_int_equal(given.warnings, cases[i].refusal ? 0 : 1);
+		take_back(&given);
+	}
+}
+
 int main(void)
 {
 #define CACHED(test) cmocka_unit_test_setup_teardown(test, open_cached, close_bench)
@@ -344,6 +508,9 @@ int main(void)
 		CACHED(flushes),
 		CACHED(ways_to_zero),
 		CACHED(zeroing_that_fails),
+		cmocka_unit_test(descriptors_are_opened_again),
+		cmocka_unit_test(descriptors_give_what_they_have),
+		cmocka_unit_test(descriptors_that_cannot_be_opened_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,10 +8,12 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "devices/blk/file_format.h"
 
 #define BLOCK VN_BLK_FORMAT_BLOCK
@@ -64,7 +66,7 @@ static void images_are_recognized(void **state)
 {
 	(void)state;
 	memset(last, 0, BLOCK);
-	for (size_t i = 0; i < sizeof(images) / sizeof(images[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(images); i++) {
 		put(first, &images[i]);
 		assert_string_equal(found(), images[i].name);
 	}
@@ -100,7 +102,7 @@ static void disks_are_raw(void **state)
 		AT("text", 0, "# Disk usage\n"),
 	};
 	put(last, &(struct content)AT("GPT", 0, "EFI PART\0\0\1\0"));
-	for (size_t i = 0; i < sizeof(disks) / sizeof(disks[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(disks); i++) {
 		put(first, &disks[i]);
 		assert_string_equal(found(), "raw");
 	}
@@ -111,7 +113,7 @@ static void boot_sectors_are_raw(void **state)
 {
 	(void)state;
 	memset(last, 0, BLOCK);
-	for (size_t i = 0; i < sizeof(images) / sizeof(images[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(images); i++) {
 		put(first, &images[i]);
 		memcpy(first + 510, "\x55\xaa", 2);
 		assert_string_equal(found(), "raw");
@@ -129,7 +131,7 @@ static const char *probed(size_t size, const char *begin, const char *end)
 	assert_int_equal(pwrite(fd, begin, strlen(begin), 0), strlen(begin));
 	if (end)
 		assert_int_equal(pwrite(fd, end, strlen(end), (off_t)size - BLOCK), strlen(end));
-	assert_int_equal(vn_blk_format_probe(path, &format), 0);
+	assert_int_equal(vn_blk_format_probe(fd, &format), 0);
 	close(fd);
 	unlink(path);
 	return format ? format->name : "raw";
@@ -146,7 +148,33 @@ static void files_of_any_size(void **state)
 	assert_string_equal(probed(512, "", "conectix"), "VHD");
 	assert_string_equal(probed(1 << 20, "", "conectix"), "VHD");
 	assert_string_equal(probed((1 << 20) + 7, "", "conectix"), "VHD");
-	assert_int_equal(vn_blk_format_probe("no/such/file", &format), -ENOENT);
+	assert_int_equal(vn_blk_format_probe(-1, &format), -EBADF);
+}
+
+// A descriptor of a program's, with O_DIRECT, in the middle of its own reading.
+static void shared_descriptors_stay_as_they_are(void **state)
+{
+	(void)state;
+	char path[] = "blk-file-format-XXXXXX";
+	const struct vn_blk_format *format = NULL;
+	int fd = mkstemp(path);
+	assert_true(fd >= 0);
+	static const off_t sizes[] = {192 << 10, (192 << 10) + 100, 231608};
+	for (unsigned i = 0; i < 3; i++) {
+		off_t size = sizes[i];
+		assert_int_equal(ftruncate(fd, size), 0);
+		assert_int_equal(pwrite(fd, "conectix", 8, size - BLOCK), 8);
+		int direct = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+		assert_int_equal(lseek(direct < 0 ? fd : direct, 4711, SEEK_SET), 4711);
+		assert_int_equal(vn_blk_format_probe(direct < 0 ? fd : direct, &format), 0);
+		assert_non_null(format);
+		assert_string_equal(format->name, "VHD");
+		assert_int_equal(lseek(direct < 0 ? fd : direct, 0, SEEK_CUR), 4711);
+		if (direct >= 0)
+			close(direct);
+	}
+	close(fd);
+	unlink(path);
 }
 
 int main(void)
@@ -157,6 +185,7 @@ int main(void)
 		cmocka_unit_test(disks_are_raw),
 		cmocka_unit_test(boot_sectors_are_raw),
 		cmocka_unit_test(files_of_any_size),
+		cmocka_unit_test(shared_descriptors_stay_as_they_are),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,7 @@ static void detach(void *arg)
 static int open_loops(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	vn_blk_ranges_init(&ranges);
 	for (unsigned i = 0; i < LOOPS; i++) {
 		if (vn_ioloop_create(&parts[i].loop, "test", 8, NULL, &error) < 0)

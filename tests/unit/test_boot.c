@@ -6,14 +6,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "arch/x86/boot.h"
 #include "arch/x86/entry.h"
 #include "arch/x86/image.h"
 #include "arch/x86/pvh.h"
+#include "base/macros.h"
 
-#define GIB       (1ull << 30)
 #define RSDP      VN_GPA(VN_MAP_ACPI)
 #define PATH_SIZE 40
 
@@ -27,21 +28,51 @@ struct guest {
 	struct veneer_error error;
 };
 
+static struct vn_file file_named(const char *name)
+{
+	return (struct vn_file){.name = (char *)(uintptr_t)name, .fd = -1};
+}
+
+// Whether opening writes to guest memory, the kernel says: by SIGSEGV.
+static void forbid_writing(const struct vn_memory *memory, bool forbidden)
+{
+	for (unsigned i = 0; i < memory->ram_count; i++)
+		assert_int_equal(mprotect(memory->ram[i].host, memory->ram[i].size,
+					 forbidden ? PROT_NONE : PROT_READ | PROT_WRITE),
+			0);
+}
+
+static int load(struct guest *guest, const struct vn_boot_files *files)
+{
+	struct vn_boot_source *source;
+	guest->error = (struct veneer_error){.code = 0};
+	forbid_writing(&guest->memory, true);
+	int code = vn_boot_open(&source, &guest->boot, files, &guest->memory, &guest->error);
+	forbid_writing(&guest->memory, false);
+	if (code < 0)
+		return code;
+	code = vn_boot_load(source, &guest->boot, &guest->memory, &guest->error);
+	vn_boot_close(source);
+	return code;
+}
+
 static int load_bytes(
 	struct guest *guest, uint64_t memory_size, const struct bytes *kernel, const char *initrd)
 {
+	const struct vn_file file = file_named(initrd);
+	const struct vn_boot_files files = {.builtin = kernel->data,
+		.builtin_size = kernel->size,
+		.initrd = initrd ? &file : NULL};
 	make_memory(&guest->memory, memory_size);
 	guest->machine = (struct vn_machine){.memory = &guest->memory, .cmdline = "quiet"};
-	guest->error.message[0] = '\0';
-	return vn_boot_load(&guest->boot, &guest->memory, NULL, kernel->data, kernel->size, initrd,
-		&guest->error);
+	return load(guest, &files);
 }
 
 static int load_path(struct guest *guest, const char *kernel)
 {
+	const struct vn_file file = file_named(kernel);
 	make_memory(&guest->memory, ELF_MEMORY);
-	guest->error.message[0] = '\0';
-	return vn_boot_load(&guest->boot, &guest->memory, kernel, NULL, 0, NULL, &guest->error);
+	return load(guest, &(const struct vn_boot_files){.kernel = &file});
 }
 
 static int finish(struct guest *guest)
@@ -166,6 +197,9 @@ static void refuse_path(const char *path, int expected, const char *text)
 	int code = load_path(&guest, path);
 	assert_refused(path, code, expected, &guest.error, text);
 	assert_int_equal(strncmp(guest.error.message, path, strlen(path)), 0);
+	assert_string_equal(guest.error.key, "kernel");
+	assert_int_equal(
+		guest.error.kind, code == -ENOEXEC ? VENEER_ERROR_GUEST : VENEER_ERROR_CONFIG);
 	vn_memory_destroy(&guest.memory);
 }
 
@@ -214,7 +248,8 @@ static void test_shrinking_file(void **state)
 	int fd = make_file(&bytes, path, sizeof(path));
 	struct vn_image image;
 	struct veneer_error error;
-	assert_int_equal(vn_image_open(&image, path, &error), 0);
+	const struct vn_file file = file_named(path);
+	assert_int_equal(vn_image_open(&image, &file, &error), 0);
 	assert_int_equal(vn_image_read(&image, 0, bytes.data, bytes.size, &error), 0);
 	assert_int_equal(ftruncate(fd, 5000), 0);
 	int code = vn_image_read(&image, 0, bytes.data, bytes.size, &error);
@@ -258,15 +293,16 @@ static void test_initrd_among_gaps(void **state)
 	char path[PATH_SIZE];
 	int fd = make_file(&initrd, path, sizeof(path));
 	// 49 MiB, a gap of one, 7 MiB, another gap, 4 MiB: too little.
-	const struct veneer_cell cells[] = {{.size = 49 * MIB, .node = -1},
+	const struct vn_cell_options cells[] = {{.size = 49 * MIB, .node = -1},
 		{.size = 7 * MIB, .node = -1}, {.size = 4 * MIB, .node = -1}};
 	const struct vn_memory_plan plan = {
 		.cells = cells, .cell_count = 3, .hole_start = VN_MAP_HOLE};
 	struct guest guest;
-	assert_int_equal(vn_memory_create_cells(&guest.memory, &plan, NULL), 0);
-	assert_int_equal(vn_boot_load(&guest.boot, &guest.memory, NULL, kernel.data, kernel.size,
-				 path, &guest.error),
-		0);
+	const struct vn_file file = file_named(path);
+	assert_int_equal(vn_memory_map(&guest.memory, &plan, NULL), 0);
+	const struct vn_boot_files files = {
+		.builtin = kernel.data, .builtin_size = kernel.size, .initrd = &file};
+	assert_int_equal(load(&guest, &files), 0);
 	assert_int_equal(guest.boot.initrd_end, 57 * MIB);
 	vn_memory_destroy(&guest.memory);
 	close(fd);
@@ -343,9 +379,39 @@ static void test_wrong_initrd(void **state)
 
 	code = load_bytes(&guest, ELF_MEMORY, &kernel, "/nonexistent/initrd");
 	assert_refused("missing", code, -ENOENT, &guest.error, "/nonexistent/initrd: No such");
+	assert_string_equal(guest.error.key, "initrd");
+	assert_int_equal(guest.error.kind, VENEER_ERROR_CONFIG);
 	vn_memory_destroy(&guest.memory);
 	close(fd);
 	free(kernel.data);
+}
+
+// Damage far into a payload is found when it is loaded; what else is wrong, before.
+static void test_damaged_payload(void **state)
+{
+	(void)state;
+	struct bytes elf = make_elf(1 << 20);
+	struct bytes packed = compress_zstd(&elf);
+	struct bytes kernel = make_bzimage(&packed);
+	kernel.data[kernel.size - BZIMAGE_TAIL - 1] ^= 1; // the size that it claims
+	struct guest guest;
+	int code = load_bytes(&guest, ELF_MEMORY, &kernel, "/nonexistent/initrd");
+	assert_refused("initrd", code, -ENOENT, &guest.error, "/nonexistent/initrd: No such");
+	vn_memory_destroy(&guest.memory);
+
+	code = load_bytes(&guest, ELF_MEMORY, &kernel, NULL);
+	assert_refused("kernel", code, -ENOEXEC, &guest.error, "to the size it claims");
+	assert_string_equal(guest.error.key, "kernel");
+	assert_int_equal(guest.error.kind, VENEER_ERROR_GUEST);
+	assert_int_equal(guest.boot.entry.addr, ELF_ENTRY); // it had been opened
+	vn_memory_destroy(&guest.memory);
+
+	code = load_bytes(&guest, 16 * MIB, &kernel, NULL);
+	assert_refused("memory", code, -ENOEXEC, &guest.error, "M of memory, and the guest has");
+	vn_memory_destroy(&guest.memory);
+	free(kernel.data);
+	free(packed.data);
+	free(elf.data);
 }
 
 static void test_cmdline(void **state)
@@ -577,7 +643,7 @@ static void test_linux_entry(void **state)
 	assert_int_equal(gdt[2], 0x00af9b000000ffff);
 	assert_int_equal(gdt[3], 0x00cf93000000ffff);
 	const uint64_t addresses[] = {0, ELF_ENTRY, GIB - 1, 3 * GIB + 5, 4 * GIB - 1};
-	for (unsigned i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(addresses); i++)
 		assert_int_equal(walk(&guest, sregs.cr3, addresses[i]), addresses[i]);
 	vn_memory_destroy(&guest.memory);
 	free(kernel.data);
@@ -607,6 +673,7 @@ int main(void)
 		cmocka_unit_test(test_initrd_among_gaps),
 		cmocka_unit_test(test_initrd_limits),
 		cmocka_unit_test(test_wrong_initrd),
+		cmocka_unit_test(test_damaged_payload),
 		cmocka_unit_test(test_cmdline),
 		cmocka_unit_test(test_pvh_structures),
 		cmocka_unit_test(test_linux_structures),

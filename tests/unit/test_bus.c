@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/macros.h"
 #include "core/bus.h"
 
 // A device that remembers the last access and reads as its own first byte.
@@ -73,7 +74,7 @@ static void nobody_answers_with_ones(void **state)
 		unsigned size;
 	} cases[] = {{0, 4}, {0xfff, 1}, {0xffe, 4}, {0x1010, 1}, {0x100e, 4}, {0x1000, 3},
 		{UINT64_MAX, 1}, {UINT64_MAX - 3, 8}};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint8_t data[8] = {0};
 		vn_bus_read(&bus, cases[i].address, data, cases[i].size);
 		for (unsigned byte = 0; byte < cases[i].size; byte++)
@@ -130,7 +131,7 @@ static void inner_ranges_take_what_is_theirs(void **state)
 		} cases[] = {{0xcf8, 1, 1}, {0xcf8, 2, 1}, {0xcf8, 4, 1}, {0xcf9, 1, 2},
 			{0xcf9, 2, 1}, {0xcfa, 1, 1}, {0xcfb, 1, 1}, {0xcfc, 4, 1}, {0xcfe, 2, 3},
 			{0xcff, 1, 3}, {0xcfe, 4, 0xff}, {0xd00, 1, 0xff}, {0xcf7, 1, 0xff}};
-		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 			uint8_t data[8];
 			vn_bus_read(&bus, cases[i].address, data, cases[i].size);
 			assert_int_equal(data[0], cases[i].answer);

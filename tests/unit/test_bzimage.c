@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "arch/x86/bzimage.h"
+#include "base/macros.h"
 
 #define RELOCATIONS 5000u // bytes that follow the ELF file in the payload
 
@@ -39,7 +40,7 @@ static const struct {
 	{"lz4", compress_lz4},
 };
 
-#define COMPRESSIONS (sizeof(compressions) / sizeof(compressions[0]))
+#define COMPRESSIONS (ARRAY_SIZE(compressions))
 
 static int open_bytes(struct vn_bzimage *bzimage, struct vn_image *image, const struct bytes *file,
 	struct veneer_error *error)
@@ -60,8 +61,10 @@ static int load(const struct bytes *file, struct vn_elf *elf, struct setup_heade
 		return code;
 	*header = bzimage.header;
 	vn_elf_begin(elf, "bzImage", &memory, error);
-	return bzimage.on_host ? vn_bzimage_decompress(&bzimage, elf)
-			       : vn_bzimage_load(&bzimage, &memory, &start, error);
+	if (bzimage.on_host)
+		return vn_bzimage_decompress(&bzimage, elf);
+	code = vn_bzimage_place(&bzimage, &memory, &start, error);
+	return code == 0 ? vn_bzimage_load(&bzimage, &memory, start, error) : code;
 }
 
 static struct bytes make_kernel(compress_fn compress, size_t low_size)
@@ -84,7 +87,7 @@ static void test_compressions(void **state)
 	(void)state;
 	const size_t sizes[] = {ELF_LOW_LEAST, (8 << 20) - ELF_LOW_OFFSET - RELOCATIONS, 9 << 20};
 	for (size_t i = 0; i < COMPRESSIONS; i++)
-		for (size_t n = 0; n < sizeof(sizes) / sizeof(sizes[0]); n++) {
+		for (size_t n = 0; n < ARRAY_SIZE(sizes); n++) {
 			struct bytes file = make_kernel(compressions[i].compress, sizes[n]);
 			struct vn_elf elf;
 			struct setup_header header;
@@ -214,7 +217,7 @@ static void (*const not_for_host[])(struct bytes *file) = {
 static void test_own_decompressor(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(not_for_host) / sizeof(not_for_host[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(not_for_host); i++) {
 		struct bytes file = make_kernel(compress_gzip, ELF_LOW_LEAST);
 		struct vn_image image;
 		struct vn_bzimage bzimage;
@@ -229,8 +232,9 @@ static void test_own_decompressor(void **state)
 		size_t size = bzimage.header.syssize * 16;
 		uint8_t *place = vn_memory_at(&memory, VN_GPA(ELF_LOW_START), size + 1);
 		memset(place, 0xee, size + 1);
-		assert_int_equal(vn_bzimage_load(&bzimage, &memory, &start, &error), 0);
+		assert_int_equal(vn_bzimage_place(&bzimage, &memory, &start, &error), 0);
 		assert_int_equal(start, ELF_LOW_START);
+		assert_int_equal(vn_bzimage_load(&bzimage, &memory, start, &error), 0);
 		assert_memory_equal(place, file.data + BZIMAGE_SETUP_SIZE, size);
 		assert_int_equal(place[size], 0xee); // no signature
 
@@ -266,7 +270,7 @@ static int place(uint64_t pref, uint32_t init_size, bool relocatable, uint64_t *
 	struct veneer_error error;
 	assert_int_equal(open_bytes(&bzimage, &image, &file, &error), 0);
 	*start = 0;
-	int code = vn_bzimage_load(&bzimage, &gaps, start, &error);
+	int code = vn_bzimage_place(&bzimage, &gaps, start, &error);
 	if (code < 0)
 		assert_refused("place", code, -E2BIG, &error, "M of memory to decompress itself");
 	vn_memory_destroy(&gaps);
@@ -401,7 +405,7 @@ static const struct {
 static void test_malformed(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(malformed); i++) {
 		struct bytes file = make_kernel(compress_gzip, ELF_LOW_LEAST);
 		malformed[i].spoil(&file);
 		struct vn_elf elf;
@@ -450,7 +454,7 @@ static void test_damaged_payload(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < COMPRESSIONS; i++)
-		for (size_t n = 0; n < sizeof(damages) / sizeof(damages[0]); n++) {
+		for (size_t n = 0; n < ARRAY_SIZE(damages); n++) {
 			struct bytes file = make_kernel(compressions[i].compress, 1 << 20);
 			damages[n].spoil(&file);
 			struct vn_elf elf;

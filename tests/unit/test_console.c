@@ -30,8 +30,8 @@ static struct console console;
 
 static int open_console(void **state)
 {
-	const struct options options = {.serial = SERIAL_PTY};
-	struct veneer_error error = {""};
+	const struct serial_options options = {.mode = SERIAL_PTY};
+	struct veneer_error error = {.code = 0};
 
 	(void)state;
 	assert_int_equal(console_open(&console, &options, &error), 0);

@@ -450,7 +450,7 @@ static unsigned needed(const struct kvm_cpuid_entry2 *entries, size_t count)
 	for (uint32_t i = full.nent; i < VN_CPUID_ENTRIES_MAX; i++)
 		full.entries[i] = (struct kvm_cpuid_entry2){.function = 0x20, .index = i};
 	for (unsigned free = 0; free < 100; free++) {
-		struct veneer_error error = {{0}};
+		struct veneer_error error = {.code = 0};
 		int ret;
 
 		cpuid = full;
@@ -480,7 +480,7 @@ static void full_table(void **state)
 static void malformed_table(void **state)
 {
 	struct vn_cpuid_guest guest = {.topology = {1, 1, 1, 1, 0}};
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	struct vn_cpuid cpuid;
 
 	(void)state;

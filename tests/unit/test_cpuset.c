@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/cpuset.h"
+#include "base/macros.h"
 
 static void test_parse(void **state)
 {
@@ -28,13 +29,13 @@ static void test_parse(void **state)
 		{"5,1023,7", "5,7,1023", 3},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct veneer_cpuset set;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct vn_cpuset set;
 		char text[64];
-		assert_int_equal(veneer_cpuset_parse(&set, cases[i].list, NULL), 0);
+		assert_int_equal(vn_cpuset_parse(&set, cases[i].list, NULL), 0);
 		assert_int_equal(vn_cpuset_count(&set), cases[i].count);
 		assert_int_equal(
-			veneer_cpuset_format(&set, text, sizeof(text)), strlen(cases[i].shortest));
+			vn_cpuset_format(&set, text, sizeof(text)), strlen(cases[i].shortest));
 		assert_string_equal(text, cases[i].shortest);
 	}
 }
@@ -44,10 +45,10 @@ static void test_malformed(void **state)
 	static const char *const lists[] = {",", "1,", ",1", "1,,2", "-", "1-", "-1", "3-1", "a",
 		"1 ", " 1", "+1", "0x1", "1-2-3", "1024x", "1024,", "5000-4000"};
 	(void)state;
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		struct veneer_cpuset set;
-		struct veneer_error error = {""};
-		assert_int_equal(veneer_cpuset_parse(&set, lists[i], &error), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		struct vn_cpuset set;
+		struct veneer_error error = {.code = 0};
+		assert_int_equal(vn_cpuset_parse(&set, lists[i], &error), -EINVAL);
 		assert_non_null(strstr(error.message, lists[i]));
 	}
 }
@@ -58,10 +59,10 @@ static void test_beyond(void **state)
 	static const char *const lists[] = {
 		"1024", "0-1024", "1,2000-3000,2", "99999999999999999999", "0,10240"};
 	(void)state;
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		struct veneer_cpuset set;
-		struct veneer_error error = {""};
-		assert_int_equal(veneer_cpuset_parse(&set, lists[i], &error), -ERANGE);
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+		struct vn_cpuset set;
+		struct veneer_error error = {.code = 0};
+		assert_int_equal(vn_cpuset_parse(&set, lists[i], &error), -ERANGE);
 		assert_non_null(strstr(error.message, lists[i]));
 		assert_non_null(strstr(error.message, "above 1023"));
 	}
@@ -70,35 +71,35 @@ static void test_beyond(void **state)
 // What does not fit is left out by whole ranges, and counted.
 static void test_format_small(void **state)
 {
-	struct veneer_cpuset set;
+	struct vn_cpuset set;
 	char text[8];
 	(void)state;
-	assert_int_equal(veneer_cpuset_parse(&set, "0-3,8,100-200", NULL), 0);
-	assert_int_equal(veneer_cpuset_format(&set, text, sizeof(text)), 13);
+	assert_int_equal(vn_cpuset_parse(&set, "0-3,8,100-200", NULL), 0);
+	assert_int_equal(vn_cpuset_format(&set, text, sizeof(text)), 13);
 	assert_string_equal(text, "0-3,8");
-	assert_int_equal(veneer_cpuset_format(&set, NULL, 0), 13);
+	assert_int_equal(vn_cpuset_format(&set, NULL, 0), 13);
 }
 
 static void test_operations(void **state)
 {
-	struct veneer_cpuset a, b;
+	struct vn_cpuset a, b;
 	unsigned seen = 0;
 	(void)state;
-	veneer_cpuset_parse(&a, "0-9,64-70", NULL);
-	veneer_cpuset_parse(&b, "5-66", NULL);
+	vn_cpuset_parse(&a, "0-9,64-70", NULL);
+	vn_cpuset_parse(&b, "5-66", NULL);
 	vn_cpuset_and(&a, &b);
 	vn_cpuset_for_each(cpu, &a) seen += cpu;
 	assert_int_equal(seen, 5 + 6 + 7 + 8 + 9 + 64 + 65 + 66);
-	veneer_cpuset_parse(&b, "6-65", NULL);
+	vn_cpuset_parse(&b, "6-65", NULL);
 	vn_cpuset_subtract(&a, &b);
 	assert_int_equal(vn_cpuset_count(&a), 2);
 	assert_true(vn_cpuset_has(&a, 5) && vn_cpuset_has(&a, 66));
-	assert_false(vn_cpuset_has(&a, VENEER_HOST_CPUS_MAX));
+	assert_false(vn_cpuset_has(&a, VN_HOST_CPUS_MAX));
 	vn_cpuset_remove(&a, 5);
-	vn_cpuset_add(&a, VENEER_HOST_CPUS_MAX - 1);
+	vn_cpuset_add(&a, VN_HOST_CPUS_MAX - 1);
 	assert_int_equal(vn_cpuset_next(&a, 0), 66);
-	assert_int_equal(vn_cpuset_next(&a, 67), VENEER_HOST_CPUS_MAX - 1);
-	assert_int_equal(vn_cpuset_next(&a, VENEER_HOST_CPUS_MAX), VENEER_HOST_CPUS_MAX);
+	assert_int_equal(vn_cpuset_next(&a, 67), VN_HOST_CPUS_MAX - 1);
+	assert_int_equal(vn_cpuset_next(&a, VN_HOST_CPUS_MAX), VN_HOST_CPUS_MAX);
 }
 
 int main(void)

@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "base/cpuset.h"
+#include "base/macros.h"
 #include "cli/doctor.h"
 #include "tests/unit/host_tree.h"
 
@@ -39,7 +40,7 @@ static struct patient *admit(const char *name)
 	host_tree_make(patient->root, file);
 	patient->probes = (struct doctor_probes){
 		.kvm = 12, .tsc_control = 1, .memlock = UINT64_MAX, .ipc_lock = false};
-	veneer_cpuset_parse(&patient->probes.allowed, "0-63", &error);
+	vn_cpuset_parse(&patient->probes.allowed, "0-63", &error);
 	patient->host.root = patient->root;
 	patient->host.probes = &patient->probes;
 	return patient;
@@ -64,7 +65,7 @@ static void name_cpus(struct patient *patient, const char *list)
 {
 	struct veneer_error error;
 
-	assert_int_equal(veneer_cpuset_parse(&patient->host.named, list, &error), 0);
+	assert_int_equal(vn_cpuset_parse(&patient->host.named, list, &error), 0);
 }
 
 // The nth check of that name.
@@ -349,7 +350,7 @@ static void test_empty(void **state)
 	assert_int_equal(doctor_wrong(&patient->report), 0);
 	for (size_t i = 0; i < patient->report.count; i++) {
 		const struct doctor_check *check = &patient->report.checks[i];
-		if (is_one_of(check->name, probed, sizeof(probed) / sizeof(probed[0]))) {
+		if (is_one_of(check->name, probed, ARRAY_SIZE(probed))) {
 			assert_int_equal(check->status, DOCTOR_OK);
 			known++;
 			continue;
@@ -358,7 +359,7 @@ static void test_empty(void **state)
 		assert_non_null(strstr(check->found, "cannot read /"));
 		assert_non_null(strstr(check->found, "No such file or directory"));
 	}
-	assert_int_equal(known, sizeof(probed) / sizeof(probed[0]));
+	assert_int_equal(known, ARRAY_SIZE(probed));
 	discharge(patient);
 }
 
@@ -378,7 +379,7 @@ static void test_features(void **state)
 	char path[128];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(parameters); i++) {
 		snprintf(path, sizeof(path), "%s/sys/module/kvm_intel/parameters/%s", patient->root,
 			parameters[i]);
 		unlink(path);
@@ -395,7 +396,7 @@ static void test_features(void **state)
 		&(const struct expected){"tsc", DOCTOR_WARN, "not constant_tsc", "invariant TSC"});
 	host_tree_put(patient->root, "proc/cpuinfo", "vmx flags\t: vnmi ept vpid");
 	examine(patient);
-	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		compare(nth(patient, expected[i].name, 0), &expected[i]);
 	discharge(patient);
 }
@@ -439,11 +440,11 @@ static void test_named_cpus(void **state)
 		&(const struct expected){"cpus", DOCTOR_BAD, "16 offline", "has: 0-15"});
 
 	name_cpus(patient, "4-7");
-	patient->probes.allowed = (struct veneer_cpuset){.bits = {0}};
+	patient->probes.allowed = (struct vn_cpuset){.bits = {0}};
 	examine(patient);
 	compare(nth(patient, "cpus", 0),
 		&(const struct expected){"cpus", DOCTOR_UNKNOWN, "not told", NULL});
-	patient->probes.allowed = (struct veneer_cpuset){.bits = {0x1f}};
+	patient->probes.allowed = (struct vn_cpuset){.bits = {0x1f}};
 	examine(patient);
 	compare(nth(patient, "cpus", 0),
 		&(const struct expected){"cpus", DOCTOR_BAD, "5-7 forbidden", "AllowedCPUs="});
@@ -457,7 +458,7 @@ static void test_too_many_cpus_named(void **state)
 	static const char *const incomplete[] = {"= ", "=,", "  ", " -c f"};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
 		struct patient *patient = admit(hosts[i]);
 
 		name_cpus(patient, "0-99");
@@ -470,7 +471,7 @@ static void test_too_many_cpus_named(void **state)
 		for (size_t j = 0; j < patient->report.count; j++) {
 			const char *remedy = patient->report.checks[j].remedy;
 			size_t length = strlen(remedy);
-			for (size_t k = 0; k < sizeof(incomplete) / sizeof(incomplete[0]); k++)
+			for (size_t k = 0; k < ARRAY_SIZE(incomplete); k++)
 				assert_null(strstr(remedy, incomplete[k]));
 			assert_false(length > 0 && remedy[length - 1] == '=');
 			assert_null(strstr(remedy, "99"));
@@ -525,7 +526,7 @@ static void test_rcu_parameters(void **state)
 
 	(void)state;
 	snprintf(path, sizeof(path), "%s/proc/cmdline", patient->root);
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		unlink(path);
 		host_tree_put(patient->root, "proc/cmdline", cases[i].cmdline);
 		examine(patient);
@@ -560,9 +561,9 @@ static void test_disk_paths(void **state)
 
 	(void)state;
 	patient->host.disks = disks;
-	patient->host.disk_count = sizeof(disks) / sizeof(disks[0]);
+	patient->host.disk_count = ARRAY_SIZE(disks);
 	examine(patient);
-	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		compare(nth(patient, "disk", i), &expected[i]);
 	discharge(patient);
 }
@@ -575,7 +576,7 @@ static void add_ssd(const struct patient *patient, int number)
 		{"queue/nr_requests", "64"}};
 	char path[64];
 
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 		snprintf(path, sizeof(path), "sys/block/ssd%d/%s", number, files[i][0]);
 		host_tree_put(patient->root, path, files[i][1]);
 	}

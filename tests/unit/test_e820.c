@@ -4,8 +4,7 @@
 #include "kernel_image.h"
 
 #include "arch/x86/e820.h"
-
-#define GIB (1ull << 30)
+#include "base/macros.h"
 
 static const struct {
 	uint64_t size;
@@ -32,7 +31,7 @@ static void assert_entry(
 static void test_sizes(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		struct vn_memory memory;
 		make_memory(&memory, sizes[i].size);
 		struct vn_e820_entry map[VN_E820_MAX];

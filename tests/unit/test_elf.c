@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "arch/x86/elf.h"
+#include "base/macros.h"
 
 static struct vn_memory memory;
 
@@ -44,7 +45,7 @@ static void test_pieces_of_every_size(void **state)
 	(void)state;
 	struct bytes file = make_elf(ELF_LOW_LEAST);
 	const size_t chunks[] = {1, 7, 63, 64, 65, 4096, 4097, SIZE_MAX};
-	for (size_t i = 0; i < sizeof(chunks) / sizeof(chunks[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(chunks); i++) {
 		struct vn_elf elf;
 		struct veneer_error error;
 		soil_memory(&memory);
@@ -344,7 +345,7 @@ static const struct {
 static void test_malformed(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(malformed); i++) {
 		struct bytes file = make_elf(ELF_LOW_LEAST);
 		malformed[i].spoil(&file);
 		struct vn_elf elf;

@@ -63,7 +63,7 @@ static void writing_does_nothing(void **state)
 static void port_taken(void **state)
 {
 	static const struct vn_bus_ops none = {0};
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	struct vn_event *event = NULL;
 	struct vn_bus bus = {0};
 

@@ -15,8 +15,7 @@
 #include <unistd.h>
 
 #include "arch/x86/fdt.h"
-
-#define MIB (1ull << 20)
+#include "base/macros.h"
 
 static const struct vn_memory small_memory = {
 	.ram = {{.start = {0}, .size = 256 * MIB}},
@@ -55,7 +54,7 @@ static void add_slot(struct vn_machine *machine, unsigned slot)
 
 static void *build(const struct vn_machine *machine)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	void *blob = NULL;
 	size_t size = 0;
 
@@ -138,10 +137,10 @@ static void describes_chosen(void **state)
 
 static void describes_cpus(void **state)
 {
-	static const unsigned counts[] = {1, 2, 3, 4, VENEER_CPUS_MAX};
+	static const unsigned counts[] = {1, 2, 3, 4, VN_CPUS_MAX};
 
 	(void)state;
-	for (size_t n = 0; n < sizeof(counts) / sizeof(counts[0]); n++) {
+	for (size_t n = 0; n < ARRAY_SIZE(counts); n++) {
 		struct vn_machine machine = machine_of(counts[n], &small_memory);
 		void *blob = build(&machine);
 		unsigned seen = 0;
@@ -223,7 +222,7 @@ static void describes_memory(void **state)
 // Two cells, of which the second is on both sides of the hole, and three CPUs.
 static void add_cells(struct vn_machine *machine, struct vn_memory *memory)
 {
-	static const uint8_t cell_of[VENEER_CPUS_MAX] = {1, 0, 1};
+	static const uint8_t cell_of[VN_CPUS_MAX] = {1, 0, 1};
 
 	*memory = (struct vn_memory){
 		.cells = {{.parts = {{{0}, 1024 * MIB}}, .part_count = 1},
@@ -256,14 +255,14 @@ static void describes_cells(void **state)
 	free(blob);
 	add_cells(&machine, &memory);
 	blob = build(&machine);
-	for (size_t i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(nodes); i++)
 		assert_int_equal(
 			u32_at(property(blob, nodes[i].path, "numa-node-id", 4), 0), nodes[i].cell);
 	check_reg(blob, "/memory@40000000", 1024 * MIB, 2048 * MIB);
 	check_reg(blob, "/memory@100000000", VN_MAP_HIGH_RAM, 512 * MIB);
 	check_string(blob, "/distance-map", "compatible", "numa-distance-map-v1");
 	matrix = property(blob, "/distance-map", "distance-matrix", sizeof(distances));
-	for (unsigned i = 0; i < sizeof(distances) / sizeof(distances[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(distances); i++)
 		assert_int_equal(u32_at(matrix, i), distances[i]);
 	free(blob);
 }
@@ -347,7 +346,7 @@ static void describes_pci(void **state)
 static void too_large(void **state)
 {
 	struct vn_machine machine = machine_of(1, &small_memory);
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	void *blob = NULL;
 	size_t size;
 	char *cmdline = test_malloc(70000);
@@ -365,7 +364,7 @@ static void too_large(void **state)
 // The largest machine there is, with the longest command line.
 static void *largest(char *cmdline)
 {
-	struct vn_machine machine = machine_of(VENEER_CPUS_MAX, &large_memory);
+	struct vn_machine machine = machine_of(VN_CPUS_MAX, &large_memory);
 	struct vn_memory memory;
 
 	add_cells(&machine, &memory);

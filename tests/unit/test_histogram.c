@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/histogram.h"
+#include "base/macros.h"
 
 static void every_value_is_within_its_bucket(void **state)
 {
@@ -101,7 +102,7 @@ static void check_percentiles(uint64_t *values)
 	assert_int_equal(latency->count, VALUES);
 	assert_int_equal(latency->sum_ns, sum);
 	qsort(values, VALUES, sizeof(values[0]), ascending);
-	for (size_t i = 0; i < sizeof(percents) / sizeof(percents[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(percents); i++) {
 		uint64_t want = exact(values, percents[i]);
 		uint64_t got = veneer_percentile(latency, percents[i]);
 		uint64_t off = got > want ? got - want : want - got;

@@ -19,6 +19,7 @@
 #include "base/thread.h"
 #include "host/host.h"
 
+#include "base/macros.h"
 #include "host_tree.h"
 #include "machine.h"
 
@@ -44,14 +45,14 @@ __attribute__((format(printf, 3, 4))) static void put_file(
 	fclose(file);
 }
 
-static const char *list_of(char text[4096], struct veneer_cpuset set)
+static const char *list_of(char text[4096], struct vn_cpuset set)
 {
-	veneer_cpuset_format(&set, text, 4096);
+	vn_cpuset_format(&set, text, 4096);
 	return text;
 }
 
 static void lay_out_cpu(const struct machine *machine, const char *root,
-	const struct veneer_cpuset *online, unsigned cpu)
+	const struct vn_cpuset *online, unsigned cpu)
 {
 	char text[4096];
 	const char *file = "/sys/devices/system/cpu/cpu%u/%s";
@@ -78,7 +79,7 @@ static void lay_out_cpu(const struct machine *machine, const char *root,
 static void lay_out(const struct machine *machine, const char *root)
 {
 	char text[4096];
-	struct veneer_cpuset online = machine_online(machine);
+	struct vn_cpuset online = machine_online(machine);
 	put_file(root, list_of(text, online), "/sys/devices/system/cpu/online");
 	put_file(root, machine->isolated ? machine->isolated : "",
 		"/sys/devices/system/cpu/isolated");
@@ -134,10 +135,10 @@ static void expect_cpu(unsigned cpu, struct vn_host_cpu wanted)
 	assert_int_equal(is->efficient, wanted.efficient);
 }
 
-static void expect_set(const struct veneer_cpuset *set, const char *list)
+static void expect_set(const struct vn_cpuset *set, const char *list)
 {
 	char text[256];
-	veneer_cpuset_format(set, text, sizeof(text));
+	vn_cpuset_format(set, text, sizeof(text));
 	assert_string_equal(text, list);
 }
 
@@ -182,7 +183,7 @@ static void described_and_read(void **state)
 	all[0].isolated = "4,6,8,10,44,46,48,50";
 	all[3].capacities = true;
 	all[5].online = "0-2,6-7";
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		set_up_machine(&all[i]);
 		read_machine();
 		tear_down_machine();
@@ -242,8 +243,8 @@ static void nonsense(void **state)
 		{"/sys/devices/cpu_atom/cpus", ","},
 	};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct veneer_error error = {""};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct veneer_error error = {.code = 0};
 		set_up_machine(&(struct machine){.packages = 1, .cores = 1, .threads = 1});
 		put_file(root, cases[i].text, "%s", cases[i].path);
 		int code = vn_host_read(&host, root, &error);
@@ -264,7 +265,7 @@ static void nonsense(void **state)
 // A narrowed affinity, as by taskset(1), narrows what this process may ask for in no way.
 static void what_is_allowed(void **state)
 {
-	struct veneer_cpuset before, one = {.bits = {0}};
+	struct vn_cpuset before, one = {.bits = {0}};
 	struct vn_host *own;
 	(void)state;
 	assert_int_equal(vn_thread_cpus(&before), 0);
@@ -276,7 +277,7 @@ static void what_is_allowed(void **state)
 	assert_memory_equal(&own->affinity, &one, sizeof(one));
 	vn_cpuset_subtract(&before, &own->allowed);
 	assert_true(vn_cpuset_is_empty(&before));
-	struct veneer_cpuset stray = own->allowed;
+	struct vn_cpuset stray = own->allowed;
 	vn_cpuset_subtract(&stray, &own->online);
 	assert_true(vn_cpuset_is_empty(&stray));
 	before = own->allowed;

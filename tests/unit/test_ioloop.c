@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "base/sysfs.h"
 #include "base/thread.h"
 #include "core/ioloop.h"
@@ -44,19 +45,19 @@ static void refuses_absurd_rings(void **state)
 {
 	(void)state;
 	struct vn_ioloop *loop;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, NULL, &error) < 0);
 	assert_true(strlen(error.message) > 0);
 }
 
 // The CPUs of each thread of this process whose name begins with `name`, joined.
-static struct veneer_cpuset cpus_of(const char *name)
+static struct vn_cpuset cpus_of(const char *name)
 {
-	struct veneer_cpuset all = {.bits = {0}};
+	struct vn_cpuset all = {.bits = {0}};
 	DIR *tasks = opendir("/proc/self/task");
 	assert_non_null(tasks);
 	for (struct dirent *task; (task = readdir(tasks));) {
-		struct veneer_cpuset cpus;
+		struct vn_cpuset cpus;
 		char comm[32];
 		int tid = atoi(task->d_name);
 		vn_sysfs_line("/proc/self/task", comm, sizeof(comm), "/%d/comm", tid);
@@ -103,7 +104,7 @@ static void work(void *arg)
 
 static void expect_cpus(const char *name, unsigned cpu)
 {
-	struct veneer_cpuset one = {.bits = {0}}, are = cpus_of(name);
+	struct vn_cpuset one = {.bits = {0}}, are = cpus_of(name);
 	vn_cpuset_add(&one, cpu);
 	assert_memory_equal(&are, &one, sizeof(one));
 }
@@ -116,12 +117,12 @@ static void runs_where_told(void **state)
 	struct worked worked = {.loop = NULL};
 	assert_int_equal(vn_thread_cpus(&cpus.cpus), 0);
 	unsigned first = vn_cpuset_next(&cpus.cpus, 0), count = vn_cpuset_count(&cpus.cpus);
-	struct veneer_cpuset all = cpus.cpus, none = {.bits = {0}};
+	struct vn_cpuset all = cpus.cpus, none = {.bits = {0}};
 	// One CPU after the other, and round again.
 	for (unsigned round = 0; round < 2; round++) {
 		unsigned cpu = first;
 		for (unsigned i = 0; i < count; i++, cpu = vn_cpuset_next(&all, cpu + 1)) {
-			struct veneer_cpuset taken = vn_ioloop_take_cpus(&cpus);
+			struct vn_cpuset taken = vn_ioloop_take_cpus(&cpus);
 			assert_int_equal(vn_cpuset_count(&taken), 1);
 			assert_true(vn_cpuset_has(&taken, cpu));
 		}
@@ -134,14 +135,14 @@ static void runs_where_told(void **state)
 
 	cpus.together = true;
 	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), 0);
-	struct veneer_cpuset are = cpus_of("told");
+	struct vn_cpuset are = cpus_of("told");
 	assert_memory_equal(&are, &all, sizeof(all));
 	vn_ioloop_destroy(worked.loop);
 	cpus = (struct vn_ioloop_cpus){.cpus = none};
 	are = vn_ioloop_take_cpus(&cpus);
 	assert_memory_equal(&are, &none, sizeof(none));
 	// CPUs that no host of ours has: there is no thread then.
-	vn_cpuset_add(&cpus.cpus, VENEER_HOST_CPUS_MAX - 1);
+	vn_cpuset_add(&cpus.cpus, VN_HOST_CPUS_MAX - 1);
 	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), -EINVAL);
 	assert_string_equal(error.message, "thread told may not run on CPUs 1023");
 }
@@ -296,7 +297,6 @@ static void a_full_submission_queue_loses_nothing(void **state)
 }
 
 // Two runs of memory, one of them longer than the kernel takes as one buffer.
-#define GIB  ((size_t)1 << 30)
 #define PAGE ((size_t)4096)
 
 struct registered {

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/iovec.h"
+#include "base/macros.h"
 
 #define BYTES  12
 #define PIECES 3
@@ -63,7 +64,7 @@ static void zeroes(void **state)
 	(void)state;
 	static const size_t cuts[] = {1, 7, 63, 64, 65, 128, 129, 200};
 	char bytes[300] = "";
-	for (unsigned i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
 		const struct iovec pieces[] = {
 			{bytes, cuts[i]}, {bytes + cuts[i], sizeof(bytes) - cuts[i]}};
 		for (size_t at = 0; at < sizeof(bytes); at++) {

@@ -113,7 +113,7 @@ static void they_run_out(void **state)
 	assert_non_null(msis);
 	for (unsigned i = 0; i < MESSAGES; i++)
 		open_msi(&msis[i], irqs);
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_msi_open(&msis[MESSAGES], irqs, &error), -ENOSPC);
 	assert_non_null(strstr(error.message, "2048"));
 	vn_msi_close(&msis[MESSAGES]);

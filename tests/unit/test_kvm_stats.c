@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "core/kvm_stats.h"
 
 #define NAME_SIZE 48
@@ -88,17 +89,17 @@ static void reads_by_name(void **state)
 	(void)state;
 	assert_int_equal(read_bytes(sizeof(file)), 0);
 	assert_string_equal(stats[0]->name, "exits");
-	assert_int_equal(stats[0]->kind, VENEER_KVM_CUMULATIVE);
-	assert_int_equal(stats[0]->unit, VENEER_KVM_NONE);
+	assert_int_equal(stats[0]->kind, VENEER_KVM_KIND_CUMULATIVE);
+	assert_int_equal(stats[0]->unit, VENEER_KVM_UNIT_NONE);
 	assert_int_equal(stats[0]->values[0], 7);
 	assert_string_equal(stats[1]->name, "time");
-	assert_int_equal(stats[1]->kind, VENEER_KVM_PEAK);
-	assert_int_equal(stats[1]->unit, VENEER_KVM_SECONDS);
+	assert_int_equal(stats[1]->kind, VENEER_KVM_KIND_PEAK);
+	assert_int_equal(stats[1]->unit, VENEER_KVM_UNIT_SECONDS);
 	assert_int_equal(stats[1]->base, 10);
 	assert_int_equal(stats[1]->exponent, -9);
 	assert_int_equal(stats[1]->values[0], 1000);
 	assert_string_equal(stats[2]->name, "spread");
-	assert_int_equal(stats[2]->kind, VENEER_KVM_LOG_HISTOGRAM);
+	assert_int_equal(stats[2]->kind, VENEER_KVM_KIND_LOG_HISTOGRAM);
 	assert_int_equal(stats[2]->base, 2);
 	assert_int_equal(stats[2]->value_count, 4);
 	assert_memory_equal(stats[2]->values, file.data + 2, 4 * sizeof(uint64_t));
@@ -117,8 +118,8 @@ static void what_a_newer_kernel_invents_is_a_number(void **state)
 	(void)state;
 	file.descs[0].flags = 9 << KVM_STATS_TYPE_SHIFT | 9 << KVM_STATS_UNIT_SHIFT;
 	assert_int_equal(read_bytes(sizeof(file)), 0);
-	assert_int_equal(stats[0]->kind, VENEER_KVM_INSTANT);
-	assert_int_equal(stats[0]->unit, VENEER_KVM_NONE);
+	assert_int_equal(stats[0]->kind, VENEER_KVM_KIND_INSTANT);
+	assert_int_equal(stats[0]->unit, VENEER_KVM_UNIT_NONE);
 	assert_int_equal(stats[0]->values[0], 7);
 }
 
@@ -136,7 +137,7 @@ static void a_malformed_file_is_refused(void **state)
 		&file.descs[1].offset, &file.header.data_offset, &file.header.desc_offset};
 	const uint32_t values[] = {
 		0, 49, UINT32_MAX, UINT32_MAX, 12, UINT32_MAX - 7, UINT32_MAX, UINT32_MAX};
-	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
 		make_file(state);
 		*fields[i] = values[i];
 		assert_int_equal(read_bytes(sizeof(file)), -EPROTO);

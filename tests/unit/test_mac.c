@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/macros.h"
 #include "base/siphash.h"
 #include "devices/net/mac.h"
 
@@ -69,7 +70,7 @@ static void test_siphash(void **state)
 	(void)state;
 	for (unsigned i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)i;
-	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(vectors); i++)
 		assert_int_equal(vn_siphash(bytes, bytes, vectors[i].size), vectors[i].hash);
 }
 
@@ -116,7 +117,7 @@ static void assert_distinct(const uint64_t *values, size_t count)
 static void test_distinct(void **state)
 {
 	static uint64_t macs[900];
-	size_t count = sizeof(macs) / sizeof(macs[0]);
+	size_t count = ARRAY_SIZE(macs);
 	(void)state;
 	put_machine_id(ID);
 	for (unsigned pass = 0; pass < 2; pass++) {
@@ -154,19 +155,6 @@ static void test_hosts(void **state)
 	assert_int_equal(derive("web", "tap0"), none);
 }
 
-static void test_random(void **state)
-{
-	static uint64_t macs[500];
-	uint8_t mac[6];
-	(void)state;
-	for (size_t i = 0; i < sizeof(macs) / sizeof(macs[0]); i++) {
-		assert_int_equal(vn_mac_random(mac, NULL), 0);
-		assert_kind(mac);
-		macs[i] = number(mac);
-	}
-	assert_distinct(macs, sizeof(macs) / sizeof(macs[0]));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,7 +162,6 @@ int main(void)
 		cmocka_unit_test(test_promise),
 		cmocka_unit_test(test_distinct),
 		cmocka_unit_test(test_hosts),
-		cmocka_unit_test(test_random),
 	};
 	return cmocka_run_group_tests_name("mac", tests, make_root, remove_root);
 }

@@ -12,8 +12,7 @@
 #include <string.h>
 
 #include "arch/x86/machine.h"
-
-#define GIB (1ull << 30)
+#include "base/macros.h"
 
 static struct vn_memory memory_of(uint64_t size)
 {
@@ -46,7 +45,7 @@ static void windows_are_above_memory(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct vn_memory memory = memory_of(cases[i].memory);
 		struct vn_machine_window window;
 		struct veneer_error error;
@@ -66,10 +65,10 @@ static void no_room_is_refused(void **state)
 	} cases[] = {{63 * GIB, 36}, {64 * GIB, 36}, {100 * GIB, 36}, {GIB, 32}, {GIB, 31}};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct vn_memory memory = memory_of(cases[i].memory);
 		struct vn_machine_window window = {0};
-		struct veneer_error error = {""};
+		struct veneer_error error = {.code = 0};
 
 		assert_int_equal(
 			vn_machine_place_window(&window, &memory, cases[i].bits, &error), -ENOSPC);
@@ -102,7 +101,7 @@ static void command_lines_name_devices(void **state)
 {
 	struct vn_machine machine = {
 		.virtio = {[1] = {0xd0001000, 4096, 6}, [3] = {0xd0003000, 8192, 8}}};
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	char line[VN_MAP_CMDLINE_MAX], words[VN_MAP_CMDLINE_MAX];
 
 #define DEVICES "virtio_mmio.device=4K@0xd0001000:6 virtio_mmio.device=8K@0xd0003000:8"

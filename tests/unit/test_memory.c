@@ -19,17 +19,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "core/host_memory.h"
 #include "core/memory.h"
 
-#define MIB  ((uint64_t)1 << 20)
-#define GIB  ((uint64_t)1 << 30)
 #define HOLE (3 * GIB)
 
 static struct vn_memory make(uint64_t size)
 {
 	struct vn_memory memory;
-	struct veneer_memory options = {.size = size, .node = -1};
+	struct vn_memory_options options = {.size = size, .node = -1};
 	struct veneer_error error;
 	assert_int_equal(vn_memory_create(&memory, &options, HOLE, &error), 0);
 	return memory;
@@ -122,7 +121,7 @@ static void cells_are_laid_out_around_the_hole(void **state)
 #define CHECK(runs, ...)                                                                           \
 	do {                                                                                       \
 		const struct laid_out cells[] = {__VA_ARGS__};                                     \
-		check_layout(cells, sizeof(cells) / sizeof(cells[0]), runs);                       \
+		check_layout(cells, ARRAY_SIZE(cells), runs);                                      \
 	} while (0)
 	CHECK(1, {256 * MIB, K4, 0, 256 * MIB, 0, 0});
 	CHECK(1, {HOLE, K4, 0, HOLE, 0, 0});
@@ -151,24 +150,30 @@ static void cells_are_laid_out_around_the_hole(void **state)
 #undef CHECK
 }
 
-static int make_cells(struct vn_memory *memory, struct veneer_memory options,
-	const struct veneer_cell *cells, size_t count, struct veneer_error *error)
+static int make_cells(struct vn_memory *memory, struct vn_memory_options options,
+	const struct vn_cell_options *cells, size_t count, struct veneer_error *error)
 {
 	const struct vn_memory_plan plan = {
 		.options = options, .cells = cells, .cell_count = count, .hole_start = HOLE};
-	return vn_memory_create_cells(memory, &plan, error);
+	int code = vn_memory_map(memory, &plan, error);
+	if (code < 0)
+		return code;
+	code = vn_memory_populate(memory, &plan, error);
+	if (code < 0)
+		vn_memory_destroy(memory);
+	return code;
 }
 
 // A buffer of the guest may begin in one and end in the other: it knows no border there.
 static void cells_that_touch_are_one_run(void **state)
 {
 	(void)state;
-	const struct veneer_cell cells[] = {
+	const struct vn_cell_options cells[] = {
 		{.size = 4 * MIB, .node = -1}, {.size = 6 * MIB, .node = 0}};
 	struct vn_memory memory;
 	struct veneer_error error;
 	char data[8] = "veneer!", back[8] = "";
-	if (make_cells(&memory, (struct veneer_memory){0}, cells, 2, &error) < 0)
+	if (make_cells(&memory, (struct vn_memory_options){0}, cells, 2, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(memory.cell_count, 2);
 	assert_int_equal(memory.size, 10 * MIB);
@@ -186,12 +191,13 @@ static void cells_that_touch_are_one_run(void **state)
 static void gaps_are_no_memory(void **state)
 {
 	(void)state;
-	const struct veneer_cell cells[] = {
+	const struct vn_cell_options cells[] = {
 		{.size = 5 * MIB, .node = -1}, {.size = 4 * MIB, .node = -1}};
 	struct vn_memory memory;
 	unsigned char resident;
 	assert_int_equal(
-		make_cells(&memory, (struct veneer_memory){.prealloc = true}, cells, 2, NULL), 0);
+		make_cells(&memory, (struct vn_memory_options){.prealloc = true}, cells, 2, NULL),
+		0);
 	assert_int_equal(memory.ram_count, 2);
 	assert_null(vn_memory_at(&memory, VN_GPA(5 * MIB - 1), 2));
 	assert_null(vn_memory_at(&memory, VN_GPA(6 * MIB - 1), 1));
@@ -246,7 +252,7 @@ static void distances_are_the_hosts(void **state)
 	put("node0/distance", "10 21 31\n");
 	put("node2/distance", "22 10 20\n");
 	put("node3/distance", "31 7 10\n");
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		memory.cells[0].node = cases[i].near;
 		memory.cells[1].node = cases[i].far;
 		assert_int_equal(vn_host_memory_distance(host_root, cases[i].near, cases[i].far),
@@ -287,7 +293,7 @@ static void translation_checks_every_edge(void **state)
 		{1, UINT64_MAX, false},
 		{4096, UINT64_MAX - 4095, false},
 	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		void *at = vn_memory_at(&memory, VN_GPA(cases[i].address), cases[i].length);
 		if ((at != NULL) != cases[i].valid)
 			fail_msg("0x%llx + 0x%llx", (unsigned long long)cases[i].address,
@@ -311,10 +317,10 @@ static void copies_are_all_or_nothing(void **state)
 	vn_memory_destroy(&memory);
 }
 
-static void expect_refusal(struct veneer_memory options, int code, const char *words)
+static void expect_refusal(struct vn_memory_options options, int code, const char *words)
 {
 	struct vn_memory memory;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_memory_create(&memory, &options, HOLE, &error), code);
 	if (!strstr(error.message, words))
 		fail_msg("\"%s\" lacks \"%s\"", error.message, words);
@@ -324,18 +330,19 @@ static void expect_refusal(struct veneer_memory options, int code, const char *w
 static void refusals_say_what_is_wrong(void **state)
 {
 	(void)state;
-	expect_refusal((struct veneer_memory){.size = MIB, .node = -1}, -EINVAL, "below the least");
-	expect_refusal((struct veneer_memory){.size = 4 * MIB + 1, .node = -1}, -EINVAL,
+	expect_refusal((struct vn_memory_options){.size = 4 * MIB + 1, .node = -1}, -EINVAL,
 		"no multiple of its pages'");
-	expect_refusal((struct veneer_memory){.size = (uint64_t)1 << 60, .node = -1}, -EINVAL,
+	expect_refusal((struct vn_memory_options){.size = BIT64(60), .node = -1}, -EINVAL,
 		"more than 64T");
-	expect_refusal((struct veneer_memory){.size = 64 * MIB, .hugepage_size = 65536, .node = -1},
+	expect_refusal(
+		(struct vn_memory_options){.size = 64 * MIB, .hugepage_size = 65536, .node = -1},
 		-EINVAL, "2M or 1G");
 	expect_refusal(
-		(struct veneer_memory){.size = 3 * MIB + GIB, .hugepage_size = 2 * MIB, .node = -1},
+		(struct vn_memory_options){
+			.size = 3 * MIB + GIB, .hugepage_size = 2 * MIB, .node = -1},
 		-EINVAL, "no multiple of its pages'");
 	expect_refusal(
-		(struct veneer_memory){.size = 64 * MIB, .node = 1000}, -ENODEV, "node=1000");
+		(struct vn_memory_options){.size = 64 * MIB, .node = 1000}, -ENODEV, "node=1000");
 }
 
 static void too_few_pages_are_counted(void **state)
@@ -343,19 +350,17 @@ static void too_few_pages_are_counted(void **state)
 	(void)state;
 	// No host has 32 TiB of free huge pages.
 	expect_refusal(
-		(struct veneer_memory){
-			.size = (uint64_t)1 << 45, .hugepage_size = 2 * MIB, .node = -1},
+		(struct vn_memory_options){.size = BIT64(45), .hugepage_size = 2 * MIB, .node = -1},
 		-ENOMEM, "16777216 pages needed");
-	expect_refusal(
-		(struct veneer_memory){.size = (uint64_t)1 << 45, .node = -1, .prealloc = true},
+	expect_refusal((struct vn_memory_options){.size = BIT64(45), .node = -1, .prealloc = true},
 		-ENOMEM, "MiB missing");
 }
 
-static void expect_cells_refused(
-	struct veneer_memory options, const struct veneer_cell *cells, int code, const char *words)
+static void expect_cells_refused(struct vn_memory_options options,
+	const struct vn_cell_options *cells, int code, const char *words)
 {
 	struct vn_memory memory;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(make_cells(&memory, options, cells, 2, &error), code);
 	if (!strstr(error.message, words))
 		fail_msg("\"%s\" lacks \"%s\"", error.message, words);
@@ -366,20 +371,20 @@ static void expect_cells_refused(
 static void cells_are_refused(void **state)
 {
 	(void)state;
-	struct veneer_cell cells[] = {
-		{.size = 64 * MIB, .node = -1}, {.size = 3 * MIB, .node = -1}};
-	struct veneer_memory options = {.node = -1};
+	struct vn_cell_options cells[] = {
+		{.size = 64 * MIB, .node = -1}, {.size = 64 * MIB + 1, .node = -1}};
+	struct vn_memory_options options = {.node = -1};
 	expect_cells_refused(options, cells, -EINVAL, "cell 1: guest memory");
-	cells[1] = (struct veneer_cell){.size = 65 * MIB, .node = -1, .hugepage_size = GIB};
+	cells[1] = (struct vn_cell_options){.size = 65 * MIB, .node = -1, .hugepage_size = GIB};
 	expect_cells_refused(options, cells, -EINVAL, "cell 1: guest memory");
-	cells[1] = (struct veneer_cell){.size = 64 * MIB, .node = 999};
+	cells[1] = (struct vn_cell_options){.size = 64 * MIB, .node = 999};
 	expect_cells_refused(options, cells, -ENODEV, "node=999");
 	for (unsigned i = 0; i < 2; i++)
-		cells[i] = (struct veneer_cell){
-			.size = (uint64_t)1 << 44, .hugepage_size = 2 * MIB, .node = -1};
+		cells[i] = (struct vn_cell_options){
+			.size = BIT64(44), .hugepage_size = 2 * MIB, .node = -1};
 	expect_cells_refused(options, cells, -ENOMEM, "16777216 pages needed");
 	for (unsigned i = 0; i < 2; i++)
-		cells[i] = (struct veneer_cell){.size = (uint64_t)1 << 44, .node = 0};
+		cells[i] = (struct vn_cell_options){.size = BIT64(44), .node = 0};
 	expect_cells_refused(
 		options, cells, -ENOMEM, "33554432 MiB of guest memory needed, node 0");
 }
@@ -389,7 +394,7 @@ static void prealloc_touches_every_page(void **state)
 	(void)state;
 	struct vn_memory memory;
 	struct veneer_error error;
-	struct veneer_memory options = {.size = 8 * MIB, .node = -1, .prealloc = true};
+	struct vn_memory_options options = {.size = 8 * MIB, .node = -1, .prealloc = true};
 	assert_int_equal(vn_memory_create(&memory, &options, HOLE, &error), 0);
 	unsigned char resident[8 * MIB / 4096];
 	assert_int_equal(mincore(memory.host, memory.size, resident), 0);
@@ -457,7 +462,7 @@ static void pages_are_merged_only_where_asked(void **state)
 	struct vn_memory memory = make(4 * MIB);
 	assert_false(has_flag(memory.host, "mg"));
 	vn_memory_destroy(&memory);
-	struct veneer_memory options = {.size = 4 * MIB, .node = -1, .merge = true};
+	struct vn_memory_options options = {.size = 4 * MIB, .node = -1, .merge = true};
 	struct veneer_error error;
 	if (vn_memory_create(&memory, &options, HOLE, &error) < 0)
 		fail_msg("%s", error.message);
@@ -470,11 +475,11 @@ static void huge_pages_are_not_merged(void **state)
 {
 	(void)state;
 	need_ksm();
-	const struct veneer_cell cells[] = {
+	const struct vn_cell_options cells[] = {
 		{.size = 4 * MIB, .node = -1}, {.size = 0, .hugepage_size = 2 * MIB, .node = -1}};
 	struct vn_memory memory = {.cell_count = 2};
-	struct veneer_memory options = {.merge = true};
-	struct veneer_error error = {""};
+	struct vn_memory_options options = {.merge = true};
+	struct veneer_error error = {.code = 0};
 	memory.cells[0] =
 		(struct vn_memory_cell){.size = cells[0].size, .page_size = 4096, .node = -1};
 	memory.cells[1] =
@@ -497,7 +502,7 @@ static void a_node_is_bound_strictly(void **state)
 	while (!numa_bitmask_isbitset(allowed, (unsigned)node))
 		node++;
 	struct bitmask *bound = numa_allocate_nodemask();
-	struct veneer_memory options = {.size = 4 * MIB, .node = node};
+	struct vn_memory_options options = {.size = 4 * MIB, .node = node};
 	struct vn_memory memory;
 	struct veneer_error error;
 	assert_int_equal(vn_memory_create(&memory, &options, HOLE, &error), 0);
@@ -516,7 +521,7 @@ static void a_node_is_bound_strictly(void **state)
 static void locked_memory_stays(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 4 * MIB, .node = -1, .lock = true};
+	struct vn_memory_options options = {.size = 4 * MIB, .node = -1, .lock = true};
 	struct vn_memory memory;
 	struct veneer_error error;
 	if (vn_memory_create(&memory, &options, HOLE, &error) < 0) {

@@ -11,12 +11,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/macros.h"
 #include "core/memory_limits.h"
 #include "host/cgroup.h"
 #include "host_tree.h"
-
-#define MIB ((uint64_t)1 << 20)
-#define GIB ((uint64_t)1 << 30)
 
 static char root[64];
 
@@ -111,8 +109,8 @@ static struct vn_memory_reach reach_of(uint64_t mems, uint64_t bound)
 static void expect(const struct vn_memory *memory, bool prealloc,
 	const struct vn_memory_reach *reach, const char *words)
 {
-	const struct veneer_memory options = {.prealloc = prealloc};
-	struct veneer_error error = {""};
+	const struct vn_memory_options options = {.prealloc = prealloc};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(
 		vn_memory_limits_check(memory, &options, reach, &error), words ? -ENOMEM : 0);
 	if (words && !strstr(error.message, words))
@@ -153,7 +151,7 @@ static void cgroups_are_found_where_they_are_seen(void **state)
 		{"nonsense", V2, "memory", NULL},
 	};
 	struct vn_cgroup cgroup;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		put("proc/thread-self/cgroup", cases[i].own);
 		put("proc/self/mountinfo", cases[i].mount);
 		bool found = vn_cgroup_find(&cgroup, root, cases[i].controller);
@@ -350,7 +348,7 @@ static char said[512];
 static void listen(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
-	assert_int_equal(severity, VENEER_WARNING);
+	assert_int_equal(severity, VENEER_SEVERITY_WARNING);
 	snprintf(said, sizeof(said), "%s", text);
 }
 

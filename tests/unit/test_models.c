@@ -79,7 +79,7 @@ static void load(struct vn_cpuid *cpuid, const struct kvm_cpuid_entry2 *entries,
 
 static struct vn_cpuid on_icelake(const char *cpu)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	struct vn_cpuid cpuid;
 
 	load(&cpuid, icelake, COUNT(icelake));
@@ -90,7 +90,7 @@ static struct vn_cpuid on_icelake(const char *cpu)
 
 static struct vn_cpuid in_lab(const char *cpu)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	struct vn_cpuid cpuid;
 
 	load(&cpuid, lab, COUNT(lab));
@@ -296,7 +296,7 @@ static void refusals(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct veneer_error error = {{0}};
+		struct veneer_error error = {.code = 0};
 		struct vn_cpuid cpuid;
 
 		load(&cpuid, cases[i].table, cases[i].count);
@@ -311,7 +311,7 @@ static void refusals(void **state)
 // More than a line holds: the rest is counted.
 static void long_refusal(void **state)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	struct vn_cpuid cpuid;
 
 	(void)state;
@@ -339,7 +339,7 @@ static void state_that_is_not_there(void **state)
 
 static char *list(const struct kvm_cpuid_entry2 *entries, size_t count)
 {
-	struct veneer_error error = {{0}};
+	struct veneer_error error = {.code = 0};
 	struct vn_cpuid cpuid;
 	char *text = NULL;
 	size_t size;

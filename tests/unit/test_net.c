@@ -13,13 +13,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/clock.h"
+#include "base/macros.h"
+#include "base/spin.h"
 #include "devices/net/backend.h"
 #include "devices/net/net.h"
 #include "mmio_driver.h"
 #include "netns.h"
 #include "virtio/mmio.h"
 
-#define MIB     ((uint64_t)1 << 20)
 #define RINGS   MIB // 64 KiB for each queue
 #define HEADERS (2 * MIB)
 #define SENT    (4 * MIB)
@@ -65,7 +67,7 @@ static void message(void *opaque, enum veneer_severity severity, const char *tex
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 16 * MIB, .node = -1};
 	struct veneer_error error;
 	bench.log = (struct vn_log){message, &bench};
 	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
@@ -117,17 +119,28 @@ static void close_wire(void)
 	close(bench.inject);
 }
 
-static void attach_as(struct veneer_net net)
+static char tap0[] = "tap0", none0[] = "none0";
+
+static int create(struct vn_virtio_device **device, const struct vn_net_options *options,
+	struct veneer_error *error)
 {
-	struct veneer_error error = {""};
-	net.tap = "tap0";
-	net.vhost = VENEER_VHOST_OFF;
+	struct vn_net_options values = *options;
+	const struct vn_device_env env = {
+		.name = "net0", .guest = "test", .memory = &bench.memory, .log = &bench.log};
+	return vn_net_type.create(device, &env, &values, error);
+}
+
+static void attach_as(struct vn_net_options net)
+{
+	struct veneer_error error = {.code = 0};
+	net.tap = (struct vn_file){.name = tap0, .fd = -1};
+	net.vhost = VN_NET_VHOST_OFF;
 	memcpy(net.mac, guest_mac, sizeof(guest_mac));
 	int flags = IFF_TAP | (net.queues > 1 ? IFF_MULTI_QUEUE : 0);
 	assert_true(netns_tap("tap0", flags, true));
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
-	if (vn_net_create(&bench.device, "net0", &net, &bench.memory, &bench.log, NULL, &error) < 0)
+	if (create(&bench.device, &net, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),
@@ -138,7 +151,7 @@ static void attach_as(struct veneer_net net)
 
 static void attach(unsigned pairs)
 {
-	attach_as((struct veneer_net){.queues = pairs});
+	attach_as((struct vn_net_options){.queues = pairs});
 }
 
 static int detach(void **state)
@@ -146,7 +159,7 @@ static int detach(void **state)
 	(void)state;
 	close_wire();
 	vn_virtio_mmio_destroy(bench.mmio);
-	vn_net_destroy(bench.device);
+	vn_net_type.destroy(bench.device);
 	return netns_tap("tap0", IFF_TAP, false) ||
 			       netns_tap("tap0", IFF_TAP | IFF_MULTI_QUEUE, false)
 		       ? 0
@@ -360,7 +373,7 @@ static void describes_itself(void **state)
 		VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_STATUS, VIRTIO_NET_F_CTRL_VQ,
 		VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 	uint64_t expected = 0;
-	for (unsigned i = 0; i < sizeof(offered) / sizeof(offered[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(offered); i++)
 		expected |= FEATURE(offered[i]);
 	if (has_uso())
 		expected |= GUEST_USO | FEATURE(VIRTIO_NET_F_HOST_USO);
@@ -372,18 +385,15 @@ static void refuses_vhost_where_there_is_none(void **state)
 	(void)state;
 	struct veneer_error error;
 	struct vn_virtio_device *device;
-	struct veneer_net net = {.tap = "tap0", .vhost = VENEER_VHOST_ON};
+	struct vn_net_options net = {.tap = {.name = tap0, .fd = -1}, .vhost = VN_NET_VHOST_ON};
 	if (access("/dev/vhost-net", F_OK) == 0)
 		skip();
 	assert_true(netns_tap("tap0", IFF_TAP, true));
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-ENOENT);
+	assert_int_equal(create(&device, &net, &error), -ENOENT);
 	assert_non_null(strstr(error.message, "modprobe vhost_net"));
-	net.vhost = VENEER_VHOST_AUTO;
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error), 0);
-	vn_net_destroy(device);
+	net.vhost = VN_NET_VHOST_AUTO;
+	assert_int_equal(create(&device, &net, &error), 0);
+	vn_net_type.destroy(device);
 	assert_true(netns_tap("tap0", IFF_TAP, false));
 }
 
@@ -392,35 +402,18 @@ static void refuses_options(void **state)
 	(void)state;
 	struct veneer_error error;
 	struct vn_virtio_device *device;
-	struct veneer_net net = {.tap = "tap0", .mac = {0x01, 2, 3, 4, 5, 6}};
+	struct vn_net_options net = {.tap = {.name = tap0, .fd = -1}, .mac = {0x01, 2, 3, 4, 5, 6}};
 	struct ifreq request = netns_named("tap0");
 	assert_true(netns_tap("tap0", IFF_TAP, true));
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-EINVAL);
+	assert_int_equal(create(&device, &net, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "begins with 01"));
 	assert_true(netns_ioctl(SIOCGIFHWADDR, &request));
 	memcpy(net.mac, request.ifr_hwaddr.sa_data, sizeof(net.mac));
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-EINVAL);
+	assert_int_equal(create(&device, &net, &error), -EINVAL);
 	assert_non_null(strstr(error.message, "is the MAC address of the host's interface itself"));
 	assert_true(netns_tap("tap0", IFF_TAP, false));
-	net.tap = "none0";
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-ENODEV);
-	net.queues = VENEER_QUEUES_MAX + 1;
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-EINVAL);
-	assert_non_null(strstr(error.message, "17 queue pairs: at most 16"));
-	net.queues = 0;
-	net.mtu = 67;
-	assert_int_equal(
-		vn_net_create(&device, "net0", &net, &bench.memory, &bench.log, NULL, &error),
-		-EINVAL);
-	assert_non_null(strstr(error.message, "MTU 67"));
+	net.tap = (struct vn_file){.name = none0, .fd = -1};
+	assert_int_equal(create(&device, &net, &error), -ENODEV);
 }
 
 // However the driver cuts a packet up, it is the same on the wire.
@@ -429,7 +422,7 @@ static void sends(void **state)
 	(void)state;
 	static const uint32_t cuts[][4] = {{0}, {12, 0}, {5, 0}, {1, 30, 0}, {12, 14, 100, 0}};
 	uint8_t packet[2048], frame[1000];
-	for (unsigned i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
 		make_frame(frame, sizeof(frame), i);
 		memset(at(SENT, HEADER), 0, HEADER);
 		memcpy(at(SENT + HEADER, sizeof(frame)), frame, sizeof(frame));
@@ -451,13 +444,6 @@ static struct veneer_queue_stats counted(unsigned queue)
 	return copy;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 #define FRAME 1000 // bytes
 
 static void send_frames(unsigned count)
@@ -476,28 +462,28 @@ static void limits_are_kept(void **state)
 	(void)state;
 	enum { COUNT = 40 };
 	static const struct {
-		struct veneer_net net;
+		struct vn_net_options net;
 		uint64_t ns; // the last of 40 packets cannot pass before
 	} cases[] = {
-		{{.pps = 400, .pps_burst = 1}, 38 * 2500000ull},
-		{{.pps = 400, .pps_burst = 20}, 19 * 2500000ull},
-		{{.bps = MIB, .bps_burst = 4096}, 33000000},
-		{{.pps = 400, .pps_burst = 1, .bps = 1ull << 40}, 38 * 2500000ull},
-		{{.pps = 1ull << 40}, 0},
+		{{.pps = {400, 1}}, 38 * 2500000ull},
+		{{.pps = {400, 20}}, 19 * 2500000ull},
+		{{.bps = {MIB, 4096}}, 33000000},
+		{{.pps = {400, 1}, .bps = {1ull << 40, 0}}, 38 * 2500000ull},
+		{{.pps = {1ull << 40, 0}}, 0},
 	};
 	uint8_t frame[FRAME], packet[SLOT];
 	uint32_t id;
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		attach_as(cases[i].net);
 		drive(mmio_features(&bench.bus), 3);
-		uint64_t start = now_ns();
+		uint64_t start = vn_clock_ns();
 		send_frames(COUNT);
 		for (unsigned k = 0; k < COUNT; k++) {
 			wait_used(TX, &id);
 			assert_int_equal(id, k);
 		}
-		assert_true(now_ns() - start >= cases[i].ns);
-		start = now_ns();
+		assert_true(vn_clock_ns() - start >= cases[i].ns);
+		start = vn_clock_ns();
 		offer_buffers(RX, 0, COUNT, 1526);
 		for (unsigned k = 0; k < COUNT; k++) {
 			make_frame(frame, FRAME, k);
@@ -507,7 +493,7 @@ static void limits_are_kept(void **state)
 			assert_int_equal(take_packet(RX, packet), HEADER + FRAME);
 			assert_int_equal(packet[HEADER + 14], k);
 		}
-		assert_true(now_ns() - start >= cases[i].ns);
+		assert_true(vn_clock_ns() - start >= cases[i].ns);
 		assert_int_equal(detach(NULL), 0);
 	}
 }
@@ -517,7 +503,7 @@ static void a_reset_does_not_wait_for_a_limit(void **state)
 {
 	(void)state;
 	uint32_t id;
-	attach_as((struct veneer_net){.pps = 1, .pps_burst = 1});
+	attach_as((struct vn_net_options){.pps = {1, 1}});
 	for (unsigned round = 0; round < 2; round++) {
 		drive(mmio_features(&bench.bus), 3);
 		send_frames(10);
@@ -561,7 +547,7 @@ static void sends_full_queues(void **state)
 // did not notify of.
 static unsigned unnotified(unsigned poll_us)
 {
-	attach_as((struct veneer_net){.poll_us = poll_us});
+	attach_as((struct vn_net_options){.poll_us = poll_us});
 	drive(mmio_features(&bench.bus), 3);
 	unsigned count = 0;
 	uint32_t id;
@@ -590,8 +576,8 @@ static void polled_queues_need_fewer_notifications(void **state)
 	(void)state;
 	memset(at(SENT, HEADER), 0, HEADER);
 	make_frame(at(SENT + HEADER, 100), 100, 0);
-	assert_true(unnotified(VENEER_POLL_MAX) > 0);
-	assert_true(unnotified(VENEER_POLL_OFF) < 300);
+	assert_true(unnotified(VN_SPIN_US_MAX) > 0);
+	assert_true(unnotified(0) < 300);
 	for (unsigned poll_us = 1; poll_us < 200; poll_us += 49)
 		unnotified(poll_us);
 }
@@ -657,7 +643,7 @@ static void drops_malformed_packets(void **state)
 			.gso_size = 8},
 	};
 	uint8_t packet[2048];
-	for (unsigned i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(headers); i++) {
 		make_frame(at(SENT + HEADER, 100), 100, 1);
 		memcpy(at(SENT, HEADER), &headers[i], HEADER);
 		send_packet(SENT, HEADER + 100, uncut);

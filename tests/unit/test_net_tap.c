@@ -11,6 +11,7 @@
 #include <linux/virtio_net.h>
 #include <pthread.h>
 
+#include "base/macros.h"
 #include "devices/net/tap.h"
 #include "netns.h"
 
@@ -44,15 +45,15 @@ static void message(void *opaque, enum veneer_severity severity, const char *tex
 
 static int try_open(const char *name, unsigned queues, unsigned mtu, struct veneer_error *error)
 {
-	struct veneer_net options = {
-		.backend = VENEER_NET_TAP, .tap = name, .queues = queues, .mtu = mtu};
+	struct vn_net_options options = {
+		.tap = {.name = (char *)(uintptr_t)name, .fd = -1}, .queues = queues, .mtu = mtu};
 	return vn_net_tap_open(&bench.backend, &options, &bench.log, error);
 }
 
 static void assert_refused(
 	const char *name, unsigned queues, unsigned mtu, int code, const char *text)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(try_open(name, queues, mtu, &error), code);
 	if (!strstr(error.message, text))
 		fail_msg("\"%s\" does not say \"%s\"", error.message, text);
@@ -61,7 +62,7 @@ static void assert_refused(
 
 static void assert_opens(const char *name, unsigned queues, unsigned mtu)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	if (try_open(name, queues, mtu, &error) < 0)
 		fail_msg("%s", error.message);
 }
@@ -74,9 +75,19 @@ static void close_backend(void)
 static void refuses_names(void **state)
 {
 	(void)state;
-	assert_refused("", 1, 0, -EINVAL, "'' is no name of an interface");
-	assert_refused("sixteen-bytes-ab", 1, 0, -EINVAL, "1 to 15 bytes");
-	assert_refused(NULL, 1, 0, -EINVAL, "no name");
+	static const char *const bad[] = {"tap", "tap=", "tap=sixteen-bytes-ab", "tap=a/b"};
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct vn_net_options options;
+		struct veneer_error error = {.code = 0};
+		assert_int_equal(
+			vn_option_parse(&vn_net_option, &options, bad[i], &error), -EINVAL);
+		assert_non_null(strstr(error.message, i == 0 ? "tap=NAME" : "interface"));
+	}
+	struct vn_net_options options;
+	struct veneer_error error = {.code = 0};
+	assert_int_equal(
+		vn_option_parse(&vn_net_option, &options, "tap=fifteen-bytes-a", &error), 0);
+	vn_option_release(&vn_net_option, &options);
 }
 
 static void refuses_what_is_missing(void **state)
@@ -151,6 +162,89 @@ static void opens_one_of_several(void **state)
 	assert_true(netns_tap("tap0", IFF_TAP | IFF_MULTI_QUEUE, false));
 }
 
+// A queue that the embedding program has opened: of an interface that is deleted with it.
+static int queue_of(const char *name, int flags)
+{
+	struct ifreq request = netns_named(name);
+	request.ifr_flags = (short)flags;
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(ioctl(fd, TUNSETIFF, &request), 0);
+	return fd;
+}
+
+static int try_descriptor(int fd, unsigned queues, struct veneer_error *error)
+{
+	struct vn_net_options options = {.tap = {.fd = fd}, .queues = queues};
+	return vn_net_tap_open(&bench.backend, &options, &bench.log, error);
+}
+
+static void assert_descriptor_refused(int fd, unsigned queues, int code, const char *text)
+{
+	struct veneer_error error = {.code = 0};
+	char called[32];
+	int flags = fcntl(fd, F_GETFL);
+	snprintf(called, sizeof(called), "descriptor %d", fd);
+	assert_int_equal(try_descriptor(fd, queues, &error), code);
+	if (!strstr(error.message, text) || !strstr(error.message, called))
+		fail_msg("\"%s\" does not say \"%s\" of %s", error.message, text, called);
+	assert_int_equal(fcntl(fd, F_GETFL), flags);
+}
+
+static void opens_descriptors(void **state)
+{
+	(void)state;
+	struct veneer_error error = {.code = 0};
+	int one = queue_of("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	int many = queue_of("tap1", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE);
+	for (unsigned queues = 1; queues <= 3; queues++) {
+		int fd = queues == 1 ? one : many;
+		if (try_descriptor(fd, queues, &error) < 0)
+			fail_msg("%s", error.message);
+		assert_int_equal(bench.backend->pairs, queues);
+		assert_string_equal(bench.backend->name, queues == 1 ? "tap0" : "tap1");
+		close_backend();
+		assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	}
+	close(one);
+	close(many);
+}
+
+static void refuses_other_descriptors(void **state)
+{
+	(void)state;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int fresh = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int bare = queue_of("tap0", IFF_TAP | IFF_NO_PI);
+	int one = queue_of("tap1", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	assert_descriptor_refused(null, 1, -EINVAL, "is no queue of a TAP interface");
+	assert_descriptor_refused(fresh, 1, -EINVAL, "is no queue of a TAP interface");
+	assert_descriptor_refused(bare, 1, -EINVAL, "IFF_TAP, IFF_NO_PI and IFF_VNET_HDR");
+	assert_descriptor_refused(one, 2, -EINVAL,
+		"is the only queue that interface tap1 can have, not one of 2; "
+		"make it with IFF_MULTI_QUEUE, or leave out queues=2");
+	close(null);
+	close(fresh);
+	close(bare);
+	close(one);
+}
+
+// Neither without an interface of that name here, nor with one.
+static void refuses_another_namespace(void **state)
+{
+	(void)state;
+	int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	int there = queue_of("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	assert_descriptor_refused(there, 1, -ENODEV, "tap0 of another network namespace");
+	int here = queue_of("tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	assert_descriptor_refused(there, 1, -ENODEV, "tap0 of another network namespace");
+	assert_int_equal(setns(home, CLONE_NEWNET), 0);
+	close(here);
+	close(there);
+	close(home);
+}
+
 static void ready(struct vn_net_port *port)
 {
 	((struct pair *)port)->readable = true;
@@ -176,7 +270,7 @@ static void close_on_loop(void *arg)
 static int start_two(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_true(netns_tap("tap0", IFF_TAP | IFF_MULTI_QUEUE, true));
 	assert_opens("tap0", 2, 0);
 	assert_int_equal(bench.backend->pairs, 2);
@@ -447,6 +541,9 @@ int main(void)
 		cmocka_unit_test(refuses_what_is_busy),
 		cmocka_unit_test(refuses_a_large_mtu),
 		cmocka_unit_test(opens_one_of_several),
+		cmocka_unit_test(opens_descriptors),
+		cmocka_unit_test(refuses_other_descriptors),
+		cmocka_unit_test(refuses_another_namespace),
 		cmocka_unit_test_setup_teardown(receives_in_order, start_two, stop_two),
 		cmocka_unit_test_setup_teardown(attaches_pairs, start_two, stop_two),
 		cmocka_unit_test_setup_teardown(follows_the_link, start_two, stop_two),

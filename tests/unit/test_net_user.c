@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sys/mount.h>
 
+#include "base/macros.h"
 #include "devices/net/user.h"
 #include "netns.h"
 
@@ -263,11 +264,11 @@ static int close_listener(void **state)
 	return 0;
 }
 
-static int start(const char *const *forwards, size_t count)
+static int start(struct vn_net_forward *forwards, size_t count)
 {
-	struct veneer_net options = {
-		.backend = VENEER_NET_USER, .forwards = forwards, .forward_count = count};
-	struct veneer_error error = {""};
+	struct vn_net_options options = {
+		.tap = VN_NO_FILE, .user = true, .forwards = {forwards, count}};
+	struct veneer_error error = {.code = 0};
 	bench.warnings[0] = '\0';
 	if (vn_net_user_open(&bench.backend, &options, &bench.log, &error) < 0)
 		fail_msg("%s", error.message);
@@ -294,9 +295,9 @@ static int stop(void **state)
 	return 0;
 }
 
-static void assert_refused(struct veneer_net options, int code, const char *text)
+static void assert_refused(struct vn_net_options options, int code, const char *text)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	struct vn_net_backend *backend;
 	assert_int_equal(vn_net_user_open(&backend, &options, &bench.log, &error), code);
 	if (!strstr(error.message, text))
@@ -306,20 +307,10 @@ static void assert_refused(struct veneer_net options, int code, const char *text
 static void refuses_options(void **state)
 {
 	(void)state;
-	static const char *const wrong[] = {"", "tcp", "tcp:127.0.0.1:80", "tcp:localhost:80:80",
-		"tcp:127.0.0.1:0:80", "tcp:127.0.0.1:80:65536",
-		"tcp:127.0.0.1:80:", "tcp:127.0.0.1:80:80:80", "sctp:127.0.0.1:80:80",
-		"tcp:127.0.0.1:+80:80",
-		"tcp:127.0.0.1:80:80                                                            "};
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
-		assert_refused((struct veneer_net){.forwards = &wrong[i], .forward_count = 1},
-			-EINVAL, "is not tcp:HOSTADDR:HOSTPORT:GUESTPORT");
-	assert_refused((struct veneer_net){.queues = 2}, -EINVAL, "one queue, not 2");
-	assert_refused((struct veneer_net){.mtu = 65535}, -EINVAL, "at most 65521");
-	char busy[64];
-	snprintf(busy, sizeof(busy), "tcp:127.0.0.1:%u:80", bench.listener_port);
-	const char *forward = busy;
-	assert_refused((struct veneer_net){.forwards = &forward, .forward_count = 1}, -EADDRINUSE,
+	struct vn_net_forward busy = {.address = {htonl(INADDR_LOOPBACK)},
+		.host_port = (uint16_t)bench.listener_port,
+		.guest_port = 80};
+	assert_refused((struct vn_net_options){.user = true, .forwards = {&busy, 1}}, -EADDRINUSE,
 		"cannot forward tcp:127.0.0.1:");
 }
 
@@ -453,9 +444,9 @@ static void forwards_ports(void **state)
 	struct sockaddr_in address = {.sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 		.sin_port = htons(free_port())};
-	char text[64];
-	snprintf(text, sizeof(text), "tcp:127.0.0.1:%u:80", ntohs(address.sin_port));
-	const char *forward = text;
+	struct vn_net_forward forward = {.address = address.sin_addr,
+		.host_port = ntohs(address.sin_port),
+		.guest_port = 80};
 	start(&forward, 1);
 	announce();
 	int host = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -661,7 +652,7 @@ static void passes_queries(void **state)
 		print_message("# no IPv6 here, or no ip (iproute2)\n");
 		skip();
 	}
-	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
 		put_resolv_conf(hosts[i].file);
 		start(NULL, 0);
 		announce();
@@ -687,7 +678,7 @@ static void passes_large_answers(void **state)
 	start(NULL, 0);
 	int server = open_server("127.0.0.1");
 	assert_true(server >= 0);
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
 		ask_server(server, 40000, "question", sizes[i]);
 	close(server);
 	stop(state);

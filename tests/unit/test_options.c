@@ -7,15 +7,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "base/file_prop.h"
 #include "cli/options.h"
+#include "vmm/config.h"
 
-#define ARGS_MAX 10
-#define MIB      (1ull << 20)
-#define GIB      (1ull << 30)
+#define ARGS_MAX 36
 
 static int parse(struct options *options, const char *const *arguments, struct veneer_error *error)
 {
@@ -28,6 +29,8 @@ static int parse(struct options *options, const char *const *arguments, struct v
 	}
 	return options_parse(options, argc, argv, error);
 }
+
+#define DISKS_8 "-da", "-da", "-da", "-da", "-da", "-da", "-da", "-da"
 
 #define WORDS_8  "1,2,3,4,5,6,7,8,"
 #define WORDS_64 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8 WORDS_8
@@ -126,8 +129,8 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "1,idle"}, "'idle'", "idle=halt|poll|mwait"},
 	{{"run", "-c", "1,idle="}, "''", "halt, poll or mwait"},
 	{{"run", "-c", "1,idle=spin"}, "'spin'", "halt, poll or mwait"},
-	{{"run", "-c", "1,halt-poll-ns="}, "''", "nanoseconds"},
-	{{"run", "-c", "1,halt-poll-ns=-1"}, "'-1'", "nanoseconds"},
+	{{"run", "-c", "1,halt-poll-ns="}, "''", "0 to 4294967295"},
+	{{"run", "-c", "1,halt-poll-ns=-1"}, "'-1'", "0 to 4294967295"},
 	{{"run", "-c", "1,halt-poll-ns=4294967296"}, "'4294967296'", "4294967295"},
 	{{"run", "-c", "1,halt-poll-ns=0,idle=poll"}, "halt-poll-ns", "idle=halt"},
 	{{"run", "-c", "1,idle=mwait,halt-poll-ns=9"}, "halt-poll-ns", "idle=halt"},
@@ -137,7 +140,8 @@ static const struct bad bad_lines[] = {
 	{{"run", "-c", "4,topology=1x1x65536x2"}, "'1x1x65536x2'", "CORES"},
 	{{"run", "-c", "4,topology="}, "''", "SOCKETS"},
 	{{"run", "-c", "4,topology=2x1x2x2"}, "2x1x2x2", "makes 8 CPUs"},
-	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625", "not 4"},
+	{{"run", "-c", "4,topology=65535x65535x65535x65535"}, "18445618199572250625",
+		"not the 4 of the guest"},
 	{{"run", "-c", "pit=on"}, "'pit=on'", "1 to 64"},
 	{{"run", "-c", "2,pin"}, "'pin'", "pin=LIST|auto"},
 	{{"run", "-c", "2,pin="}, "''", "such as 0-3,8"},
@@ -177,15 +181,21 @@ static const struct bad bad_lines[] = {
 	{{"run", "--cpu", "host,avx"}, "'avx'", "+ or - before it"},
 	{{"run", "--cpu", "host,"}, "''", "+ or - before it"},
 	{{"run", "--cpu", "host,-"}, "'-'", "+ or - before it"},
-	{{"run", "--cpu", "host,tsc-khz=0"}, "'0'", "kHz"},
-	{{"run", "--cpu", "host,tsc-khz=2147483648"}, "'2147483648'", "kHz"},
-	{{"run", "--cpu", "host,tsc-khz=2GHz"}, "'2GHz'", "kHz"},
+	{{"run", "--cpu", "host,features="}, "features=", "+ or - before it"},
+	{{"run", "--cpu", "host,features=avx"}, "avx'", "+ or - before it"},
+	{{"run", "--cpu", "host,+a,,b"}, "'+a,b'", "+ or - before it"},
+	{{"run", "--cpu", "nosuch"}, "--cpu: there is no CPU model 'nosuch'", "lists all"},
+	{{"run", "--cpu", "host,+axv2"}, "--cpu: there is no CPU feature 'axv2'", "avx2"},
+	{{"run", "--cpu", "host,tsc-khz=0"}, "'0'", "number of kHz from 1 to 2147483647"},
+	{{"run", "--cpu", "host,tsc-khz=2147483648"}, "'2147483648'",
+		"number of kHz from 1 to 2147483647"},
+	{{"run", "--cpu", "host,tsc-khz=2GHz"}, "'2GHz'", "number of kHz from 1 to 2147483647"},
 
 	{{"run", "-m", ""}, "''", "K, M, G or T"},
 	{{"run", "-m", "M"}, "'M'", "K, M, G or T"},
 	{{"run", "-m", "512"}, "'512'", "K, M, G or T"},
 	{{"run", "-m", "0"}, "'0'", "K, M, G or T"},
-	{{"run", "-m", "1023K"}, "'1023K'", "1M"},
+	{{"run", "-m", "4095K"}, "'4095K'", "4M"},
 	{{"run", "-m", "-1G"}, "'-1G'", "K, M, G or T"},
 	{{"run", "-m", "1.5G"}, "'1.5G'", "K, M, G or T"},
 	{{"run", "-m", "1P"}, "'1P'", "K, M, G or T"},
@@ -212,6 +222,12 @@ static const struct bad bad_lines[] = {
 	{{"run", "-m", "1G,merge"}, "'merge'", "merge=on"},
 	{{"run", "-m", "1G,merge=yes"}, "'yes'", "on nor off"},
 
+	{{"run", "-m", "67108865"}, "--memory: guest memory of 67108865 bytes", "no multiple"},
+	{{"run", "-m", "65M,hugepages=2M"}, "--memory: guest", "next larger size is 67584K"},
+	{{"run", "-k", "k", "-m", "100T"}, "--memory: guest", "more than 64T"},
+	{{"run", "-m", "1G,hugepages=2M,merge=on"}, "--memory: merge=on", "hugepages="},
+	{{"run", "-m", "63M"}, "--memory: the built-in guest", "needs 64M"},
+
 	{{"run", "--numa", ""}, "''", "'veneer help run'"},
 	{{"run", "--numa", "cell=0,cpu=0,memory=1G"}, "'cpu=0'", "did you mean 'cpus=LIST'?"},
 	{{"run", "--numa", "cell=0"}, "cell=0", "cell=0,cpus=0-3,memory=4G"},
@@ -223,6 +239,8 @@ static const struct bad bad_lines[] = {
 	{{"run", "--numa", "cell=0,5,cpus=0,memory=1G"}, "'0,5'", "0 to 7"},
 	{{"run", "--numa", "cell=0,cpus=x,memory=1G"}, "'x'", "0-3,8"},
 	{{"run", "--numa", "cell=0,cpus=1024,memory=1G"}, "'1024'", "63 is the last"},
+	{{"run", "--numa", "cell=0,cpus=60-64,memory=1G"}, "'60-64'", "63 is the last"},
+	{{"run", "--numa", "cell=0,cpus=,memory=1G"}, "cpus=''", "0-3,8"},
 	{{"run", "--numa", "cell=0,cpus=3-1,memory=1G"}, "'3-1'", "0-3,8"},
 	{{"run", "--numa", "cell=0,cpus=0,2-,memory=1G"}, "'0,2-'", "0-3,8"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=1"}, "'1'", "K, M, G or T"},
@@ -234,7 +252,9 @@ static const struct bad bad_lines[] = {
 	{{"run", "--numa", "cell=1,cpus=0,memory=1G"}, "1 cells", "no cell 0"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=1G", "--numa", "cell=2,cpus=1,memory=1G"},
 		"2 cells", "no cell 1"},
-	{{"run", "-m", "2G", "--numa", "cell=0,cpus=0,memory=1G"}, "2097152K", "1048576K together"},
+	{{"run", "-m", "2G", "--numa", "cell=0,cpus=0,memory=1G"}, "--memory: it is 2097152K",
+		"1048576K together"},
+	{{"run", "--numa", "cell=0,cpus=0,memory=63M"}, "--numa: the built-in guest", "needs 64M"},
 	{{"run", "--numa", "cell=0,cpus=0,memory=17179869183G", "--numa",
 		 "cell=1,cpus=1,memory=1G"},
 		"--numa", "64 bits"},
@@ -246,7 +266,7 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,read-only"}, "'read-only'", "did you mean 'readonly'?"},
 	{{"run", "-d", "a,readonly=on"}, "'readonly=on'", "readonly"},
 	{{"run", "-d", "a,cache"}, "'cache'", "did you mean 'cache=MODE'?"},
-	{{"run", "-d", "a,cache=safe"}, "'safe'", "none, writeback, writethrough, directsync or"},
+	{{"run", "-d", "a,cache=safe"}, "'safe'", "writeback, none, writethrough, directsync or"},
 	{{"run", "-d", "a,cache="}, "''", "or unsafe"},
 	{{"run", "-d", "a,queues"}, "'queues'", "queues=N"},
 	{{"run", "-d", "a,queues="}, "''", "1 to 16"},
@@ -258,6 +278,11 @@ static const struct bad bad_lines[] = {
 	{{"run", "-d", "a,detect-zeroes=yes"}, "'yes'", "off, on or unmap"},
 	{{"run", "-d", "a,sqpoll=1"}, "'1'", "neither on nor off"},
 	{{"run", "-d", "a,iopoll="}, "''", "neither on nor off"},
+	{{"run", "-d", "a,iopoll=on"}, "--disk: iopoll=on", "cache=none"},
+	{{"run", DISKS_8, "-da"}, "--disk: 9 disks and 0 other devices", "8 virtio-mmio slots"},
+	{{"run", "-kk", DISKS_8, DISKS_8, DISKS_8, "-da", "-da", "-da", "-da", "-da", "-da",
+		 "--net", "user"},
+		"--net: 30 disks and 2 other devices,", "30 PCI slots"},
 	{{"run", "-d", "a,block-size=768"}, "'768'", "512, 1024, 2048 or 4096"},
 	{{"run", "-d", "a,block-size=8192"}, "'8192'", "512, 1024, 2048 or 4096"},
 	{{"run", "-d", "a,block-size="}, "''", "512, 1024, 2048 or 4096"},
@@ -283,14 +308,14 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "tap=a/b"}, "'a/b'", "interface"},
 	{{"run", "--net", "tap=t,user"}, "'user'", "'veneer help run'"},
 	{{"run", "--net", "tap=t,hostfwd=tcp:127.0.0.1:1:2"}, "'hostfwd=", "'veneer help run'"},
-	{{"run", "--net", "tap=t,vhost="}, "''", "on, off or auto"},
+	{{"run", "--net", "tap=t,vhost="}, "''", "auto, on or off"},
 	{{"run", "--net", "tap=t,pps=0"}, "--net: pps='0'", "1 a second"},
 	{{"run", "--net", "tap=t,pps=1:0"}, "'1:0'", "N:BURST"},
 	{{"run", "--net", "tap=t,bps=1023"}, "--net: bps='1023'", "1K a second"},
 	{{"run", "--net", "user,bps="}, "''", "SIZE:BURST"},
 	{{"run", "--net", "tap=t,poll-us=10001"}, "--net: poll-us='10001'", "0 to 10000"},
 	{{"run", "--net", "user,poll-us="}, "--net: poll-us=''", "0 to 10000"},
-	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "on, off or auto"},
+	{{"run", "--net", "tap=t,vhost=yes"}, "'yes'", "auto, on or off"},
 	{{"run", "--net", "user,vhost=on"}, "'vhost=on'", "'veneer help run'"},
 	{{"run", "--net", "tap=t,mac="}, "''", "02:00:00:00:00:01"},
 	{{"run", "--net", "tap=t,mac=02:00:00:00:00"}, "'02:00:00:00:00'", "02:00:00:00:00:01"},
@@ -321,6 +346,9 @@ static const struct bad bad_lines[] = {
 	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:000002"}, ":000002'", "1 to 65535"},
 	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:2:3"}, ":1:2:3'", "GUESTPORT"},
 	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:"}, ":1:'", "1 to 65535"},
+
+	{{"run", "--net", "user,hostfwd=tcp:1.2.3.4:1:2,hostfwd=tcp:1.2.3.4:1:3"},
+		"--net: hostfwd: port 1 of 1.2.3.4 (tcp)", "twice"},
 
 	{{"run", "--rng", ""}, "''", "on nor off"},
 	{{"run", "--rng", "yes"}, "'yes'", "on nor off"},
@@ -376,404 +404,490 @@ static struct options good(const char *const *arguments)
 	return options;
 }
 
-#define GOOD(...) good((const char *const[]){__VA_ARGS__, NULL})
+// The options of a line that is right; given back before the next one and at the end.
+static struct options current;
+
+static const struct options *line(const char *const *arguments)
+{
+	options_free(&current);
+	current = good(arguments);
+	return &current;
+}
+
+#define LINE(...) line((const char *const[]){__VA_ARGS__, NULL})
+
+static int free_line(void **state)
+{
+	(void)state;
+	options_free(&current);
+	return 0;
+}
+
+// What an option or property of the current line's guest is; NULL: not set.
+static void expect(const char *name, const char *value)
+{
+	char *text = options_get(&current, name);
+
+	if (!value && text)
+		fail_msg("%s is '%s'", name, text);
+	if (value && (!text || strcmp(text, value) != 0))
+		fail_msg("%s is '%s', not '%s'", name, text ? text : "not set", value);
+	free(text);
+}
 
 static void test_doctor(void **state)
 {
 	(void)state;
-	assert_int_equal(GOOD("doctor").action, ACTION_DOCTOR);
-	assert_int_equal(GOOD("doctor", "--help").action, ACTION_DOCTOR_HELP);
-	assert_int_equal(GOOD("doctor", "--json", "-h").action, ACTION_DOCTOR_HELP);
-	assert_false(GOOD("doctor").json);
-	assert_true(GOOD("doctor", "--json").json);
-	assert_int_equal(GOOD("doctor").host_cpus.bits[0], 0);
-	assert_int_equal(GOOD("doctor", "--cpus", "2-4,7").host_cpus.bits[0], 0x9c);
-	assert_int_equal(GOOD("doctor", "-c", "1023").host_cpus.bits[15], 1ull << 63);
-	struct options options;
-	struct veneer_error error;
-	assert_int_equal(parse(&options,
-				 (const char *const[]){"doctor", "-d", "a,,b", "--disk",
-					 "/dev/c,cache=none", NULL},
-				 &error),
-		0);
-	assert_int_equal(options.disk_count, 2);
-	assert_string_equal(options.disks[0].path, "a,b");
-	assert_string_equal(options.disks[1].path, "/dev/c");
-	options_free(&options);
+	assert_int_equal(LINE("doctor")->action, ACTION_DOCTOR);
+	assert_false(current.doctor.json);
+	assert_int_equal(current.doctor.cpus.bits[0], 0);
+	assert_int_equal(LINE("doctor", "--help")->action, ACTION_DOCTOR_HELP);
+	assert_int_equal(LINE("doctor", "--json", "-h")->action, ACTION_DOCTOR_HELP);
+	assert_true(LINE("doctor", "--json")->doctor.json);
+	assert_int_equal(LINE("doctor", "--cpus", "2-4,7")->doctor.cpus.bits[0], 0x9c);
+	assert_int_equal(LINE("doctor", "-c", "1023")->doctor.cpus.bits[15], 1ull << 63);
+	LINE("doctor", "-d", "a,,b", "--disk", "/dev/c,cache=none");
+	expect("disk0.path", "a,b");
+	expect("disk1.path", "/dev/c");
+	expect("disk2.path", NULL);
 }
 
 static void test_actions(void **state)
 {
 	(void)state;
-	assert_int_equal(good((const char *const[]){NULL}).action, ACTION_USAGE);
-	assert_int_equal(GOOD("--help").action, ACTION_HELP);
-	assert_int_equal(GOOD("help").action, ACTION_HELP);
-	assert_int_equal(GOOD("help", "help").action, ACTION_HELP);
-	assert_int_equal(GOOD("help", "--help").action, ACTION_HELP);
-	assert_int_equal(GOOD("help", "run").action, ACTION_RUN_HELP);
-	assert_int_equal(GOOD("--help", "run").action, ACTION_RUN_HELP);
-	assert_int_equal(GOOD("help", "doctor").action, ACTION_DOCTOR_HELP);
-	assert_int_equal(GOOD("help", "stats").action, ACTION_STATS_HELP);
-	assert_int_equal(GOOD("help", "list").action, ACTION_LIST_HELP);
-	assert_int_equal(GOOD("list", "--help").action, ACTION_LIST_HELP);
-	assert_int_equal(GOOD("list", "-h").action, ACTION_LIST_HELP);
-	assert_int_equal(GOOD("list").action, ACTION_LIST);
-	assert_int_equal(GOOD("version").action, ACTION_VERSION);
-	assert_int_equal(GOOD("version", "--help").action, ACTION_HELP);
-	assert_int_equal(GOOD("-h").action, ACTION_HELP);
-	assert_int_equal(GOOD("--version").action, ACTION_VERSION);
-	assert_int_equal(GOOD("run", "--help").action, ACTION_RUN_HELP);
-	assert_int_equal(GOOD("run", "-h").action, ACTION_RUN_HELP);
-	assert_int_equal(GOOD("run", "-c", "2", "--help", "--bogus").action, ACTION_RUN_HELP);
-	assert_int_equal(GOOD("run").action, ACTION_RUN);
+	assert_int_equal(line((const char *const[]){NULL})->action, ACTION_USAGE);
+	assert_int_equal(LINE("--help")->action, ACTION_HELP);
+	assert_int_equal(LINE("help")->action, ACTION_HELP);
+	assert_int_equal(LINE("help", "help")->action, ACTION_HELP);
+	assert_int_equal(LINE("help", "--help")->action, ACTION_HELP);
+	assert_int_equal(LINE("help", "run")->action, ACTION_RUN_HELP);
+	assert_int_equal(LINE("--help", "run")->action, ACTION_RUN_HELP);
+	assert_int_equal(LINE("help", "doctor")->action, ACTION_DOCTOR_HELP);
+	assert_int_equal(LINE("help", "stats")->action, ACTION_STATS_HELP);
+	assert_int_equal(LINE("help", "list")->action, ACTION_LIST_HELP);
+	assert_int_equal(LINE("list", "--help")->action, ACTION_LIST_HELP);
+	assert_int_equal(LINE("list", "-h")->action, ACTION_LIST_HELP);
+	assert_int_equal(LINE("list")->action, ACTION_LIST);
+	assert_int_equal(LINE("version")->action, ACTION_VERSION);
+	assert_int_equal(LINE("version", "--help")->action, ACTION_HELP);
+	assert_int_equal(LINE("-h")->action, ACTION_HELP);
+	assert_int_equal(LINE("--version")->action, ACTION_VERSION);
+	assert_int_equal(LINE("run", "--help")->action, ACTION_RUN_HELP);
+	assert_int_equal(LINE("run", "-h")->action, ACTION_RUN_HELP);
+	assert_int_equal(LINE("run", "-c", "2", "--help", "--bogus")->action, ACTION_RUN_HELP);
+	assert_int_equal(LINE("run")->action, ACTION_RUN);
 }
 
 static void test_defaults(void **state)
 {
-	struct options options = GOOD("run");
+	static const char *const unset[] = {"kernel", "initrd", "cmdline", "cpus", "cpus.pit",
+		"cpus.idle", "cpus.halt-poll-ns", "memory", "memory.hugepages", "memory.node",
+		"memory.prealloc", "memory.lock", "disk0", "net0", "numa0", "transport", "rng",
+		"name", "cpu"};
 
 	(void)state;
-	assert_null(options.kernel);
-	assert_null(options.initrd);
-	assert_null(options.cmdline);
-	assert_null(options.dump_dtb);
-	assert_int_equal(options.cpus, 1);
-	assert_false(options.pit);
-	assert_int_equal(options.idle, VENEER_IDLE_HALT);
-	assert_int_equal(options.halt_poll_ns, -1);
-	assert_int_equal(options.memory.size, 256 * MIB);
-	assert_int_equal(options.memory.hugepage_size, 0);
-	assert_int_equal(options.memory.node, -1);
-	assert_false(options.memory.prealloc);
-	assert_false(options.memory.lock);
-	assert_int_equal(options.disk_count, 0);
-	assert_int_equal(options.net_count, 0);
-	assert_int_equal(options.transport, VENEER_TRANSPORT_DEFAULT);
-	assert_false(options.rng);
-	assert_int_equal(options.serial, SERIAL_STDIO);
-	assert_int_equal(options.timeout_ns, 0);
-	assert_false(options.reboot);
+	LINE("run");
+	for (size_t i = 0; i < sizeof(unset) / sizeof(unset[0]); i++)
+		expect(unset[i], NULL);
+	assert_int_equal(current.run.serial.mode, SERIAL_STDIO);
+	assert_int_equal(current.run.timeout_ns, 0);
+	assert_false(current.run.reboot);
+	assert_false(current.run.stats.wanted);
+	assert_null(current.run.dump_dtb);
 }
 
 static void test_strings(void **state)
 {
-	struct options options =
-		GOOD("run", "-k", "vmlinuz", "--initrd=initrd.img", "-aconsole=ttyS0");
-
 	(void)state;
-	assert_string_equal(options.kernel, "vmlinuz");
-	assert_string_equal(options.initrd, "initrd.img");
-	assert_string_equal(options.cmdline, "console=ttyS0");
+	LINE("run", "-k", "vmlinuz", "--initrd=initrd.img", "-aconsole=ttyS0");
+	expect("kernel", "vmlinuz");
+	expect("initrd", "initrd.img");
+	expect("cmdline", "console=ttyS0");
 	// An option's value may look like an option, and the last one counts.
-	options = GOOD("run", "--cmdline", "--kernel", "--cmdline", "", "--kernel", "k");
-	assert_string_equal(options.cmdline, "");
-	assert_string_equal(options.kernel, "k");
-	assert_string_equal(GOOD("run", "--dump-dtb", "-").dump_dtb, "-");
-	assert_true(GOOD("run", "--reboot").reboot);
+	LINE("run", "--cmdline", "--kernel", "--cmdline", "", "--kernel", "k,l");
+	expect("cmdline", "");
+	expect("kernel", "k,l");
+	assert_string_equal(LINE("run", "--dump-dtb", "-")->run.dump_dtb, "-");
+	assert_true(LINE("run", "--reboot")->run.reboot);
 }
 
 static void test_cpus(void **state)
 {
 	(void)state;
-	assert_int_equal(GOOD("run", "-c", "1").cpus, 1);
-	assert_int_equal(GOOD("run", "--cpus", "64").cpus, 64);
-	assert_int_equal(GOOD("run", "--cpus=007").cpus, 7);
-	assert_true(GOOD("run", "-c", "2,pit=on").pit);
-	assert_false(GOOD("run", "-c", "2,pit=off").pit);
-	assert_false(GOOD("run", "-c", "2,pit=on", "-c", "2").pit);
-	assert_int_equal(GOOD("run", "-c", "1,idle=poll").idle, VENEER_IDLE_POLL);
-	assert_int_equal(GOOD("run", "-c", "1,idle=mwait").idle, VENEER_IDLE_MWAIT);
-	assert_int_equal(GOOD("run", "-c", "1,idle=mwait", "-c", "1").idle, VENEER_IDLE_HALT);
-	assert_int_equal(GOOD("run", "-c", "1,halt-poll-ns=0").halt_poll_ns, 0);
-	assert_int_equal(GOOD("run", "-c", "1,halt-poll-ns=4294967295").halt_poll_ns, UINT32_MAX);
-	const struct veneer_topology topology =
-		GOOD("run", "-c", "24,topology=2x1x6x2,pit=on").topology;
-	assert_int_equal(topology.sockets, 2);
-	assert_int_equal(topology.dies, 1);
-	assert_int_equal(topology.cores, 6);
-	assert_int_equal(topology.threads, 2);
-	assert_int_equal(GOOD("run", "-c", "2,topology=1x1x2x1", "-c", "2").topology.cores, 0);
+	LINE("run", "--cpus", "64");
+	expect("cpus.count", "64");
+	LINE("run", "--cpus=007");
+	expect("cpus.count", "7");
+	LINE("run", "-c", "2,pit=on");
+	expect("cpus.pit", "on");
+	LINE("run", "-c", "2,pit=on", "-c", "2");
+	expect("cpus.pit", NULL);
+	expect("cpus", "2");
+	LINE("run", "-c", "1,idle=poll");
+	expect("cpus.idle", "poll");
+	LINE("run", "-c", "1,idle=mwait");
+	expect("cpus.idle", "mwait");
+	LINE("run", "-c", "1,halt-poll-ns=0");
+	expect("cpus.halt-poll-ns", "0");
+	LINE("run", "-c", "1,halt-poll-ns=4294967295");
+	expect("cpus.halt-poll-ns", "4294967295");
+	LINE("run", "-c", "24,topology=2x1x6x2,pit=on");
+	expect("cpus.topology", "2x1x6x2");
 }
 
 static void test_cpu(void **state)
 {
-	struct options options = GOOD("run", "--cpu", "Haswell,-rdrand,tsc-khz=2000000,+invtsc");
-
 	(void)state;
-	assert_string_equal(options.cpu, "Haswell,-rdrand,+invtsc");
-	assert_int_equal(options.tsc_khz, 2000000);
-	options_free(&options);
-	options = GOOD("run", "--cpu", "host,tsc-khz=1", "--cpu", "baseline");
-	assert_string_equal(options.cpu, "baseline");
-	assert_int_equal(options.tsc_khz, 0);
-	options_free(&options);
-	assert_null(GOOD("run").cpu);
-	assert_int_equal(GOOD("run", "--cpu", "?").action, ACTION_CPU_MODELS);
-	assert_int_equal(GOOD("run", "--cpu=help", "--bogus").action, ACTION_CPU_MODELS);
+	LINE("run", "--cpu", "Haswell,-rdrand,tsc-khz=2000000,+invtsc");
+	expect("cpu.model", "Haswell");
+	expect("cpu", "Haswell,-rdrand,+invtsc,tsc-khz=2000000");
+	LINE("run", "--cpu", "host,tsc-khz=1", "--cpu", "baseline");
+	expect("cpu", "baseline");
+	assert_int_equal(LINE("run", "--cpu", "?")->action, ACTION_CPU_MODELS);
+	assert_int_equal(LINE("run", "--cpu=help", "--bogus")->action, ACTION_CPU_MODELS);
 }
 
 static void test_names_and_statistics(void **state)
 {
 	(void)state;
-	assert_null(GOOD("run").name);
-	assert_false(GOOD("run").stats);
-	assert_string_equal(GOOD("run", "--name", "web-1.b_c").name, "web-1.b_c");
-	assert_string_equal(GOOD("run", "--name=1x").name, "1x");
-	assert_true(GOOD("run", "--stats").stats);
-	assert_int_equal(GOOD("run", "--stats").stats_format, STATS_TEXT);
-	assert_int_equal(GOOD("run", "--stats=text").stats_format, STATS_TEXT);
-	assert_int_equal(GOOD("run", "--stats=json").stats_format, STATS_JSON);
+	LINE("run", "--name", "web-1.b_c");
+	expect("name", "web-1.b_c");
+	LINE("run", "--name=1x");
+	expect("name", "1x");
+	assert_true(LINE("run", "--stats")->run.stats.wanted);
+	assert_int_equal(current.run.stats.format, STATS_TEXT);
+	assert_int_equal(LINE("run", "--stats=text")->run.stats.format, STATS_TEXT);
+	assert_int_equal(LINE("run", "--stats=json")->run.stats.format, STATS_JSON);
 
-	assert_int_equal(GOOD("list").action, ACTION_LIST);
-	assert_int_equal(GOOD("stats").action, ACTION_LIST);
-	assert_int_equal(GOOD("stats", "--help").action, ACTION_STATS_HELP);
-	struct options options = GOOD("stats", "web");
-	assert_int_equal(options.action, ACTION_STATS);
-	assert_string_equal(options.query.guest, "web");
-	assert_int_equal(options.query.format, STATS_TEXT);
-	assert_int_equal(options.query.interval_ns, 0);
-	assert_null(options.query.output);
-	options = GOOD("stats", "--prometheus", "12", "--watch=0.5", "--output", "file");
-	assert_string_equal(options.query.guest, "12");
-	assert_int_equal(options.query.format, STATS_PROMETHEUS);
-	assert_int_equal(options.query.interval_ns, 500000000);
-	assert_string_equal(options.query.output, "file");
-	options = GOOD("stats", "web", "--json", "--watch");
-	assert_int_equal(options.query.format, STATS_JSON);
-	assert_int_equal(options.query.interval_ns, 1000000000);
-	assert_int_equal(GOOD("stats", "a", "--watch=3").query.interval_ns, 3000000000);
-}
-
-static void expect_cpus(const struct veneer_cpuset *set, const char *list)
-{
-	char text[256];
-
-	veneer_cpuset_format(set, text, sizeof(text));
-	assert_string_equal(text, list);
+	assert_int_equal(LINE("list")->action, ACTION_LIST);
+	assert_int_equal(LINE("stats")->action, ACTION_LIST);
+	assert_int_equal(LINE("stats", "--help")->action, ACTION_STATS_HELP);
+	const struct stats_query *query = &LINE("stats", "web")->query;
+	assert_int_equal(current.action, ACTION_STATS);
+	assert_string_equal(query->guest, "web");
+	assert_int_equal(query->format, STATS_TEXT);
+	assert_int_equal(query->interval_ns, 0);
+	assert_null(query->output);
+	LINE("stats", "--prometheus", "12", "--watch=0.5", "--output", "file");
+	assert_string_equal(query->guest, "12");
+	assert_int_equal(query->format, STATS_PROMETHEUS);
+	assert_int_equal(query->interval_ns, 500000000);
+	assert_string_equal(query->output, "file");
+	LINE("stats", "web", "--json", "--watch");
+	assert_int_equal(query->format, STATS_JSON);
+	assert_int_equal(query->interval_ns, 1000000000);
+	LINE("stats", "a", "--watch=3");
+	assert_int_equal(query->interval_ns, 3000000000);
 }
 
 static void test_placement(void **state)
 {
-	struct options options = GOOD("run", "-c", "5,pin=8,0-3,pit=on,iothreads=9,12-13,vmm=5");
-
 	(void)state;
-	assert_false(options.pin_auto);
-	assert_true(options.pit);
-	expect_cpus(&options.placement.vcpus[0], "8");
-	expect_cpus(&options.placement.vcpus[1], "0");
-	expect_cpus(&options.placement.vcpus[4], "3");
-	expect_cpus(&options.placement.iothreads, "9,12-13");
-	expect_cpus(&options.placement.vmm, "5");
-	assert_int_equal(options.placement.fifo, 0);
-	options = GOOD("run", "-c", "4,pin=0:2-3,1-2:4,1:6,sched=fifo:99");
-	expect_cpus(&options.placement.vcpus[0], "2-3");
-	expect_cpus(&options.placement.vcpus[1], "4,6");
-	expect_cpus(&options.placement.vcpus[2], "4");
-	expect_cpus(&options.placement.vcpus[3], "");
-	assert_int_equal(options.placement.fifo, 99);
-	options = GOOD("run", "-c", "2,vmm=0,1,pin=auto,iothreads=3,,4");
-	assert_true(options.pin_auto);
-	expect_cpus(&options.placement.vmm, "0-1");
-	expect_cpus(&options.placement.iothreads, "3-4");
+	LINE("run", "-c", "5,pin=8,0-3,pit=on,iothreads=9,12-13,vmm=5");
+	expect("cpus.pin", "8,0-3");
+	expect("cpus.iothreads", "9,12-13");
+	expect("cpus.vmm", "5");
+	expect("cpus.pit", "on");
+	expect("cpus.sched", NULL);
+	LINE("run", "-c", "4,pin=0:2-3,1-2:4,1:6,sched=fifo:99");
+	expect("cpus.pin", "0:2-3,1-2:4,1:6");
+	expect("cpus.sched", "fifo:99");
+	LINE("run", "-c", "2,vmm=0,1,pin=auto,iothreads=3,,4");
+	expect("cpus.pin", "auto");
+	expect("cpus.vmm", "0-1");
+	expect("cpus.iothreads", "3-4");
 	// The last one counts, and nothing of the ones before.
-	options = GOOD("run", "-c", "1,pin=auto,pin=7", "--dry-run");
-	assert_false(options.pin_auto);
-	assert_true(options.dry_run);
-	expect_cpus(&options.placement.vcpus[0], "7");
-	options = GOOD("run", "-c", "1,pin=7,vmm=1,sched=fifo:1", "-c", "1");
-	expect_cpus(&options.placement.vcpus[0], "");
-	expect_cpus(&options.placement.vmm, "");
-	assert_int_equal(options.placement.fifo, 0);
-	options = GOOD("run", "-c", "64,pin=0-62,1023");
-	expect_cpus(&options.placement.vcpus[63], "1023");
+	assert_true(LINE("run", "-c", "1,pin=auto,pin=7", "--dry-run")->run.dry_run);
+	expect("cpus.pin", "7");
+	LINE("run", "-c", "1,pin=7,vmm=1,sched=fifo:1", "-c", "1");
+	expect("cpus", "1");
+	LINE("run", "-c", "64,pin=0-62,1023");
+	expect("cpus.pin", "0-62,1023");
 }
 
 static void test_memory(void **state)
 {
-	struct options options;
+	static const struct {
+		const char *text, *size;
+	} sizes[] = {{"4194304", "4M"}, {"4096K", "4M"}, {"512M", "512M"}, {"4096k", "4M"},
+		{"4096KB", "4M"}, {"4096KiB", "4M"}, {"4m", "4M"}, {"4MB", "4M"}, {"4mib", "4M"},
+		{"4Mi", "4M"}, {"1g", "1G"}, {"1GiB", "1G"}, {"1gb", "1G"}, {"1T", "1T"},
+		{"2TiB", "2T"}, {"1tb", "1T"}, {"64T", "64T"}};
 
 	(void)state;
-	assert_int_equal(GOOD("run", "-m", "1048576").memory.size, MIB);
-	assert_int_equal(GOOD("run", "-m", "2048K").memory.size, 2 * MIB);
-	assert_int_equal(GOOD("run", "-m", "512M").memory.size, 512 * MIB);
-	assert_int_equal(GOOD("run", "--memory", "3G").memory.size, 3 * GIB);
-	static const struct {
-		const char *text;
-		uint64_t size;
-	} sizes[] = {{"2048k", 2 * MIB}, {"2048KB", 2 * MIB}, {"2048KiB", 2 * MIB}, {"2m", 2 * MIB},
-		{"2MB", 2 * MIB}, {"2mib", 2 * MIB}, {"2Mi", 2 * MIB}, {"1g", GIB}, {"1GiB", GIB},
-		{"1gb", GIB}, {"1T", 1024 * GIB}, {"2TiB", 2048 * GIB}, {"1tb", 1024 * GIB},
-		{"16777215T", 16777215ull << 40}};
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-		assert_int_equal(GOOD("run", "-m", sizes[i].text).memory.size, sizes[i].size);
-	assert_int_equal(GOOD("run", "-m", "1G,hugepages=2MiB").memory.hugepage_size, 2 * MIB);
-	assert_int_equal(GOOD("run", "-m", "1G,hugepages=1g").memory.hugepage_size, GIB);
-	assert_true(GOOD("run", "-m", "17179869183G").memory.size == 17179869183 * GIB);
-	options = GOOD("run", "-m", "4G,hugepages=1G,node=1,prealloc,lock");
-	assert_int_equal(options.memory.size, 4 * GIB);
-	assert_int_equal(options.memory.hugepage_size, GIB);
-	assert_int_equal(options.memory.node, 1);
-	assert_true(options.memory.prealloc);
-	assert_true(options.memory.lock);
-	options = GOOD("run", "-m", "1G,lock", "-m", "1G,hugepages=2M");
-	assert_int_equal(options.memory.hugepage_size, 2 * MIB);
-	assert_int_equal(options.memory.node, -1);
-	assert_false(options.memory.lock);
-	assert_false(options.memory.merge);
-	assert_true(GOOD("run", "-m", "1G,merge=on").memory.merge);
-	assert_false(GOOD("run", "-m", "1G,merge=on,merge=off").memory.merge);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		LINE("run", "-k", "k", "-m", sizes[i].text);
+		expect("memory.size", sizes[i].size);
+	}
+	LINE("run", "-m", "1G,hugepages=2MiB");
+	expect("memory.hugepages", "2M");
+	LINE("run", "-m", "1G,hugepages=1g");
+	expect("memory.hugepages", "1G");
+	LINE("run", "-m", "4G,hugepages=1G,node=1,prealloc,lock");
+	expect("memory", "4G,hugepages=1G,node=1,prealloc,lock");
+	LINE("run", "-m", "1G,lock", "-m", "1G,hugepages=2M");
+	expect("memory", "1G,hugepages=2M");
+	LINE("run", "-m", "1G,merge=on");
+	expect("memory.merge", "on");
+	LINE("run", "-m", "1G,merge=on,merge=off");
+	expect("memory.merge", "off");
 }
 
 static void test_numa(void **state)
 {
-	struct options options = GOOD("run", "--numa", "cell=1,cpus=1,3-5,node=2,memory=2G",
-		"--numa", "memory=512M,hugepages=2M,cpus=0,2,cell=0");
-
 	(void)state;
-	assert_int_equal(options.cell_count, 2);
-	assert_int_equal(options.cells[0].cpus.bits[0], 0x5);
-	assert_int_equal(options.cells[0].size, 512 * MIB);
-	assert_int_equal(options.cells[0].hugepage_size, 2 * MIB);
-	assert_int_equal(options.cells[0].node, -1);
-	assert_int_equal(options.cells[1].cpus.bits[0], 0x3a);
-	assert_int_equal(options.cells[1].size, 2 * GIB);
-	assert_int_equal(options.cells[1].hugepage_size, 0);
-	assert_int_equal(options.cells[1].node, 2);
-	assert_int_equal(options.memory.size, 2 * GIB + 512 * MIB);
-	options = GOOD("run", "--numa", "cell=0,cpus=0,memory=1G", "-m", "1G,prealloc");
-	assert_int_equal(options.memory.size, GIB);
-	assert_true(options.memory.prealloc);
-	assert_int_equal(GOOD("run").cell_count, 0);
+	LINE("run", "-c", "6", "--numa", "cell=1,cpus=1,3-5,node=2,memory=2G", "--numa",
+		"memory=512M,hugepages=2M,cpus=0,2,cell=0");
+	expect("numa0", "cell=1,cpus=1,,3-5,memory=2G,node=2");
+	expect("numa1", "cell=0,cpus=0,,2,memory=512M,hugepages=2M");
+	expect("numa2", NULL);
+	LINE("run", "--numa", "cell=0,cpus=0,memory=1G", "-m", "1G,prealloc");
+	expect("memory", "1G,prealloc");
 }
 
 static void test_disks(void **state)
 {
-	struct options options = GOOD("run", "-d", "a.img", "--disk",
-		"b,,c,,,readonly,serial=12345678901234567890", "-d", "d,cache=none");
-
 	(void)state;
-	assert_int_equal(options.disk_count, 3);
-	assert_string_equal(options.disks[0].path, "a.img");
-	assert_null(options.disks[0].serial);
-	assert_false(options.disks[0].readonly);
-	assert_int_equal(options.disks[0].cache, VENEER_CACHE_WRITEBACK);
-	assert_string_equal(options.disks[1].path, "b,c,");
-	assert_string_equal(options.disks[1].serial, "12345678901234567890");
-	assert_true(options.disks[1].readonly);
-	assert_int_equal(options.disks[2].cache, VENEER_CACHE_NONE);
-	options_free(&options);
-	options = GOOD("run", "-d", "a,cache=writethrough", "-d", "b,cache=none,cache=writeback",
-		"-d", "c,serial=x,,y");
-	assert_int_equal(options.disks[0].cache, VENEER_CACHE_WRITETHROUGH);
-	assert_int_equal(options.disks[1].cache, VENEER_CACHE_WRITEBACK);
-	assert_string_equal(options.disks[2].serial, "x,y");
-	options_free(&options);
-}
-
-static void test_disk_queues(void **state)
-{
-	struct options options = GOOD("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
+	LINE("run", "-d", "a.img", "--disk", "b,,c,,,readonly,serial=12345678901234567890", "-d",
+		"d,cache=none");
+	expect("disk0", "a.img");
+	expect("disk1.path", "b,c,");
+	expect("disk1.serial", "12345678901234567890");
+	expect("disk1.readonly", "on");
+	expect("disk2", "d,cache=none");
+	expect("disk3", NULL);
+	LINE("run", "-d", "a,cache=writethrough", "-d", "b,cache=none,cache=writeback", "-d",
+		"c,serial=x,,y");
+	expect("disk0.cache", "writethrough");
+	expect("disk1.cache", "writeback");
+	expect("disk2.serial", "x,y");
+	LINE("run", "-d", "a", "-d", "b,queues=16,cache=directsync", "-d",
 		"c,queues=1,cache=unsafe,poll-us=0", "-d",
-		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap,sqpoll=on,iopoll=off,format=raw,block-size=4096");
-
-	(void)state;
-	assert_int_equal(options.disks[0].queues, 0);
-	assert_int_equal(options.disks[1].queues, 16);
-	assert_int_equal(options.disks[1].cache, VENEER_CACHE_DIRECTSYNC);
-	assert_int_equal(options.disks[2].queues, 1);
-	assert_int_equal(options.disks[0].poll_us, 0);
-	assert_int_equal(options.disks[2].poll_us, VENEER_POLL_OFF);
-	assert_int_equal(options.disks[3].poll_us, 200);
-	assert_true(options.disks[3].sqpoll);
-	assert_false(options.disks[3].iopoll);
-	assert_true(options.disks[3].raw);
-	assert_int_equal(options.disks[3].block_size, 4096);
-	assert_false(options.disks[2].raw);
-	assert_int_equal(options.disks[3].iops, 500);
-	assert_int_equal(options.disks[3].iops_burst, 1000);
-	assert_int_equal(options.disks[3].bps, 10 << 20);
-	assert_int_equal(options.disks[3].bps_burst, 1 << 30);
-	assert_int_equal(options.disks[3].detect_zeroes, VENEER_DETECT_ZEROES_UNMAP);
-	assert_int_equal(options.disks[2].cache, VENEER_CACHE_UNSAFE);
-	options_free(&options);
+		"d,poll-us=200,iops=500:1000,bps=10M:1G,detect-zeroes=unmap,sqpoll=on,iopoll=off,"
+		"format=raw,block-size=4096");
+	expect("disk0.queues", NULL);
+	expect("disk1", "b,cache=directsync,queues=16");
+	expect("disk2", "c,cache=unsafe,queues=1,poll-us=0");
+	expect("disk3", "d,poll-us=200,detect-zeroes=unmap,iops=500:1000,bps=10485760:1073741824,"
+			"sqpoll=on,iopoll=off,block-size=4K,format=raw");
 }
 
 static void test_nets(void **state)
 {
-	static const uint8_t mac[] = {0x02, 0xab, 0xCD, 0x00, 0xff, 0x10};
-	struct options options = GOOD("run", "--net", "tap=fifteen-bytes15", "--net",
-		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=on,pps=5:6,bps=1M,poll-us=9",
-		"--net", "user,poll-us=0", "--net",
-		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,hostfwd=udp:0.0.0.0:65535:53");
-	const struct veneer_net *nets = options.nets;
-
 	(void)state;
-	assert_int_equal(options.net_count, 4);
-	assert_int_equal(nets[0].backend, VENEER_NET_TAP);
-	assert_string_equal(nets[0].tap, "fifteen-bytes15");
-	assert_int_equal(nets[0].queues, 0);
-	assert_int_equal(nets[0].mtu, 0);
-	assert_memory_equal(nets[0].mac, "\0\0\0\0\0\0", 6);
-	assert_memory_equal(nets[1].mac, mac, 6);
-	assert_int_equal(nets[1].queues, 4);
-	assert_int_equal(nets[1].mtu, 9000);
-	assert_int_equal(nets[0].vhost, VENEER_VHOST_AUTO);
-	assert_int_equal(nets[1].vhost, VENEER_VHOST_ON);
-	assert_int_equal(nets[1].pps, 5);
-	assert_int_equal(nets[1].pps_burst, 6);
-	assert_int_equal(nets[1].bps, 1 << 20);
-	assert_int_equal(nets[1].bps_burst, 0);
-	assert_int_equal(nets[0].poll_us, 0);
-	assert_int_equal(nets[1].poll_us, 9);
-	assert_int_equal(nets[2].poll_us, VENEER_POLL_OFF);
-	assert_int_equal(nets[2].backend, VENEER_NET_USER);
-	assert_null(nets[2].tap);
-	assert_int_equal(nets[2].forward_count, 0);
-	assert_int_equal(nets[3].backend, VENEER_NET_USER);
-	assert_memory_equal(nets[3].mac, mac, 6);
-	assert_int_equal(nets[3].forward_count, 2);
-	assert_string_equal(nets[3].forwards[0], "tcp:127.0.0.1:2222:22");
-	assert_string_equal(nets[3].forwards[1], "udp:0.0.0.0:65535:53");
-	options_free(&options);
+	LINE("run", "--net", "tap=fifteen-bytes15", "--net",
+		"tap=t,mac=02:ab:CD:00:ff:10,queues=4,mtu=9000,vhost=off,pps=5:6,bps=1M,poll-us=9",
+		"--net", "user,poll-us=0", "--net",
+		"user,hostfwd=tcp:127.0.0.1:2222:22,mac=02:ab:cd:00:ff:10,"
+		"hostfwd=udp:0.0.0.0:65535:53");
+	expect("net0", "tap=fifteen-bytes15");
+	expect("net1", "tap=t,mac=02:ab:cd:00:ff:10,queues=4,mtu=9000,vhost=off,poll-us=9,pps=5:6,"
+		       "bps=1048576");
+	expect("net2", "user,poll-us=0");
+	expect("net3", "user,mac=02:ab:cd:00:ff:10,hostfwd=tcp:127.0.0.1:2222:22,"
+		       "hostfwd=udp:0.0.0.0:65535:53");
 }
 
 static void test_rng(void **state)
 {
 	(void)state;
-	assert_false(GOOD("run").rng);
-	assert_true(GOOD("run", "-k", "vmlinuz").rng);
-	assert_true(GOOD("run", "--rng", "on").rng);
-	assert_false(GOOD("run", "--rng", "off", "-k", "vmlinuz").rng);
-	assert_true(GOOD("run", "--rng", "off", "--rng=on").rng);
+	LINE("run", "--rng", "on");
+	expect("rng", "on");
+	LINE("run", "--rng", "off", "-k", "vmlinuz");
+	expect("rng", "off");
+	LINE("run", "--rng", "off", "--rng=on");
+	expect("rng", "on");
 }
 
 static void test_transport(void **state)
 {
 	(void)state;
-	assert_int_equal(GOOD("run", "--transport", "pci").transport, VENEER_TRANSPORT_PCI);
-	assert_int_equal(GOOD("run", "--transport=mmio").transport, VENEER_TRANSPORT_MMIO);
+	LINE("run", "--transport", "pci");
+	expect("transport", "pci");
+	LINE("run", "--transport=mmio");
+	expect("transport", "mmio");
 }
 
 static void test_serial(void **state)
 {
 	(void)state;
-	assert_int_equal(GOOD("run", "--serial", "stdio").serial, SERIAL_STDIO);
-	assert_int_equal(GOOD("run", "--serial", "none").serial, SERIAL_NONE);
-	assert_int_equal(GOOD("run", "--serial", "pty").serial, SERIAL_PTY);
-	struct options options = GOOD("run", "--serial", "file:a,b");
-	assert_int_equal(options.serial, SERIAL_FILE);
-	assert_string_equal(options.serial_path, "a,b");
+	assert_int_equal(LINE("run", "--serial", "stdio")->run.serial.mode, SERIAL_STDIO);
+	assert_int_equal(LINE("run", "--serial", "none")->run.serial.mode, SERIAL_NONE);
+	assert_int_equal(LINE("run", "--serial", "pty")->run.serial.mode, SERIAL_PTY);
+	assert_int_equal(LINE("run", "--serial", "file:a,b")->run.serial.mode, SERIAL_FILE);
+	assert_string_equal(current.run.serial.path, "a,b");
 }
 
 static void test_timeout(void **state)
 {
+	static const struct {
+		const char *text;
+		uint64_t ns;
+	} times[] = {{"1", 1000000000}, {"0.5", 500000000}, {"2.000000001", 2000000001},
+		{"0.010", 10000000}, {"999999999.999999999", 999999999999999999}};
+
 	(void)state;
-	assert_true(GOOD("run", "--timeout", "1").timeout_ns == 1000000000);
-	assert_true(GOOD("run", "--timeout", "0.5").timeout_ns == 500000000);
-	assert_true(GOOD("run", "--timeout", "2.000000001").timeout_ns == 2000000001);
-	assert_true(GOOD("run", "--timeout", "0.010").timeout_ns == 10000000);
-	assert_true(
-		GOOD("run", "--timeout", "999999999.999999999").timeout_ns == 999999999999999999);
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+		assert_true(LINE("run", "--timeout", times[i].text)->run.timeout_ns == times[i].ns);
+}
+
+// ---- What the tables say of each option
+
+// A feature is a sign and a name, also where it does not come as a word.
+static void test_features(void **state)
+{
+	static const char *const bad[] = {"", "avx", "+", "-", "+a,b", "a,+b"};
+	struct vn_cpu_options cpu = {.features = NULL};
+	struct veneer_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		int ret = vn_option_set(&vn_cpu_option, &cpu, "features", bad[i], &error);
+		if (ret != -EINVAL || cpu.features || strcmp(error.key, "cpu.features") != 0)
+			fail_msg("'%s': %d, key %s", bad[i], ret, error.key);
+	}
+	assert_int_equal(vn_option_set(&vn_cpu_option, &cpu, "features", "+avx", &error), 0);
+	assert_int_equal(vn_option_set(&vn_cpu_option, &cpu, "features", "-rdrand", &error), 0);
+	assert_string_equal(cpu.features, "+avx,-rdrand");
+	vn_option_release(&vn_cpu_option, &cpu);
+}
+
+// The range and the default of a property are in its row, from which texts are made.
+static void check_help(const char *option, const char *prop, const char *help)
+{
+	static const char digits[] = "0123456789";
+
+	if (strstr(help, "efault"))
+		fail_msg("%s.%s: a default in its help", option, prop);
+	for (const char *to = strstr(help, " to "); to; to = strstr(to + 1, " to "))
+		if (to > help && strchr(digits, to[-1]) && strchr(digits, to[4]))
+			fail_msg("%s.%s: a range in its help", option, prop);
+}
+
+// An argument that is a list of words is that of the row.
+static void check_argument(const char *option, const struct vn_prop *prop)
+{
+	const char *at = prop->argument;
+
+	if (!prop->words || !strchr(at, '|'))
+		return;
+	for (size_t i = 0; prop->words[i]; i++) {
+		size_t length = strcspn(at, "|");
+		if (length != strlen(prop->words[i]) || memcmp(at, prop->words[i], length) != 0)
+			fail_msg("%s.%s: %s is not its words", option, prop->name, prop->argument);
+		at += length + (at[length] != '\0');
+	}
+	if (*at)
+		fail_msg("%s.%s: %s is more than its words", option, prop->name, prop->argument);
+}
+
+enum parsed { NO_VALUE, OTHER_VALUE, SAME_VALUE };
+
+// What `value` is to a field: the same as it has, another, or none that it could have.
+static enum parsed parse_value(const struct vn_option *option, const struct vn_prop *prop,
+	const char *value, const void *field)
+{
+	char reason[256];
+	struct vn_text why = VN_TEXT(reason);
+	char *values = malloc(option->size);
+	enum parsed parsed = NO_VALUE;
+
+	assert_non_null(values);
+	memcpy(values, option->defaults, option->size);
+	memcpy(values + prop->offset, field, prop->width);
+	if (prop->type->parse(prop, values + prop->offset, value, &why) == 0)
+		parsed = memcmp(values + prop->offset, field, prop->width) == 0 ? SAME_VALUE
+										: OTHER_VALUE;
+	free(values);
+	return parsed;
+}
+
+// Whether a field has a value that could have been given, rather than one that stands for something
+// else ("any node").
+static bool has_value(const struct vn_option *option, const struct vn_prop *prop, const void *field)
+{
+	if (prop->type == &vn_prop_flag)
+		return true;
+	if (prop->type == &vn_prop_word) {
+		for (size_t i = 0; prop->words[i]; i++)
+			if (parse_value(option, prop, prop->words[i], field) == SAME_VALUE)
+				return true;
+		return false;
+	}
+	char *text = prop->type->format ? prop->type->format(prop, field) : NULL;
+	bool has = text && parse_value(option, prop, text, field) == SAME_VALUE;
+	free(text);
+	return has;
+}
+
+static void check_default(
+	const struct vn_option *option, const struct vn_prop *prop, const void *values)
+{
+	const void *field = (const char *)values + prop->offset;
+
+	if (prop->flags & (VN_PROP_REQUIRED | VN_PROP_KIND)) {
+		if (prop->default_text)
+			fail_msg("%s.%s: has a default, and must be given", option->name,
+				prop->name);
+		return;
+	}
+	if (!prop->default_text)
+		fail_msg("%s.%s: has no default", option->name, prop->name);
+	// Any text is a string.
+	if (prop->type == &vn_prop_string || prop->type == &vn_prop_file)
+		return;
+	if (parse_value(option, prop, prop->default_text, field) !=
+		(has_value(option, prop, field) ? SAME_VALUE : NO_VALUE))
+		fail_msg("%s.%s: its default is not '%s'", option->name, prop->name,
+			prop->default_text);
+}
+
+// What a row says of its default is what a guest gets that is given nothing, or another item of an
+// option that there can be many of.
+static void test_guest_tables(void **state)
+{
+	const struct vn_option *option;
+	struct veneer_config *config;
+	struct veneer_error error;
+	struct vn_spec spec;
+
+	(void)state;
+	assert_int_equal(veneer_config_new(&config, &error), 0);
+	assert_int_equal(vn_spec_make(&spec, config, &error), 0);
+	for (unsigned i = 0; (option = vn_config_option(i)); i++) {
+		// Defaults of devices depend on the guest, and its spec has them filled in.
+		const void *values = option->many || !option->group
+					     ? option->defaults
+					     : vn_config_values(spec.config, option, 0);
+		check_help(option->name, "", option->help);
+		for (const struct vn_prop *prop = option->props; prop->name; prop++) {
+			check_help(option->name, prop->name, prop->help);
+			check_argument(option->name, prop);
+			check_default(option, prop, values);
+		}
+	}
+	vn_spec_free(&spec);
+	veneer_config_free(config);
+}
+
+// A switch of the program's is off unless it is there; what takes a value says what holds without.
+static void test_own_tables(void **state)
+{
+	static const struct {
+		const char *name;
+		const struct vn_option *option;
+	} commands[] = {{"run", &run_option}, {"doctor", &doctor_option}, {"stats", &stats_option}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		for (const struct vn_prop *prop = commands[i].option->props; prop->name; prop++) {
+			check_help(commands[i].name, prop->name, prop->help);
+			if (!prop->argument)
+				continue;
+			check_argument(commands[i].name, prop);
+			if (!prop->default_text)
+				fail_msg("%s.%s: has no default", commands[i].name, prop->name);
+		}
 }
 
 int main(void)
@@ -791,13 +905,15 @@ int main(void)
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_numa),
 		cmocka_unit_test(test_disks),
-		cmocka_unit_test(test_disk_queues),
 		cmocka_unit_test(test_nets),
 		cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_transport),
 		cmocka_unit_test(test_serial),
 		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_features),
+		cmocka_unit_test(test_guest_tables),
+		cmocka_unit_test(test_own_tables),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, NULL, free_line);
 }

@@ -14,10 +14,10 @@
 #include <string.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 #include "devices/power.h"
 #include "pci/root.h"
 
-#define GIB         ((uint64_t)1 << 30)
 #define WINDOW      (8 * GIB)
 #define WINDOW_SIZE GIB
 #define BAR_SIZE    ((uint64_t)0x8000)
@@ -176,7 +176,7 @@ static void port_set(unsigned port, uint32_t value, unsigned size)
 
 static uint64_t all_ones(unsigned size)
 {
-	return size == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * size)) - 1;
+	return size == 8 ? UINT64_MAX : BIT64(8 * size) - 1;
 }
 
 static void decode_memory(unsigned slot, bool on)
@@ -391,7 +391,7 @@ static void bars_move(void **state)
 	assert_int_equal(toy->bar_offset, 0x104);
 	assert_int_equal(toy->bar_value, value);
 	const uint64_t nowhere[] = {out, WINDOW - BAR_SIZE, 0, VN_MAP_ECAM, ~(BAR_SIZE - 1)};
-	for (unsigned i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(nowhere); i++) {
 		set(1, PCI_BASE_ADDRESS_0, nowhere[i], 8);
 		assert_false(toy->function.bar_mapped[0]);
 		assert_int_equal(toy->maps, toy->unmaps);
@@ -465,7 +465,7 @@ static void refusals(void **state)
 {
 	(void)state;
 	struct vn_pci_function function = {.ops = &ops, .bar_size = {2 * GIB}};
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_pci_add(bench.pci, 1, &function, &error), -EEXIST);
 	assert_int_equal(vn_pci_add(bench.pci, 0, &function, &error), -EEXIST);
 	assert_int_equal(vn_pci_add(bench.pci, VN_PCI_SLOTS, &function, &error), -EEXIST);

@@ -25,10 +25,10 @@ struct wish {
 	const char *iothreads, *vmm; // given beforehand, or NULL
 };
 
-static struct veneer_cpuset set_of(const char *list)
+static struct vn_cpuset set_of(const char *list)
 {
-	struct veneer_cpuset set;
-	assert_int_equal(veneer_cpuset_parse(&set, list, NULL), 0);
+	struct vn_cpuset set;
+	assert_int_equal(vn_cpuset_parse(&set, list, NULL), 0);
 	return set;
 }
 
@@ -42,7 +42,7 @@ static struct vn_host *make_host(const struct machine *machine, const struct wis
 	return host;
 }
 
-static int choose(struct veneer_placement *placement, const struct machine *machine,
+static int choose(struct vn_placement *placement, const struct machine *machine,
 	const struct wish *wish, struct veneer_error *error)
 {
 	struct vn_host *host = make_host(machine, wish);
@@ -51,9 +51,9 @@ static int choose(struct veneer_placement *placement, const struct machine *mach
 		.iothreads = wish->io};
 	for (unsigned i = 0; i < guest.vcpus; i++)
 		guest.nodes[i] = wish->node;
-	*placement = (struct veneer_placement){
-		.iothreads = set_of(wish->iothreads ? wish->iothreads : ""),
-		.vmm = set_of(wish->vmm ? wish->vmm : "")};
+	*placement =
+		(struct vn_placement){.iothreads = set_of(wish->iothreads ? wish->iothreads : ""),
+			.vmm = set_of(wish->vmm ? wish->vmm : "")};
 	int code = vn_placement_choose(placement, &guest, host, error);
 	free(host);
 	return code;
@@ -63,27 +63,27 @@ static int choose(struct veneer_placement *placement, const struct machine *mach
 static void expect(struct machine machine, struct wish wish, const char *vcpus,
 	const char *iothreads, const char *vmm)
 {
-	struct veneer_placement placement;
-	struct veneer_error error = {""};
+	struct vn_placement placement;
+	struct veneer_error error = {.code = 0};
 	char chosen[1024] = "", text[256];
 	if (choose(&placement, &machine, &wish, &error) < 0)
 		fail_msg("%s", error.message);
 	for (unsigned i = 0; i < wish.vcpus; i++) {
-		veneer_cpuset_format(&placement.vcpus[i], text, sizeof(text));
+		vn_cpuset_format(&placement.vcpus[i], text, sizeof(text));
 		snprintf(chosen + strlen(chosen), sizeof(chosen) - strlen(chosen), "%s%s",
 			i ? " " : "", text);
 	}
 	assert_string_equal(chosen, vcpus);
-	veneer_cpuset_format(&placement.iothreads, text, sizeof(text));
+	vn_cpuset_format(&placement.iothreads, text, sizeof(text));
 	assert_string_equal(text, iothreads);
-	veneer_cpuset_format(&placement.vmm, text, sizeof(text));
+	vn_cpuset_format(&placement.vmm, text, sizeof(text));
 	assert_string_equal(text, vmm);
 }
 
 static void expect_refusal(struct machine machine, struct wish wish, const char *words)
 {
-	struct veneer_placement placement;
-	struct veneer_error error = {""};
+	struct vn_placement placement;
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(choose(&placement, &machine, &wish, &error), -ENOSPC);
 	if (!strstr(error.message, words))
 		fail_msg("'%s' does not say '%s'", error.message, words);
@@ -253,7 +253,7 @@ static void given_cpus(void **state)
 static bool caches(const char *const *lists, unsigned count, uint8_t *cache_of)
 {
 	struct vn_host *host = make_host(&(struct machine)XEON, &(struct wish){.vcpus = 0});
-	struct veneer_placement placement = {.fifo = 0};
+	struct vn_placement placement = {.fifo = 0};
 	for (unsigned i = 0; i < count; i++)
 		placement.vcpus[i] = set_of(lists[i]);
 	bool settled = vn_placement_caches(&placement, count, host, cache_of);
@@ -264,7 +264,7 @@ static bool caches(const char *const *lists, unsigned count, uint8_t *cache_of)
 // Its sockets, an L3 each, have the even and the odd CPUs.
 static void caches_of_vcpus(void **state)
 {
-	uint8_t cache_of[VENEER_CPUS_MAX];
+	uint8_t cache_of[VN_CPUS_MAX];
 	(void)state;
 	assert_true(caches((const char *const[]){"2", "3,5", "4", "7", "0"}, 5, cache_of));
 	assert_memory_equal(cache_of, ((uint8_t[]){0, 1, 0, 1, 0}), 5);
@@ -278,11 +278,11 @@ static char warnings[2048];
 static void keep_warning(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
-	assert_int_equal(severity, VENEER_WARNING);
+	assert_int_equal(severity, VENEER_SEVERITY_WARNING);
 	strcat(strcat(warnings, text), "\n");
 }
 
-static void expect_warnings(const struct machine *machine, struct veneer_placement *placement,
+static void expect_warnings(const struct machine *machine, struct vn_placement *placement,
 	unsigned threads, const char *expected)
 {
 	struct vn_host *host = make_host(machine, &(struct wish){.vcpus = 0});
@@ -297,7 +297,7 @@ static void expect_warnings(const struct machine *machine, struct veneer_placeme
 static void warnings_of_what_is_shared(void **state)
 {
 	struct machine machine = CLOUD;
-	struct veneer_placement placement = {.fifo = 0};
+	struct vn_placement placement = {.fifo = 0};
 	(void)state;
 	machine.isolated = "2-7";
 	expect_warnings(&machine, &placement, 1, "");
@@ -321,9 +321,9 @@ static void warnings_of_what_is_shared(void **state)
 }
 
 static void expect_bad(
-	const struct vn_host *host, const struct veneer_placement *placement, const char *message)
+	const struct vn_host *host, const struct vn_placement *placement, const char *message)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_placement_check(placement, 4, host, &error), -EINVAL);
 	assert_string_equal(error.message, message);
 }
@@ -331,7 +331,7 @@ static void expect_bad(
 static void cpus_that_cannot_be_had(void **state)
 {
 	struct machine machine = CLOUD;
-	struct veneer_placement placement = {.fifo = 99};
+	struct vn_placement placement = {.fifo = 99};
 	(void)state;
 	machine.online = "0-5";
 	struct vn_host *host = make_host(&machine, &(struct wish){.allowed = "0-3"});
@@ -339,8 +339,6 @@ static void cpus_that_cannot_be_had(void **state)
 		placement.vcpus[i] = set_of("0-3");
 	placement.iothreads = placement.vmm = set_of("3");
 	assert_int_equal(vn_placement_check(&placement, 4, host, NULL), 0);
-	placement.fifo = 100;
-	expect_bad(host, &placement, "SCHED_FIFO has priorities from 1 to 99, not 100");
 	placement.vmm = set_of("2-4");
 	expect_bad(host, &placement,
 		"other threads: the host's CPU 4 is not for this process: its cgroup allows 0-3");
@@ -348,43 +346,45 @@ static void cpus_that_cannot_be_had(void **state)
 	expect_bad(host, &placement, "I/O threads: the host's CPU 1023 is not online: 0-5 are");
 	placement.vcpus[2] = set_of("3-6");
 	expect_bad(host, &placement, "vCPU 2: the host's CPU 6 is not online: 0-5 are");
-	placement = (struct veneer_placement){.vcpus[4] = set_of("0")};
-	expect_bad(host, &placement, "vCPU 4 has CPUs, but the guest has 4 vCPUs");
 	free(host);
 }
 
-// What a person is shown, whole.
-static void expect_plan(const struct machine *machine, const struct veneer_config *config,
-	bool choose_cpus, const char *text, const char *summary)
+// What a person is shown, whole, for a guest of these options: a name and a value each.
+static void expect_plan(const struct machine *machine, const char *const *options, const char *text,
+	const char *summary)
 {
 	struct vn_host *host = make_host(machine, &(struct wish){.vcpus = 0});
 	struct veneer_plan plan = {.text = NULL};
+	struct vn_placement placement;
+	struct veneer_config *config;
+	struct vn_spec spec;
 	struct veneer_error error;
-	if (vn_plan_on(&plan, config, host, choose_cpus, &error) < 0)
+	assert_int_equal(veneer_config_new(&config, NULL), 0);
+	for (; *options; options += 2)
+		if (veneer_config_set(config, options[0], options[1], &error) < 0)
+			fail_msg("%s", error.message);
+	if (vn_spec_make(&spec, config, &error) < 0 ||
+		vn_plan_on(&plan, &placement, &spec, host, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_string_equal(plan.text, text);
 	assert_string_equal(plan.summary, summary);
 	free(plan.text);
 	free(plan.summary);
+	vn_spec_free(&spec);
+	veneer_config_free(config);
 	free(host);
 }
+
+#define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void a_plan_and_why(void **state)
 {
 	struct machine machine = XEON;
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	const struct veneer_disk disks[] = {{.path = "a", .queues = 2}, {.path = "b"}};
-	const struct veneer_net net = {.backend = VENEER_NET_USER};
 	(void)state;
-	config.cpus = 3;
-	config.memory.node = 0;
-	config.disks = disks;
-	config.disk_count = 2;
-	config.nets = &net;
-	config.net_count = 1;
-	config.rng = true;
 	machine.isolated = "2,4,6";
-	expect_plan(&machine, &config, true,
+	expect_plan(&machine,
+		OPTIONS("cpus", "3,pin=auto", "memory", "256M,node=0", "disk", "a,queues=2", "disk",
+			"b", "net", "user", "rng", "on"),
 		"thread       CPUs      core      L3    node  isolated\n"
 		"vcpu0        2         2         0     0     yes\n"
 		"vcpu1        4         4         0     0     yes\n"
@@ -413,13 +413,8 @@ static void a_plan_of_compromises(void **state)
 		.small = 2,
 		.numbering = NUMBER_FAR,
 		.isolated = "7"};
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	const struct veneer_disk disk = {.path = "a", .queues = 3};
 	(void)state;
-	config.cpus = 9;
-	config.disks = &disk;
-	config.disk_count = 1;
-	expect_plan(&machine, &config, true,
+	expect_plan(&machine, OPTIONS("cpus", "9,pin=auto", "disk", "a,queues=3"),
 		"thread       CPUs      core      L3    node  isolated\n"
 		"vcpu0        7         7         3     1     yes\n"
 		"vcpu1        6         6         3     1     no\n"
@@ -445,11 +440,10 @@ static void a_plan_of_compromises(void **state)
 		"none has room for all; compromise: vCPUs are on 4 L3 caches: "
 		"none has room for all; compromise: 3 I/O threads take turns on 1 CPU; "
 		"compromise: other threads take turns with I/O threads");
-	config.cpus = 2;
-	config.topology = (struct veneer_topology){1, 1, 1, 2};
-	config.memory.node = 1;
 	machine.online = "0,6-7";
-	expect_plan(&machine, &config, true,
+	expect_plan(&machine,
+		OPTIONS("cpus", "2,topology=1x1x1x2,pin=auto", "memory", "256M,node=1", "disk",
+			"a,queues=3"),
 		"thread       CPUs      core      L3    node  isolated\n"
 		"vcpu0        7         2         1     1     yes\n"
 		"vcpu1        6         1         1     1     no\n"
@@ -472,17 +466,11 @@ static void a_plan_of_compromises(void **state)
 static void a_plan_for_cells(void **state)
 {
 	struct machine machine = XEON;
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	const struct veneer_cell cells[] = {
-		{.cpus = set_of("0,3"), .size = 1 << 30, .node = 1},
-		{.cpus = set_of("1-2"), .size = 1 << 30, .node = 0},
-	};
 	(void)state;
-	config.cpus = 4;
-	config.cells = cells;
-	config.cell_count = 2;
 	machine.isolated = "2,4,6,8";
-	expect_plan(&machine, &config, true,
+	expect_plan(&machine,
+		OPTIONS("cpus", "4,pin=auto", "numa", "cell=0,cpus=0,3,memory=1G,node=1", "numa",
+			"cell=1,cpus=1-2,memory=1G,node=0"),
 		"thread       CPUs      core      L3    node  isolated\n"
 		"vcpu0        1         1         1     1     no\n"
 		"vcpu1        2         2         0     0     yes\n"
@@ -499,13 +487,9 @@ static void a_plan_for_cells(void **state)
 static void a_plan_that_is_given(void **state)
 {
 	struct machine machine = CLOUD;
-	struct veneer_config config = VENEER_CONFIG_INIT;
-	struct veneer_placement placement = {.fifo = 7, .vcpus[0] = set_of("2-3")};
 	(void)state;
-	config.cpus = 2;
-	config.placement = &placement;
 	machine.isolated = "3";
-	expect_plan(&machine, &config, false,
+	expect_plan(&machine, OPTIONS("cpus", "2,pin=0:2-3,sched=fifo:7"),
 		"thread       CPUs      core      L3    node  isolated\n"
 		"vcpu0        2-3       1         0     0     some\n"
 		"vcpu1        any\n"

@@ -15,9 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "core/populate.h"
 
-#define MIB  ((uint64_t)1 << 20)
 #define SIZE (320 * MIB) // some slices, and not a whole number of them for every thread
 
 static struct vn_populate_range map(uint64_t size)
@@ -104,7 +104,7 @@ static void every_page_is_there(void **state)
 	struct seen seen = {.thread = pthread_self(), .go_on = true};
 	unsigned failed, before = threads();
 	ranges[1].node = 0;
-	assert_int_equal(vn_populate(ranges, 2, look, &seen, &failed), 0);
+	assert_int_equal(vn_populate(ranges, 2, &(struct vn_progress){look, &seen}, &failed), 0);
 	assert_int_equal(resident(&ranges[0]), ranges[0].size);
 	assert_int_equal(resident(&ranges[1]), ranges[1].size);
 	assert_true(seen.calls > 0);
@@ -121,7 +121,7 @@ static void little_needs_no_threads(void **state)
 	struct vn_populate_range range = map(4 * MIB);
 	struct seen seen = {.thread = pthread_self(), .go_on = true};
 	unsigned failed;
-	assert_int_equal(vn_populate(&range, 1, look, &seen, &failed), 0);
+	assert_int_equal(vn_populate(&range, 1, &(struct vn_progress){look, &seen}, &failed), 0);
 	assert_int_equal(resident(&range), range.size);
 	assert_int_equal(seen.calls, 0);
 	unmap(&range);
@@ -134,14 +134,16 @@ static void one_failure_ends_all(void **state)
 	struct vn_populate_range ranges[] = {map(128 * MIB), map(128 * MIB), map(128 * MIB)};
 	unsigned failed, before = threads();
 	munmap(ranges[1].host + 64 * MIB, 4096);
-	assert_int_equal(vn_populate(ranges, 3, NULL, NULL, &failed), -ENOMEM);
+	assert_int_equal(
+		vn_populate(ranges, 3, &(struct vn_progress){NULL, NULL}, &failed), -ENOMEM);
 	assert_int_equal(failed, 1);
 	assert_threads(before);
 	for (unsigned i = 0; i < 3; i++)
 		unmap(&ranges[i]);
 	struct vn_populate_range little = map(4 * MIB);
 	munmap(little.host, 4096);
-	assert_int_equal(vn_populate(&little, 1, NULL, NULL, &failed), -ENOMEM);
+	assert_int_equal(
+		vn_populate(&little, 1, &(struct vn_progress){NULL, NULL}, &failed), -ENOMEM);
 	assert_int_equal(failed, 0);
 	unmap(&little);
 }
@@ -153,7 +155,8 @@ static void its_maker_can_give_up(void **state)
 	struct vn_populate_range range = map(SIZE);
 	struct seen seen = {.thread = pthread_self()};
 	unsigned failed, before = threads();
-	assert_int_equal(vn_populate(&range, 1, look, &seen, &failed), -ECANCELED);
+	assert_int_equal(
+		vn_populate(&range, 1, &(struct vn_progress){look, &seen}, &failed), -ECANCELED);
 	assert_threads(before);
 	unmap(&range);
 }

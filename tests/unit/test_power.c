@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 #include "devices/power.h"
 
 struct seen {
@@ -66,7 +67,7 @@ static const struct write_case writes[] = {
 static void test_writes(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
 		const struct write_case *c = &writes[i];
 		struct seen seen = {0};
 		struct vn_end_hook hook = {.ended = ended, .opaque = &seen};
@@ -142,7 +143,7 @@ static void test_port_taken(void **state)
 {
 	static const struct vn_bus_ops none = {0};
 	struct vn_end_hook hook = {.ended = ended};
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	struct vn_power power = {0};
 	struct vn_bus bus = {0};
 

@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
+#include "base/macros.h"
 #include "cli/progress.h"
 
-#define GIB (1ull << 30)
-#define MS  1000000ull
+#define MS 1000000ull
 
 static void short_ones_are_not_shown(void **state)
 {

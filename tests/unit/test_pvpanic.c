@@ -16,11 +16,13 @@
 #include <cmocka.h>
 
 #include "arch/x86/map.h"
+#include "base/clock.h"
+#include "base/macros.h"
 #include "devices/pvpanic.h"
 
 #define SLOT        31
 #define WINDOW      ((uint64_t)8 << 30)
-#define WINDOW_SIZE ((uint64_t)1 << 30)
+#define WINDOW_SIZE BIT64(30)
 #define LIMIT_S     60 // for what must happen; ends a wait early
 #define EVENTS      3
 #define PANICKED    1
@@ -66,7 +68,7 @@ static void ended(void *opaque, enum veneer_end end, uint32_t value, const char 
 static void said(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
-	assert_int_equal(severity, VENEER_INFO);
+	assert_int_equal(severity, VENEER_SEVERITY_INFO);
 	bench.notes++;
 	snprintf(bench.message, sizeof(bench.message), "%s", text);
 }
@@ -143,9 +145,7 @@ static void print_byte(void)
 
 static uint64_t now_ms(void)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	return vn_clock_ns() / NS_PER_MS;
 }
 
 static void wait_for_end(void)
@@ -262,7 +262,7 @@ static void it_can_go_while_it_waits(void **state)
 static void places_that_are_taken(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_pvpanic_add_port(bench.pvpanic, &bench.pio, &error), -EEXIST);
 	assert_int_equal(vn_pvpanic_add_pci(bench.pvpanic, bench.pci, SLOT, &error), -EEXIST);
 	assert_string_not_equal(error.message, "");

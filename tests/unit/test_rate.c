@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 
+#include "base/macros.h"
 #include "base/rate.h"
 
 #define S     1000000000ull
@@ -96,7 +97,7 @@ static void extremes_do_not_wrap(void **state)
 	vn_rate_init(&rate, UINT64_MAX, UINT64_MAX);
 	assert_int_equal(vn_rate_take(&rate, 1ull << 32, BEGIN), BEGIN);
 	vn_rate_init(&rate, 1024, 1024);
-	uint64_t most = ((uint64_t)1 << 32) * S / 1024;
+	uint64_t most = BIT64(32) * S / 1024;
 	for (unsigned i = 0; i < 17; i++)
 		assert_int_equal(vn_rate_take(&rate, 1ull << 32, BEGIN), BEGIN + i * most);
 }

@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "devices/rng.h"
 #include "mmio_driver.h"
 #include "virtio/mmio.h"
 
-#define MIB   ((uint64_t)1 << 20)
 #define RINGS MIB
 #define DATA  (4 * MIB)
 #define SIZE  64
@@ -46,7 +46,7 @@ static void message(void *opaque, enum veneer_severity severity, const char *tex
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 16 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 16 * MIB, .node = -1};
 	struct veneer_error error;
 	bench.log = (struct vn_log){message, &bench};
 	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
@@ -71,10 +71,13 @@ static void drive(void)
 static int attach(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
-	if (vn_rng_create(&bench.device, "rng0", &bench.memory, &bench.log, NULL, &error) < 0)
+	struct vn_rng_options values = {VN_RNG_ON};
+	const struct vn_device_env env = {
+		.name = "rng0", .guest = "test", .memory = &bench.memory, .log = &bench.log};
+	if (vn_rng_type.create(&bench.device, &env, &values, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,
 				 MMIO_BASE, 16, &error),
@@ -88,7 +91,7 @@ static int detach(void **state)
 {
 	(void)state;
 	vn_virtio_mmio_destroy(bench.mmio);
-	vn_rng_destroy(bench.device);
+	vn_rng_type.destroy(bench.device);
 	return 0;
 }
 

@@ -121,14 +121,6 @@ static void none_is_none(void **state)
 	assert_int_equal(spin.bound, 0);
 }
 
-static void what_an_option_says(void **state)
-{
-	(void)state;
-	assert_int_equal(vn_spin_max(0), 50 * US);
-	assert_int_equal(vn_spin_max(7), 7 * US);
-	assert_int_equal(vn_spin_max(VENEER_POLL_OFF), 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -138,7 +130,6 @@ int main(void)
 		cmocka_unit_test(a_shared_processor_is_left_alone),
 		cmocka_unit_test(other_events_start_the_time_anew),
 		cmocka_unit_test(none_is_none),
-		cmocka_unit_test(what_an_option_says),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

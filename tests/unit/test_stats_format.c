@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/macros.h"
 #include "cli/stats_format.h"
 #include "stats_sample.h"
 
@@ -68,7 +69,7 @@ static void tables_have_rates_since_before(void **state)
 		0, 5, 0, 0, 8192, 4, 6, 5, 3, &old_latency};
 	static const struct veneer_queue_stats *const old_queues[] = {
 		&old_busy, &sample_quiet, NULL};
-	static const struct veneer_device_stats old_disk = {"blk0", 2, old_queues, NULL};
+	static const struct veneer_device_stats old_disk = {"blk0", 2, old_queues, NULL, "disk0"};
 	static const struct veneer_device_stats *const old_devices[] = {&old_disk, NULL};
 	struct veneer_stats before = sample_stats;
 	before.time_ns -= 2000000000;
@@ -138,7 +139,7 @@ static void json_has_everything(void **state)
 	json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
 	if (!root)
 		fail_msg("%s", error.text);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (json_integer_value(at(root, numbers[i].path)) != numbers[i].value)
 			fail_msg(
 				"%s is not %" PRIdMAX, numbers[i].path, (intmax_t)numbers[i].value);
@@ -339,7 +340,7 @@ static void the_judge_refuses(void **state)
 		"# HELP x x\n# TYPE x histogram\nx_bucket{a=\"b\",le=\"+Inf\"} 1\n"
 		"x_count{a=\"b\"} 2\n",
 	};
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		if (!judge(bad[i]))
 			fail_msg("not refused: %s", bad[i]);
 	assert_null(judge("# HELP x x\n# TYPE x histogram\nx_bucket{a=\"b\",le=\"1\"} 1\n"

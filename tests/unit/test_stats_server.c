@@ -18,13 +18,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "cli/runtime.h"
 #include "cli/stats_server.h"
 #include "stats_sample.h"
 
 static unsigned snapshots; // that were taken and not given back
 
-int veneer_stats(struct veneer *vm, struct veneer_stats **stats, struct veneer_error *error)
+int veneer_get_stats(struct veneer *vm, struct veneer_stats **stats, struct veneer_error *error)
 {
 	(void)vm;
 	(void)error;
@@ -63,7 +64,7 @@ static int remove_directory(void **state)
 
 static int open_server(void **state)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	if (make_directory(state) < 0)
 		return -1;
 	if (stats_server_open(&server, "web", &error) < 0)
@@ -80,7 +81,7 @@ static int close_server(void **state)
 static struct runtime_guest only_guest(void)
 {
 	struct runtime_guest *guests, guest = {.pid = 0};
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	size_t count;
 	if (runtime_list(&guests, &count, &error) < 0)
 		fail_msg("%s", error.message);
@@ -97,7 +98,7 @@ static struct runtime_guest only_guest(void)
 static int connect_to_server(void)
 {
 	char path[128];
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	struct runtime_guest guest = {.name = "web", .path = path};
 	snprintf(path, sizeof(path), "%s/veneer/web.sock", directory);
 	int fd = runtime_connect(&guest, &error);
@@ -217,7 +218,7 @@ static void refuses_what_is_wrong(void **state)
 		{"\r\n\r\n", "405 Method Not Allowed"},
 		{"\x16\x03\x01\r\n\r\n", "405 Method Not Allowed"},
 	};
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		int fd = connect_to_server();
 		say(fd, cases[i].request);
 		assert_answer(fd, cases[i].status, "Connection: close\r\n");
@@ -301,7 +302,7 @@ static void names_are_taken_once(void **state)
 {
 	(void)state;
 	struct stats_server *other;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	assert_int_equal(stats_server_open(&other, "web", &error), -EADDRINUSE);
 	assert_non_null(strstr(error.message, "'web'"));
 	assert_int_equal(stats_server_open(&other, "web2", &error), 0);
@@ -319,7 +320,7 @@ static const char *socket_path(void)
 // As a process that is killed does.
 static void leave_socket(void)
 {
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	pid_t pid = fork();
 	if (pid == 0) {
 		stats_server_open(&server, "web", &error);
@@ -332,7 +333,7 @@ static void leave_socket(void)
 static void sockets_of_the_dead_are_taken_over(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	leave_socket();
 	assert_int_equal(stats_server_open(&server, "web", &error), 0);
 	assert_int_equal(only_guest().pid, getpid());
@@ -351,7 +352,7 @@ static void sockets_of_the_dead_are_cleared_away(void **state)
 static void directories_must_be_private(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	char path[128];
 	snprintf(path, sizeof(path), "%s/veneer", directory);
 	assert_int_equal(mkdir(path, 0700), 0);
@@ -375,7 +376,7 @@ static void directories_must_be_private(void **state)
 static void long_paths_are_refused(void **state)
 {
 	(void)state;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	char path[256];
 	snprintf(path, sizeof(path), "%s/%0100d", directory, 0);
 	assert_int_equal(mkdir(path, 0700), 0);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "base/macros.h"
 #include "base/sysfs.h"
 
 static char root[] = "/tmp/veneer-sysfs-XXXXXX";
@@ -54,7 +55,7 @@ static void test_number(void **state)
 	} cases[] = {{"42\n", 0, 42}, {"-1\n", 0, -1}, {"17 kB\n", 0, 17}, {"", -EINVAL, 99},
 		{"x\n", -EINVAL, 99}, {"99999999999999999999\n", -EINVAL, 99}};
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		int64_t number = 99;
 		put(cases[i].text);
 		assert_int_equal(vn_sysfs_number(root, &number, "/file7"), cases[i].code);

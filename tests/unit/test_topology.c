@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arch/x86/topology.h"
+#include "base/limits.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -47,11 +48,10 @@ static void ids_have_gaps(void **state)
 static void ids_of_all_topologies(void **state)
 {
 	(void)state;
-	for (unsigned sockets = 1; sockets <= VENEER_CPUS_MAX; sockets++)
-		for (unsigned dies = 1; sockets * dies <= VENEER_CPUS_MAX; dies++)
-			for (unsigned cores = 1; sockets * dies * cores <= VENEER_CPUS_MAX;
-				cores++) {
-				unsigned threads = VENEER_CPUS_MAX / (sockets * dies * cores);
+	for (unsigned sockets = 1; sockets <= VN_CPUS_MAX; sockets++)
+		for (unsigned dies = 1; sockets * dies <= VN_CPUS_MAX; dies++)
+			for (unsigned cores = 1; sockets * dies * cores <= VN_CPUS_MAX; cores++) {
+				unsigned threads = VN_CPUS_MAX / (sockets * dies * cores);
 				struct vn_topology topology = {sockets, dies, cores, threads, 0};
 				struct vn_topology_shifts shifts = vn_topology_shifts(&topology);
 				unsigned cpus = sockets * dies * cores * threads;
@@ -74,7 +74,7 @@ static void ids_of_all_topologies(void **state)
 
 static void made_from_a_request(void **state)
 {
-	const struct veneer_topology none = {0}, some = {2, 1, 4, 2};
+	const struct vn_topology_options none = {0}, some = {2, 1, 4, 2};
 	struct vn_topology topology;
 	struct veneer_error error;
 
@@ -90,7 +90,7 @@ static void made_from_a_request(void **state)
 static void cells_part_caches_and_sockets(void **state)
 {
 	static const struct {
-		struct veneer_topology given;
+		struct vn_topology_options given;
 		uint8_t cell_of[8];
 		struct vn_topology made;
 	} cases[] = {
@@ -123,7 +123,7 @@ static void cells_part_caches_and_sockets(void **state)
 static void host_caches_part_caches(void **state)
 {
 	static const struct {
-		struct veneer_topology given;
+		struct vn_topology_options given;
 		uint8_t cell_of[8], cache_of[8];
 		struct vn_topology made;
 	} cases[] = {
@@ -149,7 +149,7 @@ static void host_caches_part_caches(void **state)
 static void refusals(void **state)
 {
 	static const struct {
-		struct veneer_topology topology;
+		struct vn_topology_options topology;
 		const char *says;
 	} cases[] = {
 		{{2, 1, 4, 2}, "makes 16 CPUs, not the 8 of the guest"},

@@ -14,10 +14,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "ring.h"
 #include "virtio/device.h"
 
-#define MIB    ((uint64_t)1 << 20)
 #define RINGS  MIB
 #define QUEUES 3
 
@@ -119,7 +119,7 @@ static void reset(struct vn_virtio_transport *transport)
 static void message(void *opaque, enum veneer_severity severity, const char *text)
 {
 	(void)opaque;
-	assert_int_equal(severity, VENEER_WARNING);
+	assert_int_equal(severity, VENEER_SEVERITY_WARNING);
 	bench.warnings++;
 	snprintf(bench.warning, sizeof(bench.warning), "%s", text);
 }
@@ -127,7 +127,7 @@ static void message(void *opaque, enum veneer_severity severity, const char *tex
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 8 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 8 * MIB, .node = -1};
 	struct veneer_error error;
 	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
 }
@@ -334,7 +334,7 @@ static void wrong_sizes_are_not_ready(void **state)
 	(void)state;
 	static const uint16_t wrong[] = {0, 3, 63, 65, 128, 65535};
 	set_status(ACKNOWLEDGE | DRIVER);
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		bench.queues[0].size = wrong[i];
 		vn_virtio_queue_enable(&bench.device, 0);
 		assert_false(bench.queues[0].ready);

@@ -12,10 +12,10 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
+#include "base/macros.h"
 #include "mmio_driver.h"
 #include "virtio/mmio.h"
 
-#define MIB      ((uint64_t)1 << 20)
 #define RINGS    MIB
 #define QUEUES   2
 #define FEATURES (FEATURE(3) | FEATURE(50))
@@ -65,7 +65,7 @@ static const struct vn_virtio_ops ops = {
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 8 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 8 * MIB, .node = -1};
 	struct veneer_error error;
 	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
 }
@@ -209,7 +209,7 @@ static void writes_to_read_only_registers_do_nothing(void **state)
 	static const uint16_t offsets[] = {0x00, 0x04, 0x08, 0x0c, 0x10, 0x18, 0x1c, 0x28, 0x2c,
 		0x34, 0x3c, 0x40, 0x48, 0x4c, 0x54, 0x58, 0x5c, 0x60, 0x68, 0x6c, 0x74, 0x78, 0x7c,
 		0x88, 0x8c, 0x98, 0x9c, 0xa8, 0xac, 0xb0, 0xb4, 0xb8, 0xbc, 0xc0, 0xfc};
-	for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(offsets); i++)
 		set(offsets[i], 0xffffffff);
 	for (uint64_t offset = 0; offset < 0x100; offset += 4)
 		assert_int_equal(get(offset), fresh(offset));
@@ -284,7 +284,7 @@ static void wrong_queue_sizes_do_not_become_ready(void **state)
 {
 	(void)state;
 	static const uint32_t wrong[] = {0, 3, 128, 65536, 65536 + 16, UINT32_MAX};
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		set(VIRTIO_MMIO_QUEUE_NUM, wrong[i]);
 		set(VIRTIO_MMIO_QUEUE_READY, 1);
 		assert_int_equal(get(VIRTIO_MMIO_QUEUE_READY), 0);
@@ -378,7 +378,7 @@ static void an_occupied_address_is_refused(void **state)
 	struct vn_virtio_device device = bench.device;
 	struct vn_virtio_queue queues[QUEUES] = {{.size_max = 8}, {.size_max = 8}};
 	struct vn_virtio_mmio *mmio;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	device.queues = queues;
 	assert_int_equal(vn_virtio_device_init(&device, &error), 0);
 	assert_int_equal(vn_virtio_mmio_create(

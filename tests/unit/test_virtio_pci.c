@@ -20,15 +20,15 @@
 #include <sys/eventfd.h>
 
 #include "arch/x86/map.h"
+#include "base/macros.h"
 #include "ring.h"
 #include "virtio/pci.h"
 
-#define MIB        ((uint64_t)1 << 20)
 #define RINGS      MIB
 #define QUEUES     3
 #define VECTORS    (QUEUES + 1)
 #define SLOT       4
-#define WINDOW     ((uint64_t)1 << 32)
+#define WINDOW     BIT64(32)
 #define BAR_SIZE   0x8000
 #define FEATURE(n) (1ull << (n))
 #define FEATURES   (FEATURE(3) | FEATURE(50))
@@ -175,7 +175,7 @@ static void find_structures(void)
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 8 * MIB, .node = -1};
+	struct vn_memory_options options = {.size = 8 * MIB, .node = -1};
 	struct veneer_error error;
 	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
 }
@@ -339,8 +339,8 @@ static void every_read_is_safe(void **state)
 				uint64_t value = get(bar() + offset, size);
 				if (offset % size == 0 || size == 1)
 					continue;
-				assert_int_equal(value,
-					size == 8 ? UINT64_MAX : ((uint64_t)1 << (8 * size)) - 1);
+				assert_int_equal(
+					value, size == 8 ? UINT64_MAX : BIT64(8 * size) - 1);
 			}
 	assert_int_equal(common_get(VIRTIO_PCI_COMMON_STATUS, 1), RUNNING);
 	assert_int_equal(bench.stopped, 0);
@@ -438,7 +438,7 @@ static void wrong_sizes_do_not_enable(void **state)
 	(void)state;
 	static const uint16_t wrong[] = {3, 128, 0x8000, UINT16_MAX};
 	common_set(VIRTIO_PCI_COMMON_Q_SELECT, 0, 2);
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		common_set(VIRTIO_PCI_COMMON_Q_SIZE, wrong[i], 2);
 		common_set(VIRTIO_PCI_COMMON_Q_ENABLE, 1, 2);
 		assert_int_equal(common_get(VIRTIO_PCI_COMMON_Q_ENABLE, 2), 0);
@@ -703,7 +703,7 @@ static void the_bar_is_reached_through_configuration_space(void **state)
 	assert_int_equal(kicks(1), 1);
 	static const uint32_t wrong[][2] = {{BAR_SIZE, 4}, {UINT32_MAX, 1}, {0xfffffffc, 4}, {1, 2},
 		{2, 4}, {0, 0}, {0, 3}, {0, 8}, {0, UINT32_MAX}};
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		reach(wrong[i][0], wrong[i][1]);
 		config_set(data, 0x12345678, 4);
 		assert_int_equal(config_get(data, 4), 0x12345678); // it is only memory
@@ -787,7 +787,7 @@ static void a_slot_that_is_taken_is_refused(void **state)
 	struct vn_virtio_device device;
 	struct vn_virtio_queue queues[QUEUES] = {0};
 	struct vn_virtio_pci *pci;
-	struct veneer_error error = {""};
+	struct veneer_error error = {.code = 0};
 	fill_device(&device, queues);
 	assert_int_equal(vn_virtio_device_init(&device, &error), 0);
 	assert_int_equal(

@@ -14,11 +14,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/macros.h"
 #include "ring.h"
 
-#define MIB      ((uint64_t)1 << 20)
 #define RAM_LOW  (8 * MIB)
-#define RAM_HIGH ((uint64_t)1 << 32)
+#define RAM_HIGH BIT64(32)
 #define RINGS    MIB
 #define BUFFERS  (2 * MIB)
 #define SIZE     8
@@ -46,7 +46,7 @@ static void begin(uint16_t size, bool event_idx)
 static int make_memory(void **state)
 {
 	(void)state;
-	struct veneer_memory options = {.size = 2 * RAM_LOW, .node = -1};
+	struct vn_memory_options options = {.size = 2 * RAM_LOW, .node = -1};
 	struct veneer_error error;
 	return vn_memory_create(&bench.memory, &options, RAM_LOW, &error);
 }
@@ -102,7 +102,7 @@ static void sizes_are_powers_of_two(void **state)
 	(void)state;
 	struct vn_virtqueue_layout layout = ring_layout(&bench.ring, true, true);
 	static const uint16_t wrong[] = {0, 3, 6, 1023, 2048, 32768, 65535};
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		layout.size = wrong[i];
 		assert_int_equal(
 			vn_virtqueue_init(&bench.vq, &bench.memory, &layout, NULL), -EINVAL);
@@ -142,7 +142,7 @@ static void ring_addresses_are_checked(void **state)
 			{RAM_HIGH + RAM_LOW, -EINVAL},
 			{-parts[i].align, -EINVAL},
 		};
-		for (unsigned j = 0; j < sizeof(cases) / sizeof(cases[0]); j++) {
+		for (unsigned j = 0; j < ARRAY_SIZE(cases); j++) {
 			gpa->addr = cases[j].addr;
 			assert_int_equal(vn_virtqueue_init(&bench.vq, &bench.memory, &layout, NULL),
 				cases[j].code);
@@ -299,7 +299,7 @@ static void buffer_outside_ram(void **state)
 		{UINT64_MAX - 4095, UINT32_MAX}, // round, and back into RAM
 		{0, UINT32_MAX},
 	};
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		begin(SIZE, true);
 		ring_desc(&bench.ring, 0, cases[i].addr, cases[i].len, 0, 0);
 		assert_malformed("chain 0 has a buffer outside RAM");
@@ -349,7 +349,7 @@ static void indirect_table_of_wrong_length(void **state)
 {
 	(void)state;
 	static const uint32_t wrong[] = {0, 1, 15, 17, 4095, UINT32_MAX};
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		begin(SIZE, true);
 		ring_desc(&bench.ring, 0, BUFFERS, wrong[i], RING_INDIRECT, 0);
 		assert_malformed("chain 0 has an indirect table of");
@@ -384,7 +384,7 @@ static void available_index_jumps(void **state)
 {
 	(void)state;
 	static const uint16_t jumps[] = {SIZE + 1, 1000, 32768, UINT16_MAX};
-	for (unsigned i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(jumps); i++) {
 		uint16_t head;
 		begin(SIZE, true);
 		ring_set_avail_index(&bench.ring, jumps[i]);
@@ -487,7 +487,7 @@ static void event_index_arithmetic(void **state)
 		{0, 65535, 8, false},
 		{0, 65535, 65535, false},
 	};
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
 		jump_used(cases[i].at);
 		ring_set_used_event(&bench.ring, cases[i].event);
 		if (publish(cases[i].count) != cases[i].interrupt)

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/macros.h"
 #include "guest/words.h"
 
 // The words, each behind a `|`.
@@ -71,7 +72,7 @@ static void splits_as_linux(void **state)
 	char words[512];
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		join(words, sizeof(words), cases[i].line);
 		if (strcmp(words, cases[i].words) != 0)
 			fail_msg(

@@ -1,33 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The words of an option's argument.
-#include "cli/options_words.h"
+// Splitting, numbers and sizes, and how far a word is from another.
+#include "base/words.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/fail.h"
-
-int refuse(struct veneer_error *error, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	fail_with_list(error, -EINVAL, format, arguments);
-	va_end(arguments);
-	return -EINVAL;
-}
-
-int out_of_memory(struct veneer_error *error)
-{
-	refuse(error, "out of memory");
-	return -ENOMEM;
-}
-
-int parse_digits(const char *text, uint64_t max, const char **end, uint64_t *value)
+int vn_parse_digits(const char *text, uint64_t max, const char **end, uint64_t *value)
 {
 	const char *at = text;
 	uint64_t sum = 0;
@@ -45,10 +26,10 @@ int parse_digits(const char *text, uint64_t max, const char **end, uint64_t *val
 	return at == text ? -EINVAL : 0;
 }
 
-int parse_number(const char *text, uint64_t max, uint64_t *value)
+int vn_parse_number(const char *text, uint64_t max, uint64_t *value)
 {
 	const char *end;
-	int ret = parse_digits(text, max, &end, value);
+	int ret = vn_parse_digits(text, max, &end, value);
 
 	return ret < 0 ? ret : *end ? -EINVAL : 0;
 }
@@ -69,12 +50,12 @@ static unsigned take_unit(const char **at)
 	return 10 * (unsigned)(unit - units + 1);
 }
 
-int parse_size(const char *text, uint64_t *size)
+int vn_parse_size(const char *text, uint64_t *size)
 {
 	const char *end;
 	uint64_t count;
 
-	int ret = parse_digits(text, UINT64_MAX, &end, &count);
+	int ret = vn_parse_digits(text, UINT64_MAX, &end, &count);
 	if (ret < 0)
 		return ret;
 	unsigned shift = take_unit(&end);
@@ -86,18 +67,18 @@ int parse_size(const char *text, uint64_t *size)
 	return 0;
 }
 
-void words_free(struct words *words)
+void vn_words_free(struct vn_words *words)
 {
 	free(words->text);
 }
 
-int words_split(
-	struct words *words, const char *option, const char *argument, struct veneer_error *error)
+int vn_words_split(struct vn_words *words, const char *option, const char *argument,
+	struct veneer_error *error)
 {
 	words->count = 0;
 	words->text = strdup(argument);
 	if (!words->text)
-		return out_of_memory(error);
+		return vn_fail(error, -ENOMEM, "%s: out of memory", option);
 	char *to = words->text;
 	words->words[words->count++] = to;
 	for (const char *from = argument; *from; from++) {
@@ -105,10 +86,10 @@ int words_split(
 			*to++ = *from;
 		} else if (from[1] == ',') {
 			*to++ = *from++;
-		} else if (words->count == SUBOPTIONS_MAX) {
-			words_free(words);
-			return refuse(error, "%s: too many words, at most %d: %s", option,
-				SUBOPTIONS_MAX, argument);
+		} else if (words->count == VN_WORDS_MAX) {
+			vn_words_free(words);
+			return vn_fail(error, -EINVAL, "%s: too many words, at most %d: %s", option,
+				VN_WORDS_MAX, argument);
 		} else {
 			*to++ = '\0';
 			words->words[words->count++] = to;
@@ -118,7 +99,7 @@ int words_split(
 	return 0;
 }
 
-void words_join_lists(struct words *words)
+void vn_words_join_lists(struct vn_words *words)
 {
 	unsigned count = 1;
 
@@ -130,13 +111,6 @@ void words_join_lists(struct words *words)
 			words->words[count++] = word;
 	}
 	words->count = count;
-}
-
-const char *value_of(const char *word, const char *name)
-{
-	size_t length = strlen(name);
-
-	return strncmp(word, name, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
 }
 
 #define NAME_BYTES 32
@@ -167,51 +141,22 @@ static unsigned distance(const char *a, size_t a_size, const char *b, size_t b_s
 }
 
 // One letter in three may be wrong, and one of few.
-struct nearest nearest_to(const char *word, size_t size)
+struct vn_nearest vn_nearest_to(const char *word, size_t size)
 {
-	return (struct nearest){.word = word,
+	return (struct vn_nearest){.word = word,
 		.size = size,
 		.distance = size < 5 ? 2 : 1 + (unsigned)(size + 1) / 3};
 }
 
-void nearest_try(struct nearest *nearest, const char *name, size_t size)
+bool vn_nearest_try(struct vn_nearest *nearest, const char *name, size_t size)
 {
 	if (nearest->size == 0 || nearest->size > NAME_BYTES || size > NAME_BYTES)
-		return;
+		return false;
 	bool begins = nearest->size < size && memcmp(nearest->word, name, nearest->size) == 0;
 	unsigned steps = begins ? 1 : distance(nearest->word, nearest->size, name, size);
 	if (steps >= nearest->distance)
-		return;
+		return false;
 	nearest->distance = steps;
 	nearest->name = name;
-	nearest->name_size = size;
-}
-
-int unknown_word(
-	struct veneer_error *error, const char *option, const char *word, const char *choices)
-{
-	struct nearest nearest = nearest_to(word, strcspn(word, "="));
-	const char *advice = strstr(choices, "; ");
-	const char *end = advice ? advice : choices + strlen(choices);
-
-	for (const char *at = choices; at < end; at += strspn(at, ", ")) {
-		size_t size = strcspn(at, ",;");
-		size_t name = strcspn(at, "=,;");
-		unsigned before = nearest.distance;
-		nearest_try(&nearest, at, name);
-		if (nearest.distance < before)
-			nearest.name_size = size; // with its value
-		at += size;
-	}
-	if (nearest.name)
-		return refuse(error, "%s: unknown word '%s'; did you mean '%.*s'?%s", option, word,
-			(int)nearest.name_size, nearest.name, advice ? advice : "");
-	return refuse(error, "%s: unknown word '%s'; 'veneer help run' lists what it takes%s",
-		option, word, advice ? advice : "");
-}
-
-int parse_switch(const char *text, bool *on)
-{
-	*on = strcmp(text, "on") == 0;
-	return *on || strcmp(text, "off") == 0 ? 0 : -EINVAL;
+	return true;
 }

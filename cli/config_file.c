@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/config_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FILE_MAX     (16u << 20) // bytes
+#define NUMBER_BYTES 336 // for a double's 309 digits and nine decimals
+
+static int with_path(struct veneer_error *error, const char *path, int ret)
+{
+	char message[sizeof(error->message)];
+
+	if (ret < 0) {
+		snprintf(message, sizeof(message), "%s: %.*s", path, (int)sizeof(message) - 64,
+			error->message);
+		memcpy(error->message, message, sizeof(message));
+	}
+	return ret;
+}
+
+// All of the file, with a 0 behind it: the caller's to free.
+static int read_file(char **text, size_t *size, const char *path, struct veneer_error *error)
+{
+	FILE *file = fopen(path, "re");
+	int ret = 0;
+
+	*text = NULL;
+	*size = 0;
+	if (!file)
+		return vn_fail(error, -errno, "%s", strerror(errno));
+	*text = malloc(FILE_MAX + 1);
+	*size = *text ? fread(*text, 1, FILE_MAX + 1, file) : 0;
+	if (!*text)
+		ret = vn_fail(error, -ENOMEM, "out of memory");
+	else if (ferror(file))
+		ret = vn_fail(error, -EIO, "%s", strerror(errno));
+	else if (*size > FILE_MAX)
+		ret = vn_fail(error, -EFBIG, "has more than %u MiB", FILE_MAX >> 20);
+	else
+		(*text)[*size] = '\0';
+	fclose(file);
+	return ret;
+}
+
+// Back to its default, whatever the command line said before.
+static void reset_own(struct options *options, const struct vn_prop *prop)
+{
+	char *field = (char *)&options->run + prop->offset;
+
+	if (prop->type->release)
+		prop->type->release(field);
+	memcpy(field, (const char *)run_option.defaults + prop->offset, prop->width);
+}
+
+// A number as people write it: no exponent, and no more digits than it needs.
+static void write_number(char *text, size_t size, const json_t *value)
+{
+	if (json_is_integer(value)) {
+		snprintf(text, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+		return;
+	}
+	int length = snprintf(text, size, "%.9f", json_real_value(value));
+	while (length > 0 && text[length - 1] == '0')
+		text[--length] = '\0';
+	if (length > 0 && text[length - 1] == '.')
+		text[--length] = '\0';
+}
+
+// One of the program's own options.
+static int set_own(struct options *options, const struct vn_prop *prop, const json_t *value,
+	struct veneer_error *error)
+{
+	const char *text = json_string_value(value);
+	bool bare = !prop->argument || (prop->flags & VN_PROP_OPTIONAL);
+	char number[NUMBER_BYTES];
+
+	if (strcmp(prop->name, CONFIG_FILE) == 0)
+		return vn_fail(error, -EINVAL, "%s: a file names no other", prop->name);
+	if (json_is_false(value)) {
+		reset_own(options, prop);
+		return 0;
+	}
+	if (json_is_true(value) && !bare)
+		return vn_fail(error, -EINVAL, "%s: needs a value", prop->name);
+	if (json_is_number(value)) {
+		write_number(number, sizeof(number), value);
+		text = number;
+	} else if (!text && !json_is_true(value)) {
+		return vn_fail(
+			error, -EINVAL, "%s: is not a string, a number, true or false", prop->name);
+	}
+	return vn_option_set(&run_option, &options->run, prop->name, text, error);
+}
+
+// The program's own options are set and taken out.
+static int take_own(struct options *options, json_t *root, struct veneer_error *error)
+{
+	int ret = 0;
+
+	for (const struct vn_prop *prop = run_option.props; ret == 0 && prop->name; prop++) {
+		const json_t *value = json_object_get(root, prop->name);
+		if (!value)
+			continue;
+		ret = set_own(options, prop, value, error);
+		json_object_del(root, prop->name);
+	}
+	return ret;
+}
+
+static int read_object(struct options *options, json_t *root, struct veneer_error *error)
+{
+	int ret = take_own(options, root, error);
+	char *rest = ret == 0 ? json_dumps(root, JSON_COMPACT) : NULL;
+
+	if (rest)
+		ret = veneer_config_read_json(options->config, rest, strlen(rest), error);
+	else if (ret == 0)
+		ret = vn_fail(error, -ENOMEM, "out of memory");
+	free(rest);
+	return ret;
+}
+
+static int parse(struct options *options, const char *text, size_t size, struct veneer_error *error)
+{
+	json_error_t where;
+	json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
+
+	if (!root)
+		return vn_fail(error, -EINVAL, "line %d, column %d: %s", where.line, where.column,
+			where.text);
+	int ret = json_is_object(root) ? read_object(options, root, error)
+				       : vn_fail(error, -EINVAL, "is not a JSON object");
+	json_decref(root);
+	return ret;
+}
+
+int config_file_read(struct options *options, const char *path, struct veneer_error *error)
+{
+	char *text;
+	size_t size;
+
+	int ret = read_file(&text, &size, path, error);
+	if (ret == 0)
+		ret = parse(options, text, size, error);
+	free(text);
+	return with_path(error, path, ret);
+}

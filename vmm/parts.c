@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A machine made from its parts, in an order that matters: everything that can be refused comes
+// before memory is populated, and what is loaded comes after it, into pages that are there.
+#include "vmm/parts.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "arch/x86/acpi.h"
+#include "arch/x86/chips.h"
+#include "arch/x86/crash.h"
+#include "arch/x86/fdt.h"
+#include "arch/x86/idle.h"
+#include "arch/x86/models.h"
+#include "core/kvm_stats.h"
+#include "vmm/builtin.h"
+#include "vmm/plan.h"
+
+static bool is_placed(const struct vn_cpus_options *cpus, const struct vn_placement *placement)
+{
+	bool placed = cpus->pin_auto || !vn_cpuset_is_empty(&placement->iothreads) ||
+		      !vn_cpuset_is_empty(&placement->vmm) || placement->fifo > 0;
+	for (unsigned i = 0; !placed && i < cpus->count; i++)
+		placed = !vn_cpuset_is_empty(&placement->vcpus[i]);
+	return placed;
+}
+
+// Validate placement before allocating anything; choose it here if pin=auto is still open.
+static int check_placement(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_log *log, struct veneer_error *error)
+{
+	vn_plan_placement(&parts->placement, spec);
+	if (!is_placed(spec->cpus, &parts->placement))
+		return 0;
+	struct vn_host *host;
+	int code = vn_host_create(&host, error);
+	if (code < 0)
+		return code;
+	struct veneer_plan plan = {.text = NULL};
+	struct vn_placement_guest guest = vn_plan_guest(spec);
+	code = vn_plan_on(&plan, &parts->placement, spec, host, error);
+	if (code == 0 && spec->cpus->pin_auto)
+		vn_note(log, "%s", plan.summary);
+	if (code == 0)
+		vn_placement_warn(&parts->placement, &guest, host, log);
+	parts->caches_known = code == 0 && vn_placement_caches(&parts->placement, guest.vcpus, host,
+						   parts->cache_of);
+	parts->helpers =
+		vn_cpuset_is_empty(&parts->placement.vmm) ? host->affinity : parts->placement.vmm;
+	free(plan.text);
+	free(plan.summary);
+	free(host);
+	return code;
+}
+
+// Fill in the guest's NUMA description: cells of vCPUs, and distances.
+static void describe_cells(struct vn_parts *parts, const struct vn_spec *spec)
+{
+	struct vn_machine_numa *numa = &parts->machine.numa;
+	numa->cell_count = parts->memory.cell_count;
+	numa->cell_of = parts->cell_of;
+	for (unsigned from = 0; from < numa->cell_count; from++) {
+		vn_cpuset_for_each(cpu, &spec->cells[from].cpus)
+		{
+			parts->cell_of[cpu] = (uint8_t)from;
+		}
+		for (unsigned to = 0; to < numa->cell_count; to++)
+			numa->distance[from][to] = vn_memory_distance(&parts->memory, "", from, to);
+	}
+}
+
+// Which option says how much memory there is.
+static const char *memory_key(const struct vn_spec *spec)
+{
+	return spec->numa ? "numa" : "memory";
+}
+
+static struct vn_memory_plan memory_plan(const struct vn_spec *spec, const struct vn_parts_env *env)
+{
+	return (struct vn_memory_plan){.options = *spec->memory,
+		.cells = spec->cells,
+		.cell_count = spec->cell_count,
+		.hole_start = VN_MAP_HOLE,
+		.progress = env->progress,
+		.log = env->log};
+}
+
+static int map_memory(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	const struct vn_memory_plan plan = memory_plan(spec, env);
+	int code = vn_memory_map(&parts->memory, &plan, error);
+	if (code < 0)
+		vn_error_set_key(error, "%s",
+			code == -ENODEV && !spec->numa ? "memory.node" : memory_key(spec));
+	else if (spec->numa)
+		describe_cells(parts, spec);
+	return code;
+}
+
+// Model and features as one text: "host,+x,-y".
+static int apply_model(
+	struct vn_parts *parts, const struct vn_cpu_options *cpu, struct veneer_error *error)
+{
+	char *text = NULL;
+	if (asprintf(&text, "%s%s%s", cpu->model ? cpu->model : "host", cpu->features ? "," : "",
+		    cpu->features ? cpu->features : "") < 0)
+		return vn_fail(error, -ENOMEM, "no memory for a CPU model");
+	int code = vn_model_apply(&parts->cpuid, text, error);
+	free(text);
+	if (code < 0)
+		vn_error_set_key(error, "cpu");
+	return code;
+}
+
+// Check the CPU model before memory is mapped.
+static int choose_processor(
+	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+{
+	int code = vn_kvm_open(&parts->kvm, error);
+	if (code == 0)
+		code = vn_cpuid_supported(&parts->kvm, &parts->cpuid, error);
+	if (code == 0)
+		code = apply_model(parts, spec->cpu, error);
+	if (code == 0)
+		parts->machine.address_bits = vn_machine_address_bits(&parts->cpuid);
+	return code;
+}
+
+// What of the option `cpus` is KVM's to do.
+static int set_cpu_options(
+	struct vn_parts *parts, const struct vn_cpus_options *cpus, struct veneer_error *error)
+{
+	const char *key = "cpus.idle";
+	int most = vn_kvm_capability(&parts->kvm, KVM_CAP_MAX_VCPUS);
+	if (most > 0 && cpus->count > (unsigned)most) {
+		vn_fail(error, -EINVAL, "%u CPUs: this host's KVM allows %d", cpus->count, most);
+		vn_error_set_key(error, "cpus.count");
+		return -EINVAL;
+	}
+	int code = vn_idle_set(&parts->kvm, cpus->idle, error);
+	if (code == 0) {
+		key = "cpus.halt-poll-ns";
+		code = vn_kvm_set_halt_poll(&parts->kvm, cpus->halt_poll_ns, error);
+	}
+	if (code < 0)
+		vn_error_set_key(error, "%s", key);
+	return code;
+}
+
+// Register memory before creating the interrupt chips: their creation starts a grace period, for
+// which KVM_SET_USER_MEMORY_REGION would wait.
+static int create_kvm(
+	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+{
+	int code = vn_kvm_create(&parts->kvm, error);
+	if (code == 0)
+		code = vn_kvm_map_memory(&parts->kvm, &parts->memory, error);
+	if (code == 0)
+		code = vn_chips_create(&parts->kvm, spec->cpus->pit, error);
+	if (code < 0)
+		return code;
+	parts->stats_fd = vn_kvm_stats_open(parts->kvm.vm_fd);
+	return set_cpu_options(parts, spec->cpus, error);
+}
+
+static int create_machine(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	int code = map_memory(parts, spec, env, error);
+	if (code < 0)
+		return code;
+	parts->machine.memory = &parts->memory;
+	parts->machine.cpus = spec->cpus->count;
+	code = vn_topology_make(&parts->machine.topology, &spec->cpus->topology, spec->cpus->count,
+		parts->machine.numa.cell_of, parts->caches_known ? parts->cache_of : NULL, error);
+	return code == 0 ? create_kvm(parts, spec, error) : code;
+}
+
+static int create_vcpu(struct vn_parts *parts, unsigned i, unsigned tsc_khz,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	struct vn_vcpu *vcpu = &parts->vcpus[i];
+	uint32_t apic_id = vn_topology_apic_id(&parts->machine.topology, i);
+	int code = vn_vcpu_create(vcpu, &parts->kvm, i, apic_id, error);
+	if (code < 0)
+		return code;
+	vcpu->memory = &parts->memory;
+	vcpu->mmio = &parts->mmio;
+	vcpu->pio = &parts->pio;
+	vcpu->end = *env->end;
+	vcpu->describe_crash = vn_crash_describe;
+	vcpu->place = (struct vn_thread_place){parts->placement.vcpus[i], parts->placement.fifo};
+	vcpu->helpers = parts->helpers;
+	parts->vcpu_count++;
+	code = tsc_khz ? vn_vcpu_set_tsc_khz(vcpu, tsc_khz, error) : 0;
+	if (code < 0)
+		vn_error_set_key(error, "cpu.tsc-khz");
+	return code;
+}
+
+// Set a vCPU's CPUID, built in `cpuid`, and its entry state.
+static int prepare_vcpu(struct vn_parts *parts, unsigned i, struct vn_cpuid *cpuid, bool mwait,
+	struct veneer_error *error)
+{
+	const struct kvm_cpuid_entry2 host_mwait = vn_cpuid_host_mwait();
+	int khz = vn_kvm_ioctl(parts->vcpus[i].fd, KVM_GET_TSC_KHZ, NULL);
+	const struct vn_cpuid_guest guest = {
+		.topology = parts->machine.topology,
+		.tsc_khz = khz > 0 ? (uint32_t)khz : 0,
+		.mwait = mwait ? &host_mwait : NULL,
+	};
+	parts->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
+	*cpuid = parts->cpuid;
+	int code = vn_cpuid_for_vcpu(
+		cpuid, &guest, vn_topology_apic_id(&parts->machine.topology, i), error);
+	if (code < 0)
+		return code;
+	code = vn_kvm_ioctl(parts->vcpus[i].fd, KVM_SET_CPUID2, cpuid);
+	if (code < 0)
+		return vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i, strerror(-code));
+	return vn_boot_prepare_vcpu(parts->vcpus[i].fd, error);
+}
+
+static int create_vcpus(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	struct vn_cpuid *cpuid = malloc(sizeof(*cpuid));
+	if (!cpuid)
+		return vn_fail(error, -ENOMEM, "no memory for a CPUID table");
+	bool mwait = spec->cpus->idle == VN_IDLE_MWAIT;
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < parts->machine.cpus; i++) {
+		code = create_vcpu(parts, i, spec->cpu->tsc_khz, env, error);
+		if (code == 0)
+			code = prepare_vcpu(parts, i, cpuid, mwait, error);
+	}
+	free(cpuid);
+	return code;
+}
+
+static int create_devices(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	const struct vn_devices_site site = {
+		.kvm = &parts->kvm,
+		.memory = &parts->memory,
+		.pio = &parts->pio,
+		.mmio = &parts->mmio,
+		.end = env->end,
+		.log = env->log,
+		.placement = &parts->placement,
+		.machine = &parts->machine,
+	};
+	return vn_devices_create(&parts->devices, &site, spec, error);
+}
+
+// All that a kernel and an initrd can be refused for but their contents, and what the guest is told
+// of its machine. Touches no guest memory.
+static int prepare_boot(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_log *log, struct veneer_error *error)
+{
+	struct vn_machine *machine = &parts->machine;
+	const struct vn_boot_files files = {.kernel = spec->kernel,
+		.builtin = vn_builtin_guest,
+		.builtin_size = vn_builtin_guest_size,
+		.initrd = spec->initrd};
+	int code = vn_boot_open(&parts->source, &parts->boot, &files, &parts->memory, error);
+	if (code < 0)
+		return code;
+	// Such a kernel may run for a minute before it meets an instruction that stops it.
+	if (spec->kernel && !vn_cpuid_host_virtualizes())
+		vn_warn(log, "no VT-x or AMD-V here: guest kernels are emulated by software; "
+			     "stock ones do not boot ('veneer doctor' says more)");
+	machine->initrd_start = parts->boot.initrd_start;
+	machine->initrd_end = parts->boot.initrd_end;
+	machine->cmdline = parts->cmdline;
+	code = vn_machine_write_cmdline(machine, parts->cmdline, spec->cmdline, error);
+	if (code == 0)
+		code = vn_boot_check_cmdline(&parts->boot, parts->cmdline, error);
+	if (code < 0) {
+		vn_error_set_key(error, "cmdline");
+		return code;
+	}
+	return vn_fdt_build(machine, &parts->dtb, &parts->dtb_size, error);
+}
+
+static int populate(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	const struct vn_memory_plan plan = memory_plan(spec, env);
+	int code = vn_memory_populate(&parts->memory, &plan, error);
+	if (code < 0) {
+		vn_error_set_key(error, "%s", memory_key(spec));
+		return code;
+	}
+	vn_devices_settle(parts->devices);
+	return 0;
+}
+
+// The first to write to guest memory. Pages that the host might refuse are there by now: it would
+// do so by SIGBUS, in the embedder's process.
+static int load(struct vn_parts *parts, struct veneer_error *error)
+{
+	struct vn_machine *machine = &parts->machine;
+	vn_gpa rsdp;
+	int code = vn_boot_load(parts->source, &parts->boot, &parts->memory, error);
+	vn_boot_close(parts->source);
+	parts->source = NULL;
+	if (code == 0)
+		code = vn_acpi_write(machine, &rsdp, error);
+	if (code == 0)
+		code = vn_boot_finish(
+			&parts->boot, machine, rsdp, parts->dtb, parts->dtb_size, error);
+	return code == 0 ? vn_boot_enter(&parts->boot, parts->vcpus[0].fd, error) : code;
+}
+
+static void *nothing(void *arg)
+{
+	return arg;
+}
+
+// Whether a vCPU's thread may have its priority: its start would say so after memory is spent.
+static int check_priority(const struct vn_parts *parts, struct veneer_error *error)
+{
+	const struct vn_thread_place place = {.fifo = parts->placement.fifo};
+	pthread_t thread;
+	if (place.fifo == 0)
+		return 0;
+	int code = vn_thread_start(&thread, &place, nothing, NULL);
+	if (code < 0) {
+		vn_thread_fail(error, code, "vcpu0", &place);
+		vn_error_set_key(error, "cpus.sched");
+		return code;
+	}
+	pthread_join(thread, NULL);
+	return 0;
+}
+
+void vn_parts_init(struct vn_parts *parts)
+{
+	*parts = (struct vn_parts){.stats_fd = -1};
+	parts->kvm.system_fd = parts->kvm.vm_fd = -1;
+}
+
+int vn_parts_create(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_parts_env *env, struct veneer_error *error)
+{
+	int code = check_placement(parts, spec, env->log, error);
+	if (code == 0)
+		code = check_priority(parts, error);
+	if (code == 0)
+		code = choose_processor(parts, spec, error);
+	if (code == 0)
+		code = create_machine(parts, spec, env, error);
+	if (code == 0)
+		code = create_vcpus(parts, spec, env, error);
+	if (code == 0)
+		code = create_devices(parts, spec, env, error);
+	if (code == 0)
+		code = prepare_boot(parts, spec, env->log, error);
+	if (code == 0)
+		code = populate(parts, spec, env, error);
+	return code == 0 ? load(parts, error) : code;
+}
+
+void vn_parts_destroy(struct vn_parts *parts)
+{
+	free(parts->dtb);
+	vn_boot_close(parts->source);
+	if (parts->devices)
+		vn_devices_destroy(parts->devices);
+	for (unsigned i = parts->vcpu_count; i-- > 0;)
+		vn_vcpu_destroy(&parts->vcpus[i]);
+	if (parts->stats_fd >= 0)
+		close(parts->stats_fd);
+	vn_kvm_destroy(&parts->kvm);
+	vn_memory_destroy(&parts->memory);
+}
