@@ -507,20 +507,21 @@ static const char *const spending[] = {"memory.prealloc", "memory.lock"};
 static int try_guest(const struct run *run, struct veneer_error *error)
 {
 	struct veneer_config *config = run->options->config;
-	bool unset[ARRAY_SIZE(spending)];
+	char *before[ARRAY_SIZE(spending)];
 	struct veneer *vm;
 
 	for (size_t i = 0; i < ARRAY_SIZE(spending); i++) {
-		unset[i] = options_has(run->options, spending[i]);
-		if (unset[i])
-			veneer_config_unset(config, spending[i], NULL);
+		before[i] = options_get(run->options, spending[i]);
+		veneer_config_unset(config, spending[i], NULL);
 	}
 	int ret = veneer_create(&vm, config, NULL, error);
 	if (ret == 0)
 		veneer_destroy(vm);
-	for (size_t i = 0; i < ARRAY_SIZE(spending); i++)
-		if (ret == 0 && unset[i])
-			ret = veneer_config_set(config, spending[i], NULL, error);
+	for (size_t i = 0; i < ARRAY_SIZE(spending); i++) {
+		if (ret == 0 && before[i])
+			ret = veneer_config_set(config, spending[i], before[i], error);
+		free(before[i]);
+	}
 	return ret;
 }
 

@@ -381,6 +381,18 @@ int vn_memory_populate(
 	return code < 0 ? give_up(memory, plan, code, error) : 0;
 }
 
+int vn_memory_make(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error)
+{
+	int code = vn_memory_map(memory, plan, error);
+	if (code < 0)
+		return code;
+	code = vn_memory_populate(memory, plan, error);
+	if (code < 0)
+		vn_memory_destroy(memory);
+	return code;
+}
+
 int vn_memory_create(struct vn_memory *memory, const struct vn_memory_options *options,
 	uint64_t hole_start, struct veneer_error *error)
 {
@@ -389,13 +401,7 @@ int vn_memory_create(struct vn_memory *memory, const struct vn_memory_options *o
 		.node = options->node};
 	const struct vn_memory_plan plan = {
 		.options = *options, .cells = &cell, .cell_count = 1, .hole_start = hole_start};
-	int code = vn_memory_map(memory, &plan, error);
-	if (code < 0)
-		return code;
-	code = vn_memory_populate(memory, &plan, error);
-	if (code < 0)
-		vn_memory_destroy(memory);
-	return code;
+	return vn_memory_make(memory, &plan, error);
 }
 
 void vn_memory_destroy(struct vn_memory *memory)

@@ -99,7 +99,11 @@ int vn_memory_map(
 int vn_memory_populate(
 	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error);
 
-// Both, all of it in one cell.
+// Both; on failure, nothing is left.
+int vn_memory_make(
+	struct vn_memory *memory, const struct vn_memory_plan *plan, struct veneer_error *error);
+
+// The same, all of it in one cell.
 int vn_memory_create(struct vn_memory *memory, const struct vn_memory_options *options,
 	uint64_t hole_start, struct veneer_error *error);
 void vn_memory_destroy(struct vn_memory *memory);

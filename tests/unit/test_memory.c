@@ -155,13 +155,7 @@ static int make_cells(struct vn_memory *memory, struct vn_memory_options options
 {
 	const struct vn_memory_plan plan = {
 		.options = options, .cells = cells, .cell_count = count, .hole_start = HOLE};
-	int code = vn_memory_map(memory, &plan, error);
-	if (code < 0)
-		return code;
-	code = vn_memory_populate(memory, &plan, error);
-	if (code < 0)
-		vn_memory_destroy(memory);
-	return code;
+	return vn_memory_make(memory, &plan, error);
 }
 
 // A buffer of the guest may begin in one and end in the other: it knows no border there.
