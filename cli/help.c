@@ -21,7 +21,8 @@ static const struct help_section run_sections[] = {
 	{"Signals",
 		"  SIGTERM   presses the guest's power button, and again every 3 seconds until\n"
 		"            it has ended. A second SIGTERM ends the run at once. The built-in\n"
-		"            guest has no power button: the first SIGTERM ends it.\n"
+		"            guest has no power button: the first SIGTERM ends it. A paused\n"
+		"            guest is resumed, to see the button.\n"
 		"  SIGINT, SIGHUP\n"
 		"            end the run at once.\n"
 		"  SIGUSR1   reads the sizes of the disks again and tells the guest of changes.\n"
@@ -34,7 +35,8 @@ static const struct help_section run_sections[] = {
 		"            reset that follows the panic is seen).\n"
 		"  124       The time limit was reached.\n"
 		"  125       Veneer failed, or its arguments are wrong.\n"
-		"  128+N     Veneer died of signal N.\n"},
+		"  128+N     Veneer died of signal N. 143 also means that 'veneer stop' cut the\n"
+		"            guest's power.\n"},
 	{"Examples", "  veneer run\n"
 		     "  veneer run -k vmlinuz -i initrd.img -a 'console=ttyS0 root=/dev/vda' \\\n"
 		     "      -d root.img,cache=none -m 1G --net user,hostfwd=tcp:127.0.0.1:2222:22\n"
@@ -78,6 +80,59 @@ static const struct help_section stats_sections[] = {
 	{.text = NULL},
 };
 
+static const char pause_intro[] =
+	"Pauses a running guest of this user. Returns when no vCPU runs and no request is\n"
+	"in flight. GUEST is the guest's name or process ID. 'veneer resume GUEST' lets\n"
+	"it run again. A paused guest stays paused.\n";
+
+static const char resume_intro[] =
+	"Lets a paused guest of this user run again, and tells its kernel that time has\n"
+	"passed. GUEST is the guest's name or process ID. A running guest stays as it is.\n";
+
+static const char reset_intro[] =
+	"Resets a guest of this user, as its reset button would: its kernel is loaded and\n"
+	"started again, and data that it had not written is lost. GUEST is the guest's\n"
+	"name or process ID. A paused guest stays paused.\n";
+
+static const char stop_intro[] =
+	"Ends a guest of this user: presses its power button, and again every 3 seconds;\n"
+	"if the guest has not powered off in time, cuts its power. Returns when the guest\n"
+	"has ended. GUEST is the guest's name or process ID. A paused guest is resumed,\n"
+	"to see the button. The built-in guest has no power button: its power is cut at\n"
+	"once.\n"
+	"\n"
+	"The run whose guest powers off exits with 0; the run whose power is cut dies of\n"
+	"SIGTERM (status 143), as by a second SIGTERM.\n";
+
+static const char wait_intro[] =
+	"Waits for the end of the run of a guest of this user, and exits with the run's\n"
+	"status (128+N if the run dies of signal N). GUEST is the guest's name or process\n"
+	"ID. A guest that --reboot starts again has not ended.\n";
+
+static const struct help_section control_sections[] = {
+	{"Exit status",
+		"  0         Done.\n"
+		"  125       There is no such guest, it refused or did not answer within a\n"
+		"            minute, or the arguments are wrong.\n"},
+	{.text = NULL},
+};
+
+static const struct help_section stop_sections[] = {
+	{"Exit status",
+		"  0         The guest has ended, by its power button or without.\n"
+		"  125       There is no such guest, its run was killed, or the arguments are\n"
+		"            wrong.\n"},
+	{.text = NULL},
+};
+
+static const struct help_section wait_sections[] = {
+	{"Exit status",
+		"  That of the guest's run ('veneer help run'); besides:\n"
+		"  125       There is no such guest, its run was killed, or the arguments are\n"
+		"            wrong.\n"},
+	{.text = NULL},
+};
+
 struct help_text help_text(enum action action)
 {
 	switch (action) {
@@ -87,6 +142,16 @@ struct help_text help_text(enum action action)
 		return (struct help_text){doctor_intro, doctor_sections};
 	case ACTION_STATS_HELP:
 		return (struct help_text){stats_intro, stats_sections};
+	case ACTION_PAUSE_HELP:
+		return (struct help_text){pause_intro, control_sections};
+	case ACTION_RESUME_HELP:
+		return (struct help_text){resume_intro, control_sections};
+	case ACTION_RESET_HELP:
+		return (struct help_text){reset_intro, control_sections};
+	case ACTION_STOP_HELP:
+		return (struct help_text){stop_intro, stop_sections};
+	case ACTION_WAIT_HELP:
+		return (struct help_text){wait_intro, wait_sections};
 	case ACTION_LIST_HELP:
 		return (struct help_text){.intro = list_intro};
 	default:
@@ -101,10 +166,18 @@ static int print_name(FILE *out, const struct command *command)
 		command->arguments);
 }
 
+// Whether a command has options besides --help.
+static bool has_options(const struct command *command)
+{
+	const struct command_syntax *syntax = command->syntax;
+
+	return syntax && (syntax->all || syntax->guest || syntax->own != &no_option);
+}
+
 void help_synopsis(FILE *out, const struct command *command)
 {
 	print_name(out, command);
-	fputs(command->syntax ? " [OPTION]...\n" : "\n", out);
+	fputs(has_options(command) ? " [OPTION]...\n" : "\n", out);
 }
 
 void help_list_commands(FILE *out)

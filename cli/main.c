@@ -3,12 +3,14 @@
 // The `veneer` program: a client of veneer.h, whose commands begin here.
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/control_client.h"
 #include "cli/doctor.h"
 #include "cli/help.h"
 #include "cli/options.h"
@@ -68,16 +70,48 @@ static int list_guests(void)
 	return STATUS_FAILED;
 }
 
-static int show_stats(const struct stats_query *query)
+static int show_stats(const char *guest, const struct stats_query *query)
 {
 	struct veneer_error error;
-	int ret = stats_client_show(query, &error);
+	int ret = stats_client_show(guest, query, &error);
 
 	if (ret < 0)
 		complain("%s", error.message);
 	else if (ret > 0)
-		complain("guest '%s' has ended", query->guest);
+		complain("guest '%s' has ended", guest);
 	return ret < 0 ? STATUS_FAILED : STATUS_OK;
+}
+
+static int control_guest(const struct options *options)
+{
+	static const char *const paths[] = {
+		[ACTION_PAUSE] = "/pause", [ACTION_RESUME] = "/resume", [ACTION_RESET] = "/reset"};
+	struct veneer_error error;
+	char stop[32];
+	int ret;
+
+	if (options->action == ACTION_STOP) {
+		snprintf(stop, sizeof(stop), "/stop?time=%" PRIu32, options->stop.time_s);
+		ret = control_client_do(options->guest, stop, true, &error);
+	} else {
+		ret = control_client_do(options->guest, paths[options->action], false, &error);
+	}
+	if (ret == 0)
+		return STATUS_OK;
+	complain("%s", error.message);
+	return STATUS_FAILED;
+}
+
+// The status of the guest's run.
+static int wait_for_guest(const char *guest)
+{
+	struct veneer_error error;
+	int status = control_client_wait(guest, &error);
+
+	if (status >= 0)
+		return status;
+	complain("%s", error.message);
+	return STATUS_FAILED;
 }
 
 // `output` writes the text and returns the exit status.
@@ -109,6 +143,11 @@ static int act(const struct options *options)
 	case ACTION_DOCTOR_HELP:
 	case ACTION_STATS_HELP:
 	case ACTION_LIST_HELP:
+	case ACTION_PAUSE_HELP:
+	case ACTION_RESUME_HELP:
+	case ACTION_RESET_HELP:
+	case ACTION_STOP_HELP:
+	case ACTION_WAIT_HELP:
 		return write_help(options->action, print);
 	case ACTION_VERSION:
 		return print_version();
@@ -117,9 +156,16 @@ static int act(const struct options *options)
 	case ACTION_CPU_MODELS:
 		return list_cpu_models();
 	case ACTION_STATS:
-		return show_stats(&options->query);
+		return show_stats(options->guest, &options->query);
 	case ACTION_LIST:
 		return list_guests();
+	case ACTION_PAUSE:
+	case ACTION_RESUME:
+	case ACTION_RESET:
+	case ACTION_STOP:
+		return control_guest(options);
+	case ACTION_WAIT:
+		return wait_for_guest(options->guest);
 	default:
 		return options->run.dry_run    ? run_dry(options)
 		       : options->run.dump_dtb ? run_dump_dtb(options)
@@ -151,8 +197,10 @@ int main(int argc, char *argv[])
 		complain("%s", error.message);
 	else
 		status = act(&options);
+	// `veneer wait` exits with such a status; no signal ended it.
+	bool dies = options.action == ACTION_RUN && status > STATUS_SIGNAL;
 	options_free(&options);
-	if (status > STATUS_SIGNAL)
+	if (dies)
 		die_of(status - STATUS_SIGNAL);
 	return status;
 }

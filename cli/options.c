@@ -32,6 +32,16 @@ const struct command_syntax doctor_syntax = {
 	"doctor", ACTION_DOCTOR_HELP, .guest = doctor_guest_options, .own = &doctor_option};
 const struct command_syntax stats_syntax = {
 	"stats", ACTION_STATS_HELP, .own = &stats_option, .names_guest = true};
+const struct command_syntax pause_syntax = {
+	"pause", ACTION_PAUSE_HELP, .own = &no_option, .names_guest = true};
+const struct command_syntax resume_syntax = {
+	"resume", ACTION_RESUME_HELP, .own = &no_option, .names_guest = true};
+const struct command_syntax reset_syntax = {
+	"reset", ACTION_RESET_HELP, .own = &no_option, .names_guest = true};
+const struct command_syntax stop_syntax = {
+	"stop", ACTION_STOP_HELP, .own = &stop_option, .names_guest = true};
+const struct command_syntax wait_syntax = {
+	"wait", ACTION_WAIT_HELP, .own = &no_option, .names_guest = true};
 
 const struct guest_option *options_sense(const struct command_syntax *syntax, const char *name)
 {
@@ -200,11 +210,10 @@ static int set_guest_option(
 
 static int take_guest(struct options *options, const char *word, struct veneer_error *error)
 {
-	if (options->query.guest)
-		return refuse(
-			error, "'%s' after '%s': one guest at a time", word, options->query.guest);
-	options->query.guest = strdup(word);
-	return options->query.guest ? 0 : vn_fail(error, -ENOMEM, "out of memory");
+	if (options->guest)
+		return refuse(error, "'%s' after '%s': one guest at a time", word, options->guest);
+	options->guest = strdup(word);
+	return options->guest ? 0 : vn_fail(error, -ENOMEM, "out of memory");
 }
 
 // `own`: the values of the program's own options.
@@ -265,7 +274,7 @@ static int parse_stats(
 {
 	int ret = parse_words(options, &stats_syntax, &options->query, argc, argv, error);
 
-	if (ret < 0 || options->action != ACTION_STATS || options->query.guest)
+	if (ret < 0 || options->action != ACTION_STATS || options->guest)
 		return ret;
 	options->action = ACTION_LIST;
 	return argc > 1 ? refuse(error, "%s: of which guest? 'veneer list' lists them", argv[1])
@@ -289,6 +298,8 @@ static int parse_doctor(
 	return parse_words(options, &doctor_syntax, &options->doctor, argc, argv, error);
 }
 
+static int parse_control(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error);
 static int parse_help(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error);
 static int parse_nothing(
@@ -300,6 +311,16 @@ const struct command command_list[] = {
 	{"list", "", "list the running guests", ACTION_LIST, ACTION_LIST_HELP, NULL, parse_nothing},
 	{"stats", "GUEST", "show what a guest has done: exits, requests, latencies", ACTION_STATS,
 		ACTION_STATS_HELP, &stats_syntax, parse_stats},
+	{"pause", "GUEST", "pause a running guest", ACTION_PAUSE, ACTION_PAUSE_HELP, &pause_syntax,
+		parse_control},
+	{"resume", "GUEST", "let a paused guest run again", ACTION_RESUME, ACTION_RESUME_HELP,
+		&resume_syntax, parse_control},
+	{"reset", "GUEST", "reset a guest, as its reset button would", ACTION_RESET,
+		ACTION_RESET_HELP, &reset_syntax, parse_control},
+	{"stop", "GUEST", "press a guest's power button; later cut its power", ACTION_STOP,
+		ACTION_STOP_HELP, &stop_syntax, parse_control},
+	{"wait", "GUEST", "wait for a guest's end; exit as its run does", ACTION_WAIT,
+		ACTION_WAIT_HELP, &wait_syntax, parse_control},
 	{"doctor", "", "check what slows guests down on this host", ACTION_DOCTOR,
 		ACTION_DOCTOR_HELP, &doctor_syntax, parse_doctor},
 	{"version", "", "print the version", ACTION_VERSION, ACTION_HELP, NULL, parse_nothing},
@@ -322,6 +343,18 @@ static const struct command *find_command(const char *name, struct veneer_error 
 	else
 		refuse(error, "unknown command '%s'; 'veneer help' lists them", name);
 	return NULL;
+}
+
+// A command about one guest. `stop` alone has options of its own.
+static int parse_control(
+	struct options *options, int argc, char *const argv[], struct veneer_error *error)
+{
+	const struct command *command = find_command(argv[0], error);
+	int ret = parse_words(options, command->syntax, &options->stop, argc, argv, error);
+
+	if (ret < 0 || options->action != command->action || options->guest)
+		return ret;
+	return refuse(error, "%s: which guest? 'veneer list' lists them", argv[0]);
 }
 
 static bool asks_for_help(const char *word)
@@ -367,6 +400,7 @@ int options_parse(struct options *options, int argc, char *const argv[], struct 
 
 	*options = (struct options){.action = ACTION_USAGE};
 	memcpy(&options->run, run_option.defaults, sizeof(options->run));
+	memcpy(&options->stop, stop_option.defaults, sizeof(options->stop));
 	*error = (struct veneer_error){.code = 0};
 	if (argc < 2)
 		return 0;
@@ -384,7 +418,8 @@ void options_free(struct options *options)
 	vn_option_release(&run_option, &options->run);
 	vn_option_release(&doctor_option, &options->doctor);
 	vn_option_release(&stats_option, &options->query);
-	free(options->query.guest);
+	vn_option_release(&stop_option, &options->stop);
+	free(options->guest);
 	*options = (struct options){.action = ACTION_USAGE};
 }
 

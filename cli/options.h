@@ -22,6 +22,16 @@ enum action {
 	ACTION_STATS,
 	ACTION_LIST_HELP, // veneer list --help
 	ACTION_LIST, // veneer list, or veneer stats without a guest
+	ACTION_PAUSE_HELP, // veneer pause --help; the rest likewise
+	ACTION_RESUME_HELP,
+	ACTION_RESET_HELP,
+	ACTION_STOP_HELP,
+	ACTION_WAIT_HELP,
+	ACTION_PAUSE,
+	ACTION_RESUME,
+	ACTION_RESET,
+	ACTION_STOP,
+	ACTION_WAIT,
 };
 
 struct options {
@@ -30,6 +40,8 @@ struct options {
 	struct run_options run;
 	struct doctor_options doctor;
 	struct stats_query query; // its strings are owned
+	struct stop_options stop;
+	char *guest; // that a command is about: its name or process ID; owned
 };
 
 // 0, or -EINVAL or -ENOMEM with the line. options_free() after either. Not reentrant: getopt(3).
@@ -60,7 +72,8 @@ struct command_syntax {
 	bool names_guest; // takes words that are not options
 };
 
-extern const struct command_syntax run_syntax, doctor_syntax, stats_syntax;
+extern const struct command_syntax run_syntax, doctor_syntax, stats_syntax, pause_syntax,
+	resume_syntax, reset_syntax, stop_syntax, wait_syntax;
 
 #define OPTIONS_MAX 64 // of a command
 

@@ -10,6 +10,7 @@
 #include "base/cpuset_prop.h"
 #include "base/option_limits.h"
 #include "base/words.h"
+#include "cli/control.h"
 
 #define SECONDS_LIMIT 1000000000 // 31 years
 
@@ -179,3 +180,22 @@ static const struct stats_query stats_defaults;
 
 const struct vn_option stats_option = {
 	.props = stats_props, .size = sizeof(struct stats_query), .defaults = &stats_defaults};
+
+static const struct vn_prop stop_props[] = {
+	{"time", "SECONDS",
+		"Cut the guest's power this long after the first press of its power button. 0: cut "
+		"it at once.",
+		VN_STRING(CONTROL_GRACE_S), &vn_prop_number,
+		VN_PROP_FIELD(struct stop_options, time_s), .max = CONTROL_GRACE_MAX_S,
+		.letter = 't'},
+	{.name = NULL},
+};
+
+static const struct stop_options stop_defaults = {.time_s = CONTROL_GRACE_S};
+
+const struct vn_option stop_option = {
+	.props = stop_props, .size = sizeof(struct stop_options), .defaults = &stop_defaults};
+
+static const struct vn_prop no_props[] = {{.name = NULL}};
+
+const struct vn_option no_option = {.props = no_props};

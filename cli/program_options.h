@@ -39,10 +39,17 @@ struct doctor_options {
 	struct vn_cpuset cpus; // those meant for vCPUs; empty: not named
 };
 
+struct stop_options {
+	uint32_t time_s; // from the first press of the power button to the cut; 0: cut at once
+};
+
 #define CONFIG_FILE "config-file" // reads more options from a file
 
-// Each property is an option by itself: of `veneer run`, `doctor` and `stats`. The values of the
-// last are a struct stats_query.
-extern const struct vn_option run_option, doctor_option, stats_option;
+// Each property is an option by itself: of `veneer run`, `doctor`, `stats` and `stop`. The values
+// of `stats` are a struct stats_query.
+extern const struct vn_option run_option, doctor_option, stats_option, stop_option;
+
+// Of a command that has none.
+extern const struct vn_option no_option;
 
 #endif

@@ -23,36 +23,41 @@
 #include "base/macros.h"
 #include "base/thread.h"
 #include "cli/console.h"
+#include "cli/control.h"
 #include "cli/native.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/runtime.h"
+#include "cli/server.h"
 #include "cli/stats_format.h"
 #include "cli/stats_server.h"
 #include "cli/terminal.h"
 
-// A press is lost in a guest whose kernel hears it while nothing in its user space does, as during
-// a boot. To one that powers off already, another one means nothing.
-#define PRESS_INTERVAL_NS 3000000000ull
-
 // Why the main thread stopped the guest.
-enum stop_reason { STOP_NONE, STOP_QUIT, STOP_TIMEOUT, STOP_SIGNAL };
+enum stop_reason {
+	STOP_NONE,
+	STOP_QUIT, // Ctrl-A x
+	STOP_TIMEOUT,
+	STOP_SIGNAL,
+	STOP_ASKED, // `veneer stop`, when the guest did not power off in time
+};
 
 // The main thread's.
 struct run {
 	const struct options *options;
 	struct veneer *vm; // that runs, or NULL
-	bool pressed; // its power button, by SIGTERM; then again with each tick of press_fd
 	struct console console; // if `has_console`
 	bool has_console;
 	char name[RUNTIME_NAME_MAX + 1];
-	struct stats_server *server; // or NULL
-	struct veneer_stats *stats; // of the last life, for the end
+	struct server *server; // or NULL
+	struct stats_server stats_server;
+	struct control control;
+	struct veneer_stats *stats; // of the last end
 	int signal_fd;
 	int timer_fd;
-	int press_fd; // a timer
 	enum stop_reason stop;
 	int signal; // STOP_SIGNAL
+	enum veneer_end end;
 	struct progress progress; // of making the guest
 };
 
@@ -134,30 +139,6 @@ static void suspend(void)
 	raise(SIGSTOP);
 }
 
-// The first SIGTERM presses the power button, for a kernel that may know it, and has it pressed
-// again until the guest has ended. The built-in guest does not know it. A guest that has ended by
-// itself just now, by a reset perhaps, is not started again.
-static bool press_power_button(struct run *run)
-{
-	const struct itimerspec again = {.it_value = vn_clock_timespec(PRESS_INTERVAL_NS),
-		.it_interval = vn_clock_timespec(PRESS_INTERVAL_NS)};
-
-	if (run->pressed || !options_has(run->options, "kernel") || !run->vm)
-		return false;
-	run->pressed = true;
-	(void)veneer_press_power_button(run->vm, NULL);
-	timerfd_settime(run->press_fd, 0, &again, NULL);
-	return true;
-}
-
-static void press_again(const struct run *run)
-{
-	uint64_t ticks;
-
-	if (read(run->press_fd, &ticks, sizeof(ticks)) == sizeof(ticks))
-		(void)veneer_press_power_button(run->vm, NULL);
-}
-
 static void refresh_disks(const struct run *run)
 {
 	struct veneer_error error;
@@ -172,6 +153,7 @@ static void refresh_disks(const struct run *run)
 	}
 }
 
+// The first SIGTERM presses the power button, if the guest has one; the second ends the run.
 static void on_signal(struct run *run)
 {
 	struct signalfd_siginfo info;
@@ -184,7 +166,7 @@ static void on_signal(struct run *run)
 			terminal_forget();
 		} else if (info.ssi_signo == SIGUSR1) {
 			refresh_disks(run);
-		} else if (info.ssi_signo != SIGTERM || !press_power_button(run)) {
+		} else if (info.ssi_signo != SIGTERM || !control_press(&run->control)) {
 			run->stop = STOP_SIGNAL;
 			run->signal = (int)info.ssi_signo;
 		}
@@ -216,13 +198,13 @@ static bool on_progress(void *opaque, uint64_t done, uint64_t total)
 	return run->stop == STOP_NONE;
 }
 
-// Whether the guest has ended. Other events are nobody's here.
+// Whether the guest has ended, and was not reset since. Other events are ignored.
 static bool has_ended(struct veneer *vm)
 {
 	struct veneer_event event;
 
 	while (veneer_next_event(vm, &event, sizeof(event)) > 0)
-		if (event.kind == VENEER_EVENT_ENDED)
+		if (event.kind == VENEER_EVENT_ENDED && veneer_get_state(vm) == VENEER_STATE_ENDED)
 			return true;
 	return false;
 }
@@ -232,14 +214,14 @@ static void watch(struct run *run)
 {
 	while (run->stop == STOP_NONE) {
 		int timeout_ms = -1;
-		struct pollfd fds[4 + CONSOLE_POLL_MAX + STATS_POLL_MAX] = {
+		struct pollfd fds[3 + CONSOLE_POLL_MAX + SERVER_POLL_MAX] = {
 			{.fd = veneer_event_fd(run->vm), .events = POLLIN},
 			{.fd = run->signal_fd, .events = POLLIN},
 			{.fd = run->timer_fd, .events = POLLIN},
-			{.fd = run->press_fd, .events = POLLIN},
 		};
-		unsigned count = 4 + console_poll(&run->console, fds + 4, &timeout_ms);
-		count += stats_server_poll(run->server, fds + count);
+		unsigned count = 3 + console_poll(&run->console, fds + 3, &timeout_ms);
+		count += server_poll(run->server, fds + count);
+		control_timeout(&run->control, &timeout_ms);
 		if (poll(fds, count, timeout_ms) < 0)
 			continue; // EINTR: a stop and its end
 		if (fds[0].revents && has_ended(run->vm))
@@ -248,11 +230,12 @@ static void watch(struct run *run)
 			on_signal(run);
 		if (fds[2].revents && run->stop == STOP_NONE)
 			run->stop = STOP_TIMEOUT;
-		if (fds[3].revents)
-			press_again(run);
 		if (run->stop == STOP_NONE && console_relay(&run->console) == CONSOLE_QUIT)
 			run->stop = STOP_QUIT;
-		stats_server_serve(run->server, run->vm);
+		server_serve(run->server);
+		control_tick(&run->control);
+		if (run->control.cut && run->stop == STOP_NONE)
+			run->stop = STOP_ASKED;
 	}
 }
 
@@ -330,8 +313,15 @@ static int start_and_watch(struct run *run, struct veneer_event *end, struct ven
 	return ret;
 }
 
-// One life of the guest, from power-on to its end.
-static int run_once(struct run *run, struct veneer_event *end, struct veneer_error *error)
+// With --reboot, a reset starts the guest again, unless someone wants it to end.
+static bool is_to_reboot(const struct run *run, const struct veneer_event *end)
+{
+	return end->end == VENEER_END_RESET && run->options->run.reboot && run->stop == STOP_NONE &&
+	       !run->control.pressed;
+}
+
+// From the guest's creation to its last end.
+static int run_to_end(struct run *run, struct veneer_event *end, struct veneer_error *error)
 {
 	const struct veneer_hooks hooks = {.size = sizeof(hooks),
 		.opaque = run,
@@ -349,6 +339,11 @@ static int run_once(struct run *run, struct veneer_event *end, struct veneer_err
 		return ret;
 	guest_of_sigbus = run->vm;
 	ret = start_and_watch(run, end, error);
+	while (ret == 0 && is_to_reboot(run, end)) {
+		ret = veneer_reset(run->vm, error);
+		if (ret == 0)
+			ret = start_and_watch(run, end, error);
+	}
 	veneer_destroy(run->vm);
 	guest_of_sigbus = NULL;
 	run->vm = NULL;
@@ -364,6 +359,11 @@ static int stopped_status(const struct run *run)
 		return STATUS_TIMEOUT;
 	case STOP_SIGNAL:
 		return STATUS_SIGNAL + run->signal;
+	case STOP_ASKED:
+		// The status of a second SIGTERM, whose form on the socket this is: a script sees
+		// that the guest lost power, and a service manager that its service was stopped.
+		complain("'veneer stop': the guest's power was cut");
+		return STATUS_SIGNAL + SIGTERM;
 	default:
 		return STATUS_OK;
 	}
@@ -395,8 +395,7 @@ static int exit_status(const struct run *run, const struct veneer_event *result)
 	}
 }
 
-// A guest of which nobody can ask for statistics is still a guest; one whose name another has is a
-// mistake.
+// A guest without a socket runs all the same; a name that another guest has is a mistake.
 static int open_server(struct run *run)
 {
 	struct veneer_error error;
@@ -405,14 +404,18 @@ static int open_server(struct run *run)
 
 	if (!named)
 		snprintf(run->name, sizeof(run->name), "%d", getpid());
-	int ret = stats_server_open(&run->server, run->name, &error);
-	if (ret == 0)
+	int ret = server_open(&run->server, run->name, &error);
+	if (ret == 0) {
+		run->stats_server = (struct stats_server){{run->name, getpid()}, &run->vm};
+		server_add(run->server, stats_resources, &run->stats_server);
+		server_add(run->server, control_resources, &run->control);
 		return 0;
+	}
 	if (named && ret == -EADDRINUSE) {
 		complain("--name: %s", error.message);
 		return ret;
 	}
-	complain("warning: 'veneer stats' will not find this guest: %s", error.message);
+	complain("warning: 'veneer list' will not find this guest: %s", error.message);
 	return 0;
 }
 
@@ -442,12 +445,8 @@ static int run_guest(struct run *run)
 	struct veneer_event end = {.end = VENEER_END_FAILED};
 
 	int ret = connect_serial(run, &error);
-	while (ret == 0) {
-		ret = run_once(run, &end, &error);
-		if (end.end != VENEER_END_RESET || !run->options->run.reboot ||
-			run->stop != STOP_NONE || run->pressed)
-			break;
-	}
+	if (ret == 0)
+		ret = run_to_end(run, &end, &error);
 	console_drain(&run->console);
 	close_console(run);
 	if (ret < 0) {
@@ -455,6 +454,7 @@ static int run_guest(struct run *run)
 		return STATUS_FAILED;
 	}
 	print_stats(run);
+	run->end = end.end;
 	return exit_status(run, &end);
 }
 
@@ -572,32 +572,43 @@ static int run_prepared(struct run *run)
 	return status == STATUS_OK ? run_guest(run) : status;
 }
 
+// What GET /wait calls the ends.
+static const char *const ENDS[] = {
+	[VENEER_END_POWEROFF] = "poweroff",
+	[VENEER_END_RESET] = "reset",
+	[VENEER_END_EXIT] = "exit",
+	[VENEER_END_CRASH] = "crash",
+	[VENEER_END_STOPPED] = "stopped",
+	[VENEER_END_FAILED] = "failed",
+	[VENEER_END_PANIC] = "panic",
+};
+
 static int run_and_watch(struct run *run)
 {
 	int status = STATUS_FAILED;
 
 	run->signal_fd = open_signals();
 	run->timer_fd = open_timer(run->options->run.timeout_ns);
-	run->press_fd = open_timer(0); // which is never
-	if (run->signal_fd < 0 || run->timer_fd < 0 || run->press_fd < 0)
+	if (run->signal_fd < 0 || run->timer_fd < 0)
 		complain("no descriptor for signals or time: %s", strerror(errno));
 	else if (open_server(run) == 0)
 		status = run_prepared(run);
-	stats_server_close(run->server);
+	control_end(&run->control, ENDS[run->end], status, run->server);
+	server_close(run->server);
 	veneer_stats_free(run->stats);
 	if (run->signal_fd >= 0)
 		close(run->signal_fd);
 	if (run->timer_fd >= 0)
 		close(run->timer_fd);
-	if (run->press_fd >= 0)
-		close(run->press_fd);
 	return status;
 }
 
 int run_command(const struct options *options)
 {
-	struct run run = {.options = options};
+	struct run run = {.options = options, .end = VENEER_END_FAILED};
 
+	// The built-in guest does not know the power button.
+	run.control = (struct control){.vm = &run.vm, .has_button = options_has(options, "kernel")};
 	terminal_init();
 	watch_sigbus();
 	int status = prepare(&run);

@@ -6,25 +6,64 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cli/client.h"
 #include "cli/runtime.h"
 
-#define ANSWER_MAX (64ul << 20) // bytes; far above any
+#define LIST_PATIENCE_S 1 // with each guest
 
 static int flush_output(struct veneer_error *error)
 {
 	if (fflush(stdout) == 0)
 		return 0;
 	return vn_fail(error, -errno, "cannot write to standard output: %s", strerror(errno));
+}
+
+// What a guest says its state is, the caller's, or NULL.
+static char *ask_state(const struct runtime_guest *guest)
+{
+	struct veneer_error unused;
+	struct client_answer answer;
+	char *state = NULL;
+	int fd = runtime_connect(guest, &unused);
+	FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
+
+	if (!in) {
+		if (fd >= 0)
+			close(fd);
+		return NULL;
+	}
+	client_set_patience(in, LIST_PATIENCE_S);
+	if (client_ask(in, "GET", "/state", &answer) == 0) {
+		json_t *object = json_loads(answer.body, 0, NULL);
+		const char *word = json_string_value(json_object_get(object, "state"));
+		state = word ? strdup(word) : NULL;
+		json_decref(object);
+		free(answer.body);
+	}
+	fclose(in);
+	return state;
+}
+
+static void list_guest(const struct runtime_guest *guest)
+{
+	char *state = guest->pid > 0 ? ask_state(guest) : NULL;
+
+	printf("%-24s ", guest->name);
+	if (guest->pid > 0)
+		printf("%-8d ", guest->pid);
+	else
+		printf("%-8s ", "-");
+	printf("%s\n", state ? state : "(does not answer)");
+	free(state);
 }
 
 int stats_client_list(struct veneer_error *error)
@@ -35,111 +74,11 @@ int stats_client_list(struct veneer_error *error)
 
 	if (ret < 0)
 		return ret;
-	printf("%-24s %s\n", "NAME", "PID");
-	for (size_t i = 0; i < count; i++) {
-		if (guests[i].pid > 0)
-			printf("%-24s %d\n", guests[i].name, guests[i].pid);
-		else
-			printf("%-24s (does not answer)\n", guests[i].name);
-	}
+	printf("%-24s %-8s %s\n", "NAME", "PID", "STATE");
+	for (size_t i = 0; i < count; i++)
+		list_guest(&guests[i]);
 	runtime_free(guests, count);
 	return flush_output(error);
-}
-
-// The guest called `who`, else the one whose process has that number.
-static const struct runtime_guest *find(
-	const struct runtime_guest *guests, size_t count, const char *who)
-{
-	char pid[16];
-
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(guests[i].name, who) == 0)
-			return &guests[i];
-	}
-	for (size_t i = 0; i < count; i++) {
-		snprintf(pid, sizeof(pid), "%d", guests[i].pid);
-		if (guests[i].pid > 0 && strcmp(pid, who) == 0)
-			return &guests[i];
-	}
-	return NULL;
-}
-
-static int no_such_guest(const struct runtime_guest *guests, size_t count, const char *who,
-	struct veneer_error *error)
-{
-	char names[300] = "";
-	size_t used = 0;
-
-	for (size_t i = 0; i < count && used < sizeof(names); i++)
-		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-			i > 0 ? ", " : "", guests[i].name);
-	if (count == 0)
-		return vn_fail(error, -ENOENT, "no guest '%s' is running, nor any other", who);
-	return vn_fail(error, -ENOENT, "no guest '%s' is running; there are: %s%s", who, names,
-		used >= sizeof(names) ? "..." : "");
-}
-
-// Connect to it: *in reads what it says, and is the caller's to close.
-static int connect_to(const char *who, FILE **in, struct veneer_error *error)
-{
-	struct runtime_guest *guests;
-	size_t count;
-	int ret = runtime_list(&guests, &count, error);
-
-	if (ret < 0)
-		return ret;
-	const struct runtime_guest *guest = find(guests, count, who);
-	ret = guest ? runtime_connect(guest, error) : no_such_guest(guests, count, who, error);
-	runtime_free(guests, count);
-	if (ret < 0)
-		return ret;
-	*in = fdopen(ret, "r");
-	if (*in)
-		return 0;
-	close(ret);
-	return vn_fail(error, -ENOMEM, "out of memory");
-}
-
-// Read an answer's head; *size gets the length of what follows it.
-static int read_head(FILE *in, size_t *size)
-{
-	static const char LENGTH[] = "Content-Length:";
-	char line[256];
-	bool good = false;
-
-	*size = SIZE_MAX;
-	errno = 0;
-	for (unsigned count = 0; fgets(line, sizeof(line), in); count++) {
-		if (line[0] == '\r' || line[0] == '\n')
-			return good && *size <= ANSWER_MAX ? 0 : -EPROTO;
-		if (count == 0)
-			good = strncmp(line, "HTTP/1.1 200 ", strlen("HTTP/1.1 200 ")) == 0;
-		else if (strncasecmp(line, LENGTH, strlen(LENGTH)) == 0)
-			*size = strtoul(line + strlen(LENGTH), NULL, 10);
-	}
-	return errno == EAGAIN ? -ETIMEDOUT : -ECONNRESET;
-}
-
-static int ask(FILE *in, enum stats_format format, char **body, size_t *size)
-{
-	static const char *const paths[STATS_FORMATS] = {
-		[STATS_TEXT] = "/text", [STATS_JSON] = "/json", [STATS_PROMETHEUS] = "/metrics"};
-	char request[64];
-	int length = snprintf(
-		request, sizeof(request), "GET %s HTTP/1.1\r\nHost: veneer\r\n\r\n", paths[format]);
-
-	if (send(fileno(in), request, (size_t)length, MSG_NOSIGNAL) != length)
-		return -ECONNRESET;
-	int ret = read_head(in, size);
-	if (ret < 0)
-		return ret;
-	*body = malloc(*size + 1);
-	if (!*body)
-		return -ENOMEM;
-	if (fread(*body, 1, *size, in) == *size)
-		return 0;
-	free(*body);
-	return -ECONNRESET;
 }
 
 // Replace a file as a whole: whoever reads it meanwhile sees the old one or the new one.
@@ -172,19 +111,21 @@ static int deliver(
 	return flush_output(error);
 }
 
-static int show_once(FILE *in, const struct stats_query *query, struct veneer_error *error)
+static int show_once(
+	FILE *in, const char *who, const struct stats_query *query, struct veneer_error *error)
 {
-	char *body;
-	size_t size;
-	int ret = ask(in, query->format, &body, &size);
+	static const char *const paths[STATS_FORMATS] = {
+		[STATS_TEXT] = "/text", [STATS_JSON] = "/json", [STATS_PROMETHEUS] = "/metrics"};
+	struct client_answer answer;
+	int ret = client_ask(in, "GET", paths[query->format], &answer);
 
-	if (ret == -ETIMEDOUT)
-		return vn_fail(error, ret, "guest '%s' does not answer", query->guest);
 	if (ret < 0)
-		return vn_fail(error, ret, "guest '%s' ended or gave no answer: %s", query->guest,
-			strerror(-ret));
-	ret = deliver(query, body, size, error);
-	free(body);
+		return client_fail(error, ret, who);
+	if (answer.status == 200)
+		ret = deliver(query, answer.body, answer.size, error);
+	else
+		ret = client_fail(error, -EPROTO, who);
+	free(answer.body);
 	return ret;
 }
 
@@ -196,17 +137,17 @@ static void sleep_for(uint64_t ns)
 		;
 }
 
-int stats_client_show(const struct stats_query *query, struct veneer_error *error)
+int stats_client_show(const char *who, const struct stats_query *query, struct veneer_error *error)
 {
 	FILE *in;
-	int ret = connect_to(query->guest, &in, error);
+	int ret = client_connect(who, &in, error);
 
 	if (ret < 0)
 		return ret;
-	ret = show_once(in, query, error);
+	ret = show_once(in, who, query, error);
 	while (ret == 0 && query->interval_ns > 0) {
 		sleep_for(query->interval_ns);
-		ret = show_once(in, query, error);
+		ret = show_once(in, who, query, error);
 		if (ret == -ECONNRESET)
 			ret = 1;
 	}

@@ -203,12 +203,27 @@ static void print_devices(const struct view *view)
 	}
 }
 
+const char *stats_state(enum veneer_state state)
+{
+	switch (state) {
+	case VENEER_STATE_CREATED:
+		return "created";
+	case VENEER_STATE_RUNNING:
+		return "running";
+	case VENEER_STATE_PAUSED:
+		return "paused";
+	default:
+		return "ended";
+	}
+}
+
 void stats_format_text(FILE *out, const struct stats_guest *guest, const struct veneer_stats *now,
 	const struct veneer_stats *before)
 {
 	struct view view = {.out = out, .now = now, .before = before};
 
-	fprintf(out, "guest %s, pid %d, running for %.1f s", guest->name, guest->pid,
+	fprintf(out, "guest %s, pid %d, %s%s %.1f s", guest->name, guest->pid,
+		stats_state(now->state), now->state == VENEER_STATE_RUNNING ? " for" : ", ran for",
 		(double)now->running_ns / 1e9);
 	if (before) {
 		view.seconds = (double)(now->time_ns - before->time_ns) / 1e9;

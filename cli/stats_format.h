@@ -40,6 +40,9 @@ void stats_format_prometheus(
 #define STATS_MAC_BYTES sizeof("02:00:00:00:00:00")
 bool stats_mac(char text[STATS_MAC_BYTES], const uint8_t *mac);
 
+// "running"
+const char *stats_state(enum veneer_state state);
+
 // The statistic that KVM calls `name`, or NULL.
 const struct veneer_kvm_stat *stats_find_kvm(
 	const struct veneer_kvm_stat *const *kvm, const char *name);

@@ -107,6 +107,7 @@ void stats_format_json(FILE *out, const struct stats_guest *guest, const struct 
 		json_array_append_new(devices, device_object(*device));
 	json_object_set_new(object, "guest", json_string(guest->name));
 	json_object_set_new(object, "pid", json_integer(guest->pid));
+	json_object_set_new(object, "state", json_string(stats_state(stats->state)));
 	json_object_set_new(object, "time_ns", number(stats->time_ns));
 	json_object_set_new(object, "running_ns", number(stats->running_ns));
 	json_object_set_new(object, "vcpus", vcpus);

@@ -200,7 +200,7 @@ void stats_format_prometheus(
 {
 	static const char running[] = "veneer_guest_running_seconds";
 
-	family(out, running, "gauge", "Time since the guest's start.");
+	family(out, running, "gauge", "Time that the guest has run.");
 	fprintf(out, "%s{guest=\"%s\",pid=\"%d\"} %.9f\n", running, guest->name, guest->pid,
 		(double)stats->running_ns / 1e9);
 	print_exits(out, guest, stats);

@@ -8,6 +8,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,6 +26,11 @@
 
 // How long the kernel's thread looks for submissions before it sleeps, and has to be woken.
 #define SQPOLL_IDLE_MS 10
+
+// How long to wait for the cancelled requests of a failed ring.
+#define CANCEL_MS 1000
+
+#define MESSAGE_MAX 128
 
 // The most that the kernel takes as one buffer.
 #define BUFFER_MAX ((size_t)1 << 30)
@@ -48,6 +56,9 @@ struct vn_ioloop {
 	struct io_uring polled; // for transfers only, if there is one
 	bool has_polled;
 	unsigned polled_in_flight;
+	bool sqpoll;
+	struct io_uring_sqe nowhere; // for submissions after a failure
+	int failure; // why it failed: a negative errno, or 0
 	struct vn_ioloop_hook *hooks;
 	struct vn_ioloop_event wake;
 	bool awake; // the next turn waits for nothing
@@ -59,47 +70,73 @@ struct vn_ioloop {
 	uint64_t now; // nanoseconds; 0 until someone asks in this turn
 	char name[16];
 	unsigned entries;
+	struct vn_ioloop_site site;
 	struct vn_thread_place place;
 	pthread_t thread;
+	atomic_bool failed; // for good
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct call *calls;
 	int setup; // 1 until the thread has made its ring, then 0 or a negative errno
+	bool left; // the thread has closed its rings, and takes no calls any more
+	bool joined;
 };
 
-static void check_submitted(int result)
+bool vn_ioloop_has_failed(const struct vn_ioloop *loop)
+{
+	return atomic_load_explicit(&loop->failed, memory_order_acquire);
+}
+
+static void set_failed(struct vn_ioloop *loop)
+{
+	atomic_store_explicit(&loop->failed, true, memory_order_release);
+}
+
+// The owner is told later, by run(): here a caller may hold a lock.
+static void fail(struct vn_ioloop *loop, int code)
+{
+	if (loop->failure == 0)
+		loop->failure = code;
+	set_failed(loop);
+}
+
+static void check_submitted(struct vn_ioloop *loop, int result)
 {
 	// EINTR comes from debuggers only, all signals but faults being blocked; EAGAIN and EBUSY
 	// mean that the kernel lacks room until completions at hand are handled. The callers come
-	// round again. Any other failure means that completions are lost, and with them the guest's
-	// disk.
+	// round again. EBADR means that completions are lost, and with them the guest's disk.
 	if (result < 0 && result != -EINTR && result != -EAGAIN && result != -EBUSY)
-		abort();
+		fail(loop, result);
 }
 
 static void submit_and_wait(struct vn_ioloop *loop, unsigned wait)
 {
-	check_submitted(io_uring_submit_and_wait(&loop->ring, wait));
+	check_submitted(loop, io_uring_submit_and_wait(&loop->ring, wait));
 }
 
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op)
 {
-	struct io_uring_sqe *sqe;
-	while (!(sqe = io_uring_get_sqe(&loop->ring)))
+	struct io_uring_sqe *sqe = NULL;
+	while (!vn_ioloop_has_failed(loop) && !(sqe = io_uring_get_sqe(&loop->ring)))
 		submit_and_wait(loop, 0);
+	if (!sqe)
+		sqe = &loop->nowhere;
 	io_uring_sqe_set_data(sqe, op);
 	return sqe;
 }
 
 struct io_uring_sqe *vn_ioloop_transfer_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op)
 {
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = NULL;
 	if (!loop->has_polled)
 		return vn_ioloop_sqe(loop, op);
-	while (!(sqe = io_uring_get_sqe(&loop->polled)))
-		check_submitted(io_uring_submit(&loop->polled));
+	while (!vn_ioloop_has_failed(loop) && !(sqe = io_uring_get_sqe(&loop->polled)))
+		check_submitted(loop, io_uring_submit(&loop->polled));
+	if (sqe)
+		loop->polled_in_flight++;
+	else
+		sqe = &loop->nowhere;
 	io_uring_sqe_set_data(sqe, op);
-	loop->polled_in_flight++;
 	return sqe;
 }
 
@@ -110,8 +147,15 @@ uint64_t vn_ioloop_now(struct vn_ioloop *loop)
 	return loop->now;
 }
 
+// Completions that were lost since the ring was created: it was full, and the kernel had no memory
+// to keep them.
+static unsigned count_lost(const struct io_uring *ring)
+{
+	return IO_URING_READ_ONCE(*ring->cq.koverflow);
+}
+
 // Run what has completed on a ring, and say how many these were.
-static unsigned reap(struct io_uring *ring)
+static unsigned reap(struct vn_ioloop *loop, struct io_uring *ring)
 {
 	struct io_uring_cqe *cqes[BATCH];
 	unsigned count = io_uring_peek_batch_cqe(ring, cqes, BATCH);
@@ -120,14 +164,16 @@ static unsigned reap(struct io_uring *ring)
 		op->complete(op, cqes[i]->res, cqes[i]->flags);
 	}
 	io_uring_cq_advance(ring, count);
+	if (count_lost(ring) > 0)
+		fail(loop, -EBADR);
 	return count;
 }
 
 // Submit to the second ring, and look at the device once.
 static unsigned poll_device(struct vn_ioloop *loop)
 {
-	check_submitted(io_uring_submit_and_get_events(&loop->polled));
-	unsigned count = reap(&loop->polled);
+	check_submitted(loop, io_uring_submit_and_get_events(&loop->polled));
+	unsigned count = reap(loop, &loop->polled);
 	loop->polled_in_flight -= count;
 	return count;
 }
@@ -138,7 +184,7 @@ static void turn(struct vn_ioloop *loop)
 	loop->awake = false;
 	submit_and_wait(loop, awake ? 0 : 1);
 	loop->now = 0;
-	unsigned count = reap(&loop->ring);
+	unsigned count = reap(loop, &loop->ring);
 	if (loop->polled_in_flight > 0)
 		count += poll_device(loop);
 	if (awake && count == 0)
@@ -153,7 +199,7 @@ static void run_calls(struct vn_ioloop *loop)
 	loop->called = false;
 	pthread_mutex_lock(&loop->lock);
 	struct call *call;
-	while ((call = loop->calls)) {
+	while (!vn_ioloop_has_failed(loop) && (call = loop->calls)) {
 		loop->calls = call->next;
 		pthread_mutex_unlock(&loop->lock);
 		call->fn(call->arg);
@@ -220,29 +266,104 @@ static struct io_uring *transfer_ring(struct vn_ioloop *loop)
 	return loop->has_polled ? &loop->polled : &loop->ring;
 }
 
-static void *run(void *arg)
+// The kernel takes a ring apart in its own time; what it holds of memory, and the file's lock, go
+// now.
+static void unregister(struct vn_ioloop *loop)
 {
-	struct vn_ioloop *loop = arg;
-	pthread_setname_np(pthread_self(), loop->name);
-	if (setup(loop) < 0)
-		return NULL;
-	while (!loop->stop) {
-		turn(loop);
-		if (loop->called)
-			run_calls(loop);
-	}
-	vn_ioloop_unwatch(&loop->wake);
-	// The kernel takes a ring apart in its own time; what it holds of memory, and the file's
-	// lock, go now.
 	if (loop->run_count > 0)
 		io_uring_unregister_buffers(transfer_ring(loop));
 	if (loop->file >= 0 && loop->has_polled)
 		io_uring_unregister_files(&loop->polled);
 	if (loop->file >= 0)
 		io_uring_unregister_files(&loop->ring);
+}
+
+// Whether requests that the kernel was given have not completed. Each completes once.
+static bool is_busy(const struct vn_ioloop *loop, const struct io_uring *ring)
+{
+	// The thread of SQPOLL takes what it was given sooner or later.
+	unsigned given = IO_URING_READ_ONCE(*(loop->sqpoll ? ring->sq.ktail : ring->sq.khead));
+	unsigned ended = IO_URING_READ_ONCE(*ring->cq.khead) + count_lost(ring);
+	return (int)(given - ended) > 0;
+}
+
+// Cancel the requests of a failed ring and wait for their ends, as far as it still works. Whether
+// all have ended.
+static bool cancel_all(const struct vn_ioloop *loop, struct io_uring *ring)
+{
+	struct io_uring_sync_cancel_reg all = {
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = {.tv_sec = CANCEL_MS / 1000}};
+	uint64_t deadline = vn_clock_ns() + CANCEL_MS * NS_PER_MS;
+	(void)io_uring_register_sync_cancel(ring, &all);
+	while (is_busy(loop, ring) && vn_clock_ns() < deadline) {
+		struct io_uring_cqe *cqes[BATCH];
+		if (io_uring_get_events(ring) < 0)
+			return false;
+		unsigned count = io_uring_peek_batch_cqe(ring, cqes, BATCH);
+		io_uring_cq_advance(ring, count);
+		if (count == 0)
+			sched_yield();
+	}
+	return !is_busy(loop, ring);
+}
+
+static bool settle(struct vn_ioloop *loop)
+{
+	if (!vn_ioloop_has_failed(loop))
+		return true; // before that, whoever uses the loop has waited
+	bool settled = cancel_all(loop, &loop->ring);
+	return loop->has_polled ? cancel_all(loop, &loop->polled) && settled : settled;
+}
+
+// Unregistering waits for requests in flight, which may be for ever: the kernel then takes the ring
+// apart when they end, and the file stays locked meanwhile. The end of a thread waits for the
+// workers of its rings.
+static void close_rings(struct vn_ioloop *loop)
+{
+	if (settle(loop))
+		unregister(loop);
 	if (loop->has_polled)
 		io_uring_queue_exit(&loop->polled);
 	io_uring_queue_exit(&loop->ring);
+}
+
+static void tell_failure(const struct vn_ioloop *loop)
+{
+	char text[MESSAGE_MAX];
+	if (loop->failure == 0 || !loop->site.failed)
+		return;
+	snprintf(text, sizeof(text), "I/O thread %s cannot go on: io_uring %s%s", loop->name,
+		loop->failure == -EBADR ? "lost a completion" : "fails: ",
+		loop->failure == -EBADR ? "" : strerror(-loop->failure));
+	loop->site.failed(loop->site.opaque, text);
+}
+
+// Threads that wait for a call that has not begun now make it themselves.
+static void leave(struct vn_ioloop *loop)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->left = true;
+	loop->calls = NULL;
+	pthread_cond_broadcast(&loop->changed);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+static void *run(void *arg)
+{
+	struct vn_ioloop *loop = arg;
+	pthread_setname_np(pthread_self(), loop->name);
+	if (setup(loop) < 0)
+		return NULL;
+	while (!loop->stop && !vn_ioloop_has_failed(loop)) {
+		turn(loop);
+		if (loop->called)
+			run_calls(loop);
+	}
+	vn_ioloop_unwatch(&loop->wake);
+	tell_failure(loop);
+	close_rings(loop);
+	leave(loop);
 	return NULL;
 }
 
@@ -269,22 +390,8 @@ static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 		strerror(-loop->setup));
 }
 
-struct vn_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus)
-{
-	struct vn_cpuset taken = {.bits = {0}};
-	if (cpus->together)
-		return cpus->cpus;
-	unsigned cpu = vn_cpuset_next(&cpus->cpus, cpus->next);
-	if (cpu == VN_HOST_CPUS_MAX)
-		cpu = vn_cpuset_next(&cpus->cpus, 0);
-	if (cpu < VN_HOST_CPUS_MAX)
-		vn_cpuset_add(&taken, cpu);
-	cpus->next = cpu + 1;
-	return taken;
-}
-
 int vn_ioloop_create(struct vn_ioloop **result, const char *name, unsigned entries,
-	struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+	const struct vn_ioloop_site *site, struct veneer_error *error)
 {
 	struct vn_ioloop *loop = calloc(1, sizeof(*loop));
 	if (!loop)
@@ -292,8 +399,9 @@ int vn_ioloop_create(struct vn_ioloop **result, const char *name, unsigned entri
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
 	loop->entries = entries;
 	loop->file = -1;
-	if (cpus)
-		loop->place.cpus = vn_ioloop_take_cpus(cpus);
+	if (site)
+		loop->site = *site;
+	loop->place.cpus = loop->site.cpus;
 	loop->setup = 1;
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->changed, NULL);
@@ -320,7 +428,8 @@ static void stop(void *arg)
 void vn_ioloop_destroy(struct vn_ioloop *loop)
 {
 	vn_ioloop_call(loop, stop, loop);
-	pthread_join(loop->thread, NULL);
+	if (!loop->joined)
+		pthread_join(loop->thread, NULL);
 	close(loop->wake.fd);
 	pthread_cond_destroy(&loop->changed);
 	pthread_mutex_destroy(&loop->lock);
@@ -328,18 +437,41 @@ void vn_ioloop_destroy(struct vn_ioloop *loop)
 	free(loop);
 }
 
+void vn_ioloop_abandon(struct vn_ioloop *loop)
+{
+	set_failed(loop);
+	eventfd_write(loop->wake.fd, 1);
+}
+
+// Under the lock, which the loop's thread does not take once it has left. Afterwards its thread is
+// gone, and the kernel's workers of its rings are too.
+static void join(struct vn_ioloop *loop)
+{
+	while (!loop->left)
+		pthread_cond_wait(&loop->changed, &loop->lock);
+	if (!loop->joined)
+		pthread_join(loop->thread, NULL);
+	loop->joined = true;
+}
+
 void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg)
 {
-	assert(!pthread_equal(pthread_self(), loop->thread));
 	struct call call = {.fn = fn, .arg = arg};
 	pthread_mutex_lock(&loop->lock);
-	struct call **end = &loop->calls;
-	while (*end)
-		end = &(*end)->next;
-	*end = &call;
-	eventfd_write(loop->wake.fd, 1);
-	while (!call.done)
+	assert(loop->joined || !pthread_equal(pthread_self(), loop->thread));
+	if (!loop->left) {
+		struct call **end = &loop->calls;
+		while (*end)
+			end = &(*end)->next;
+		*end = &call;
+		eventfd_write(loop->wake.fd, 1);
+	}
+	while (!call.done && !loop->left)
 		pthread_cond_wait(&loop->changed, &loop->lock);
+	if (vn_ioloop_has_failed(loop))
+		join(loop);
+	if (!call.done)
+		fn(arg);
 	pthread_mutex_unlock(&loop->lock);
 }
 
@@ -364,13 +496,16 @@ void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook)
 
 void vn_ioloop_run_until(struct vn_ioloop *loop, bool (*done)(void *arg), void *arg)
 {
-	while (!done(arg))
+	while (!vn_ioloop_has_failed(loop) && !done(arg))
 		turn(loop);
 }
 
 int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll)
 {
 	int code = 0;
+	if (vn_ioloop_has_failed(loop))
+		return -EIO;
+	loop->sqpoll = sqpoll;
 	if (iopoll) {
 		code = open_ring(loop, &loop->polled, sqpoll, IORING_SETUP_IOPOLL);
 		loop->has_polled = code == 0;
@@ -389,6 +524,8 @@ int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll)
 
 int vn_ioloop_register_file(struct vn_ioloop *loop, int fd)
 {
+	if (vn_ioloop_has_failed(loop))
+		return -EIO;
 	int code = io_uring_register_files(&loop->ring, &fd, 1);
 	if (code == 0 && loop->has_polled) {
 		code = io_uring_register_files(&loop->polled, &fd, 1);
@@ -417,6 +554,8 @@ static unsigned cut(struct iovec *buffers, const struct run *runs, unsigned coun
 
 int vn_ioloop_register_memory(struct vn_ioloop *loop, const struct iovec *runs, unsigned count)
 {
+	if (vn_ioloop_has_failed(loop))
+		return -EIO;
 	loop->runs = calloc(count, sizeof(*loop->runs));
 	if (!loop->runs)
 		return -ENOMEM;

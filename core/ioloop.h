@@ -9,6 +9,13 @@
 // The flush is where a queue publishes all that completed in this turn and raises at most one
 // interrupt. A loop uses its ring from its own thread only; other threads reach it through
 // vn_ioloop_call().
+//
+// A loop whose ring fails or loses a completion does not recover: it reports the failure to its
+// owner and closes the ring, and its thread ends. From then on no operation completes, submissions
+// go nowhere, waits for completions return at once, and calls run on their callers' threads, one at
+// a time. When such a call runs, the kernel no longer accesses the memory of operations in flight
+// by address. It may still write to pages that it has pinned for O_DIRECT: unmap that memory, and
+// do not reuse it.
 #ifndef VN_IOLOOP_H
 #define VN_IOLOOP_H
 
@@ -34,28 +41,33 @@ struct vn_ioloop_hook {
 	struct vn_ioloop_hook *next; // the loop's
 };
 
-// Where loops run: each new one on the next CPU of the set, round and round, or on all of it with
-// `together`. An empty set: where their maker runs. Its owner's thread makes the loops.
-struct vn_ioloop_cpus {
-	struct vn_cpuset cpus;
-	bool together;
-	unsigned next;
+// Where a new loop runs, and who is told of its failure.
+struct vn_ioloop_site {
+	struct vn_cpuset cpus; // of its thread; empty: inherit the creator's affinity
+	// Called at most once, on the loop's thread, when its ring has failed. May be NULL.
+	void (*failed)(void *opaque, const char *message);
+	void *opaque;
 };
 
-// The CPUs of the next loop.
-struct vn_cpuset vn_ioloop_take_cpus(struct vn_ioloop_cpus *cpus);
-
 // Create a loop with a ring of `entries` submissions and start its thread, named `name` (at most
-// 15 bytes), where `cpus` says (NULL: where this thread runs), together with what the kernel starts
-// to work for the ring. Signals that are sent are blocked in it.
+// 15 bytes), together with what the kernel starts to work for the ring. Signals that are sent are
+// blocked in it. `site` may be NULL: the creator's affinity, and no report of a failure.
 int vn_ioloop_create(struct vn_ioloop **loop, const char *name, unsigned entries,
-	struct vn_ioloop_cpus *cpus, struct veneer_error *error);
+	const struct vn_ioloop_site *site, struct veneer_error *error);
 
-// Stop the thread and free the loop. Every operation must have completed and every hook be gone.
+// Make the loop fail as soon as its thread notices, without a report. From any thread.
+void vn_ioloop_abandon(struct vn_ioloop *loop);
+
+// From any thread.
+bool vn_ioloop_has_failed(const struct vn_ioloop *loop);
+
+// Stop the thread and free the loop. Every operation must have completed, unless the loop has
+// failed, and every hook be gone.
 void vn_ioloop_destroy(struct vn_ioloop *loop);
 
 // Run `fn(arg)` on the loop's thread and return when it has returned. From any thread but the
-// loop's own. This is how queues are handed to the loop and taken back.
+// loop's own. This is how queues are handed to the loop and taken back. If the loop has failed,
+// its thread has ended when this returns.
 void vn_ioloop_call(struct vn_ioloop *loop, void (*fn)(void *arg), void *arg);
 
 // On the loop's thread only, from here on:
@@ -68,7 +80,7 @@ int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll);
 
 // A submission entry whose completion goes to `op`; prepare it with one io_uring_prep_*() function
 // and, if it is to be, vn_ioloop_use_registered(). Never NULL: a full submission queue is submitted
-// first.
+// first, and a failed loop has an entry that is never submitted.
 struct io_uring_sqe *vn_ioloop_sqe(struct vn_ioloop *loop, struct vn_ioloop_op *op);
 
 // Make known to the ring, once instead of with each operation, the file that most operations of
@@ -131,8 +143,8 @@ void vn_ioloop_cancel_timer(struct vn_ioloop_timer *timer);
 void vn_ioloop_add_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 void vn_ioloop_remove_hook(struct vn_ioloop *loop, struct vn_ioloop_hook *hook);
 
-// Run turns of the loop, within a call made by vn_ioloop_call(), until `done(arg)` says true:
-// how a reset waits for requests in flight.
+// Run turns of the loop, within a call made by vn_ioloop_call(), until `done(arg)` says true or the
+// loop fails: how a reset waits for requests in flight.
 void vn_ioloop_run_until(struct vn_ioloop *loop, bool (*done)(void *arg), void *arg);
 
 #endif

@@ -68,6 +68,7 @@ void vn_line_set(const struct vn_kvm *kvm, uint32_t gsi, bool up)
 #define FIXED_ROUTES (2 * PIC_PINS + IOAPIC_PINS)
 #define MESSAGE_GSI  IOAPIC_PINS // the first GSI that is a message
 #define MESSAGES_MAX 2048
+#define GROW_BY      32 // messages
 
 // A GSI that carries a message.
 struct message {
@@ -81,7 +82,8 @@ struct message {
 struct vn_irqs {
 	const struct vn_kvm *kvm;
 	pthread_mutex_t lock;
-	struct message messages[MESSAGES_MAX];
+	struct message *messages;
+	uint32_t count; // of them; most guests need a few of the GSIs that may be messages
 	bool changed; // since KVM saw them
 	struct kvm_irq_routing *table; // with room for all
 };
@@ -117,13 +119,31 @@ static int commit(struct vn_irqs *irqs)
 			i % PIC_PINS);
 	for (uint32_t i = 0; i < IOAPIC_PINS; i++)
 		add_pin(table, i, KVM_IRQCHIP_IOAPIC, i);
-	for (uint32_t i = 0; i < MESSAGES_MAX; i++)
+	for (uint32_t i = 0; i < irqs->count; i++)
 		if (irqs->messages[i].routed)
 			add_message(table, MESSAGE_GSI + i, &irqs->messages[i]);
 	int code = irqs->kvm ? vn_kvm_ioctl(irqs->kvm->vm_fd, KVM_SET_GSI_ROUTING, table) : 0;
 	if (code == 0)
 		irqs->changed = false;
 	return code;
+}
+
+// Make room for so many messages, or as many as there are now if there is no memory.
+static int make_room(struct vn_irqs *irqs, uint32_t count)
+{
+	struct kvm_irq_routing *table = irqs->table;
+	struct message *messages = irqs->messages;
+	table = realloc(table, sizeof(*table) + (FIXED_ROUTES + count) * sizeof(table->entries[0]));
+	if (!table)
+		return -ENOMEM;
+	irqs->table = table;
+	messages = reallocarray(messages, count, sizeof(*messages));
+	if (!messages)
+		return -ENOMEM;
+	irqs->messages = messages;
+	memset(messages + irqs->count, 0, (count - irqs->count) * sizeof(*messages));
+	irqs->count = count;
+	return 0;
 }
 
 int vn_irqs_create(struct vn_irqs **result, const struct vn_kvm *kvm, struct veneer_error *error)
@@ -133,17 +153,13 @@ int vn_irqs_create(struct vn_irqs **result, const struct vn_kvm *kvm, struct ven
 		return vn_fail(error, -ENOSYS, "this host's KVM routes %d interrupts: %d needed",
 			most, MESSAGE_GSI + MESSAGES_MAX);
 	struct vn_irqs *irqs = calloc(1, sizeof(*irqs));
-	struct kvm_irq_routing *table = calloc(
-		1, sizeof(*table) + (FIXED_ROUTES + MESSAGES_MAX) * sizeof(table->entries[0]));
-	if (!irqs || !table) {
-		free(table);
-		free(irqs);
+	if (!irqs)
 		return vn_fail(error, -ENOMEM, "no memory for the interrupt routing table");
-	}
 	irqs->kvm = kvm;
-	irqs->table = table;
 	pthread_mutex_init(&irqs->lock, NULL);
-	int code = commit(irqs);
+	int code = make_room(irqs, GROW_BY);
+	if (code == 0)
+		code = commit(irqs);
 	if (code < 0) {
 		vn_irqs_destroy(irqs);
 		return vn_fail(error, code, "KVM_SET_GSI_ROUTING: %s", strerror(-code));
@@ -155,6 +171,7 @@ int vn_irqs_create(struct vn_irqs **result, const struct vn_kvm *kvm, struct ven
 void vn_irqs_destroy(struct vn_irqs *irqs)
 {
 	pthread_mutex_destroy(&irqs->lock);
+	free(irqs->messages);
 	free(irqs->table);
 	free(irqs);
 }
@@ -164,18 +181,27 @@ static struct message *message_of(const struct vn_msi *msi)
 	return &msi->irqs->messages[msi->irq.gsi - MESSAGE_GSI];
 }
 
-// The first GSI that is free, or 0: that is never one of a message.
-static uint32_t take_gsi(struct vn_irqs *irqs)
+// The first message that is free, or a negative errno.
+static int find_free(struct vn_irqs *irqs)
 {
-	uint32_t gsi = 0;
+	uint32_t i = 0;
+	while (i < irqs->count && irqs->messages[i].used)
+		i++;
+	if (i == MESSAGES_MAX)
+		return -ENOSPC;
+	int code = i == irqs->count ? make_room(irqs, irqs->count + GROW_BY) : 0;
+	return code < 0 ? code : (int)i;
+}
+
+// A GSI for a message, or a negative errno.
+static int take_gsi(struct vn_irqs *irqs)
+{
 	pthread_mutex_lock(&irqs->lock);
-	for (uint32_t i = 0; gsi == 0 && i < MESSAGES_MAX; i++)
-		if (!irqs->messages[i].used) {
-			irqs->messages[i] = (struct message){.used = true};
-			gsi = MESSAGE_GSI + i;
-		}
+	int found = find_free(irqs);
+	if (found >= 0)
+		irqs->messages[found] = (struct message){.used = true};
 	pthread_mutex_unlock(&irqs->lock);
-	return gsi;
+	return found < 0 ? found : MESSAGE_GSI + found;
 }
 
 int vn_msi_open(struct vn_msi *msi, struct vn_irqs *irqs, struct veneer_error *error)
@@ -184,11 +210,14 @@ int vn_msi_open(struct vn_msi *msi, struct vn_irqs *irqs, struct veneer_error *e
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return vn_fail(error, -errno, "no eventfd for an MSI: %s", strerror(errno));
-	msi->irq.gsi = take_gsi(irqs);
-	if (msi->irq.gsi == 0) {
+	int gsi = take_gsi(irqs);
+	if (gsi < 0) {
 		close(fd);
-		return vn_fail(error, -ENOSPC, "all %d message interrupts are taken", MESSAGES_MAX);
+		return gsi == -ENOSPC ? vn_fail(error, gsi, "all %d message interrupts are taken",
+						MESSAGES_MAX)
+				      : vn_fail(error, gsi, "no memory for an MSI");
 	}
+	msi->irq.gsi = (uint32_t)gsi;
 	msi->irq.fd = fd;
 	return 0;
 }
@@ -257,6 +286,17 @@ int vn_msi_unmask(struct vn_msi *msi)
 	if (code == 0)
 		msi->masked = false;
 	return code;
+}
+
+int vn_msi_reset(struct vn_msi *msi)
+{
+	uint64_t count;
+	int code = vn_msi_mask(msi);
+	if (code < 0)
+		return code;
+	ssize_t got = read(msi->irq.fd, &count, sizeof(count));
+	(void)got; // EAGAIN: nothing was pending
+	return 0;
 }
 
 bool vn_msi_is_pending(const struct vn_msi *msi)

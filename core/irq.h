@@ -54,6 +54,9 @@ int vn_msi_set(struct vn_msi *msi, uint64_t address, uint32_t data);
 int vn_msi_mask(struct vn_msi *msi);
 int vn_msi_unmask(struct vn_msi *msi);
 
+// Masked, with nothing pending.
+int vn_msi_reset(struct vn_msi *msi);
+
 // Raised while masked, and so not delivered yet.
 bool vn_msi_is_pending(const struct vn_msi *msi);
 

@@ -77,11 +77,21 @@ static vn_counter *create_counters(void)
 	return counters;
 }
 
+static void init_lock(struct vn_vcpu *vcpu)
+{
+	pthread_condattr_t attributes;
+	pthread_mutex_init(&vcpu->lock, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&vcpu->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
 int vn_vcpu_create(struct vn_vcpu *vcpu, const struct vn_kvm *kvm, unsigned index, uint32_t apic_id,
 	struct veneer_error *error)
 {
 	*vcpu = (struct vn_vcpu){.index = index, .kvm = kvm, .stats_fd = -1};
-	sem_init(&vcpu->left, 0, 0);
+	init_lock(vcpu);
 	vcpu->fd = vn_kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)apic_id);
 	if (vcpu->fd < 0)
 		return vn_fail(error, vcpu->fd, "KVM cannot create vCPU %u: %s", index,
@@ -127,7 +137,8 @@ void vn_vcpu_destroy(struct vn_vcpu *vcpu)
 		close(vcpu->stats_fd);
 	munmap(vcpu->run, vcpu->kvm->run_size);
 	close(vcpu->fd);
-	sem_destroy(&vcpu->left);
+	pthread_cond_destroy(&vcpu->changed);
+	pthread_mutex_destroy(&vcpu->lock);
 }
 
 static void handle_io(struct vn_vcpu *vcpu)
@@ -222,6 +233,50 @@ static int run_helpers_elsewhere(struct vn_vcpu *vcpu)
 	return code;
 }
 
+// KVM completes what an exit asked for when the vCPU is entered next, so it is entered, and turned
+// back before it runs: all of its state is KVM's then.
+static void complete_exit(struct vn_vcpu *vcpu)
+{
+	int code;
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
+	while ((code = ioctl(vcpu->fd, KVM_RUN, NULL)) == 0)
+		dispatch(vcpu);
+	if (errno != EINTR && errno != EAGAIN)
+		run_failed(vcpu, errno);
+}
+
+static void park(struct vn_vcpu *vcpu)
+{
+	const struct timespec no_time = {0};
+	sigset_t kick;
+	complete_exit(vcpu);
+	pthread_mutex_lock(&vcpu->lock);
+	vcpu->parked = true;
+	pthread_cond_broadcast(&vcpu->changed);
+	while (atomic_load_explicit(&vcpu->wish, memory_order_relaxed) == VN_VCPU_PAUSE)
+		pthread_cond_wait(&vcpu->changed, &vcpu->lock);
+	vcpu->parked = false;
+	pthread_mutex_unlock(&vcpu->lock);
+	// Tell a guest with kvmclock that it did not run, so that its watchdogs do not fire. KVM
+	// refuses if this vCPU has no kvmclock.
+	(void)vn_kvm_ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, NULL);
+	// The kick has done its work: drop it. One that comes from here on belongs to a wish that
+	// run() has yet to read.
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	while (sigtimedwait(&kick, NULL, &no_time) > 0)
+		;
+}
+
+static void leave(struct vn_vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	vcpu->left = true;
+	pthread_cond_broadcast(&vcpu->changed);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 static void *run(void *arg)
 {
 	struct vn_vcpu *vcpu = arg;
@@ -231,15 +286,21 @@ static void *run(void *arg)
 	int code = run_helpers_elsewhere(vcpu);
 	if (code < 0)
 		run_failed(vcpu, -code);
-	while (!atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
-		if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
+	for (;;) {
+		unsigned wish = atomic_load_explicit(&vcpu->wish, memory_order_acquire);
+		if (wish == VN_VCPU_STOP)
+			break;
+		if (wish == VN_VCPU_PAUSE)
+			park(vcpu);
+		else if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
 			dispatch(vcpu);
 		else if (errno == EINTR || errno == EAGAIN)
 			vn_counter_add(&vcpu->exits[COUNT_SIGNAL], 1);
 		else
 			run_failed(vcpu, errno);
 	}
-	sem_post(&vcpu->left);
+	complete_exit(vcpu);
+	leave(vcpu);
 	return NULL;
 }
 
@@ -247,6 +308,9 @@ int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error)
 {
 	char name[16];
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	vcpu->parked = vcpu->left = false;
+	atomic_store_explicit(&vcpu->wish, VN_VCPU_RUN, memory_order_relaxed);
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	int code = vn_thread_start(&vcpu->thread, &vcpu->place, run, vcpu);
 	if (code < 0)
 		return vn_thread_fail(error, code, name, &vcpu->place);
@@ -254,24 +318,48 @@ int vn_vcpu_start(struct vn_vcpu *vcpu, struct veneer_error *error)
 	return 0;
 }
 
-void vn_vcpu_kick(struct vn_vcpu *vcpu)
+void vn_vcpu_wish(struct vn_vcpu *vcpu, enum vn_vcpu_wish wish)
 {
+	pthread_mutex_lock(&vcpu->lock);
+	if (atomic_load_explicit(&vcpu->wish, memory_order_relaxed) != VN_VCPU_STOP)
+		atomic_store_explicit(&vcpu->wish, wish, memory_order_release);
+	pthread_cond_broadcast(&vcpu->changed);
+	pthread_mutex_unlock(&vcpu->lock);
+	if (wish == VN_VCPU_RUN)
+		return;
 	// Before KVM_RUN looks at it, `immediate_exit` makes it return; after, the signal does,
-	// which KVM_RUN finds pending if it came between. `stop` ends the loop, so neither is ever
-	// undone.
-	atomic_store_explicit(&vcpu->stop, true, memory_order_release);
+	// which KVM_RUN finds pending if it came between.
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
 	pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
-// The semaphore has the time limit that pthread_join() lacks; what is left of the thread then is
-// its return.
-int vn_vcpu_join(struct vn_vcpu *vcpu, uint64_t deadline_ns)
+void vn_vcpu_await_park(struct vn_vcpu *vcpu)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	while (!vcpu->parked && !vcpu->left)
+		pthread_cond_wait(&vcpu->changed, &vcpu->lock);
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
+// Until its thread is about to end: the time limit that pthread_join() lacks.
+static int await_leave(struct vn_vcpu *vcpu, uint64_t deadline_ns)
 {
 	const struct timespec until = vn_clock_timespec(deadline_ns);
-	while (deadline_ns && sem_clockwait(&vcpu->left, CLOCK_MONOTONIC, &until) < 0)
-		if (errno != EINTR)
-			return -errno;
+	int number = 0;
+	pthread_mutex_lock(&vcpu->lock);
+	while (!vcpu->left && number == 0)
+		number = pthread_cond_timedwait(&vcpu->changed, &vcpu->lock, &until);
+	if (vcpu->left)
+		number = 0;
+	pthread_mutex_unlock(&vcpu->lock);
+	return -number;
+}
+
+int vn_vcpu_join(struct vn_vcpu *vcpu, uint64_t deadline_ns)
+{
+	int code = deadline_ns ? await_leave(vcpu, deadline_ns) : 0;
+	if (code < 0)
+		return code;
 	pthread_join(vcpu->thread, NULL);
 	vcpu->started = false;
 	return 0;

@@ -70,6 +70,13 @@ void vn_event_destroy(struct vn_event *event)
 	free(event);
 }
 
+void vn_event_reset(struct vn_event *event)
+{
+	pthread_mutex_lock(&event->lock);
+	set(event, 0);
+	pthread_mutex_unlock(&event->lock);
+}
+
 void vn_event_raise(struct vn_event *event, uint8_t which)
 {
 	pthread_mutex_lock(&event->lock);

@@ -21,6 +21,9 @@ int vn_event_create(struct vn_event **event, const struct vn_kvm *kvm, struct vn
 	struct veneer_error *error);
 void vn_event_destroy(struct vn_event *event);
 
+// Clear all pending events.
+void vn_event_reset(struct vn_event *event);
+
 // From any thread. One that is still pending stays one.
 void vn_event_raise(struct vn_event *event, uint8_t which);
 

@@ -162,3 +162,8 @@ int vn_power_add(struct vn_power *power, struct vn_bus *pio, const struct vn_end
 			pio, VN_PORT_RESET_CONTROL, 1, &reset_control_ops, power, error);
 	return ret;
 }
+
+void vn_power_reset(struct vn_power *power)
+{
+	atomic_store_explicit(&power->reset_control, 0, memory_order_relaxed);
+}

@@ -21,4 +21,7 @@ struct vn_power {
 int vn_power_add(struct vn_power *power, struct vn_bus *pio, const struct vn_end_hook *hook,
 	struct veneer_error *error);
 
+// As before the guest ran. No vCPU runs.
+void vn_power_reset(struct vn_power *power);
+
 #endif

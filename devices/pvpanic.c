@@ -44,6 +44,7 @@ struct vn_pvpanic {
 	struct vn_pci_function function;
 
 	struct vn_ioloop_timer silence; // the loop's thread only, from here on
+	bool waiting; // for it
 	uint64_t sent; // by the guest's console when the timer was set
 };
 
@@ -52,6 +53,7 @@ static void wait_for_silence(void *arg)
 	struct vn_pvpanic *pvpanic = arg;
 	struct vn_ioloop *loop = pvpanic->site.loop;
 
+	pvpanic->waiting = true;
 	pvpanic->sent = vn_serial_sent(pvpanic->site.serial);
 	vn_ioloop_set_timer(loop, &pvpanic->silence, vn_ioloop_now(loop) + SILENCE_NS);
 }
@@ -61,6 +63,7 @@ static void expire(struct vn_ioloop_timer *timer)
 	struct vn_pvpanic *pvpanic = container_of(timer, struct vn_pvpanic, silence);
 	const struct vn_end_hook *end = pvpanic->site.end;
 
+	pvpanic->waiting = false;
 	if (vn_serial_sent(pvpanic->site.serial) != pvpanic->sent)
 		wait_for_silence(pvpanic);
 	else
@@ -172,6 +175,39 @@ static void stop(void *arg)
 	struct vn_pvpanic *pvpanic = arg;
 
 	vn_ioloop_cancel_timer(&pvpanic->silence);
+	pvpanic->waiting = false;
+}
+
+static void hold(void *arg)
+{
+	struct vn_pvpanic *pvpanic = arg;
+
+	vn_ioloop_cancel_timer(&pvpanic->silence);
+}
+
+static void wait_again(void *arg)
+{
+	struct vn_pvpanic *pvpanic = arg;
+
+	if (pvpanic->waiting)
+		wait_for_silence(pvpanic);
+}
+
+void vn_pvpanic_pause(struct vn_pvpanic *pvpanic)
+{
+	vn_ioloop_call(pvpanic->site.loop, hold, pvpanic);
+}
+
+void vn_pvpanic_resume(struct vn_pvpanic *pvpanic)
+{
+	vn_ioloop_call(pvpanic->site.loop, wait_again, pvpanic);
+}
+
+void vn_pvpanic_reset(struct vn_pvpanic *pvpanic)
+{
+	vn_ioloop_call(pvpanic->site.loop, stop, pvpanic);
+	atomic_store(&pvpanic->panicked, false);
+	atomic_store(&pvpanic->crash_loaded, false);
 }
 
 void vn_pvpanic_destroy(struct vn_pvpanic *pvpanic)

@@ -31,6 +31,14 @@ int vn_pvpanic_add_port(struct vn_pvpanic *pvpanic, struct vn_bus *pio, struct v
 int vn_pvpanic_add_pci(
 	struct vn_pvpanic *pvpanic, struct vn_pci *root, unsigned slot, struct veneer_error *error);
 
+// Stop the timer that waits for a second without output, while the guest is paused; and start it
+// again, with a whole second.
+void vn_pvpanic_pause(struct vn_pvpanic *pvpanic);
+void vn_pvpanic_resume(struct vn_pvpanic *pvpanic);
+
+// Forget what the guest has reported. No vCPU runs.
+void vn_pvpanic_reset(struct vn_pvpanic *pvpanic);
+
 // Once no vCPU runs any more.
 void vn_pvpanic_destroy(struct vn_pvpanic *pvpanic);
 

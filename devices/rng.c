@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// virtio-rng: its one queue is served on a loop of its own, whose thread fills the driver's buffers
-// by getrandom(2). That never waits once the host's pool is ready, which is looked at when the
-// device is made, so requests end in the turn that takes them and none is ever in flight.
+// virtio-rng: its one queue is served on the loop that small devices share, whose thread fills the
+// driver's buffers by getrandom(2). That never waits once the host's pool is ready, which is looked
+// at when the device is made, so requests end in the turn that takes them and none is ever in
+// flight.
 #include "devices/rng.h"
 
 #include <errno.h>
@@ -12,10 +13,9 @@
 #include <sys/random.h>
 
 #include "base/macros.h"
-#include "core/ioloop.h"
+#include "core/loops.h"
 
-#define QUEUE_SIZE   64
-#define RING_ENTRIES 16
+#define QUEUE_SIZE 64
 
 // What a driver gets for one request, however much it asks for, and requests in one turn: the
 // thread's share of a processor is bounded however large the buffers are. The used length says how
@@ -29,11 +29,13 @@ struct vn_rng {
 	struct vn_virtio_device device;
 	char name[16];
 	struct vn_virtio_queue queue;
+	struct vn_loops *loops;
 	struct vn_ioloop *loop;
 	struct vn_ioloop_event kick;
 	struct vn_ioloop_hook hook;
 	struct iovec iov[QUEUE_SIZE];
 	bool stopping;
+	enum vn_virtio_stop why; // it stops
 };
 
 static struct vn_rng *from_device(struct vn_virtio_device *device)
@@ -137,13 +139,16 @@ static void stop_on_loop(void *arg)
 	struct vn_rng *rng = arg;
 	rng->stopping = true;
 	vn_ioloop_unwatch(&rng->kick);
+	if (rng->why == VN_VIRTIO_PAUSE)
+		flush(&rng->hook);
 	vn_ioloop_remove_hook(rng->loop, &rng->hook);
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
 	(void)index;
 	struct vn_rng *rng = from_device(device);
+	rng->why = why;
 	vn_ioloop_call(rng->loop, stop_on_loop, rng);
 }
 
@@ -157,12 +162,6 @@ static bool complete(void *values, const struct vn_device_guest *guest)
 	if (options->mode == VN_RNG_DEFAULT)
 		options->mode = guest->has_kernel ? VN_RNG_ON : VN_RNG_OFF;
 	return options->mode == VN_RNG_ON;
-}
-
-static unsigned count_loops(const void *values)
-{
-	(void)values;
-	return 1;
 }
 
 static int create(struct vn_virtio_device **device, const struct vn_device_env *env, void *values,
@@ -190,7 +189,8 @@ static int create(struct vn_virtio_device **device, const struct vn_device_env *
 	int code = vn_virtio_device_init(&rng->device, error);
 	if (code < 0)
 		goto free_rng;
-	code = vn_ioloop_create(&rng->loop, rng->name, RING_ENTRIES, env->cpus, error);
+	rng->loops = env->loops;
+	code = vn_loops_take(rng->loops, rng->name, false, &rng->loop, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &rng->device;
@@ -206,7 +206,7 @@ free_rng:
 static void destroy(struct vn_virtio_device *device)
 {
 	struct vn_rng *rng = from_device(device);
-	vn_ioloop_destroy(rng->loop);
+	vn_loops_give_back(rng->loops, rng->loop);
 	vn_virtio_device_destroy(device);
 	free(rng);
 }
@@ -231,6 +231,5 @@ static const struct vn_option option = {.name = "rng",
 const struct vn_device_type vn_rng_type = {.option = &option,
 	.kind = "rng",
 	.complete = complete,
-	.count_loops = count_loops,
 	.create = create,
 	.destroy = destroy};

@@ -511,6 +511,24 @@ static int init_lock(struct vn_serial *serial)
 	return -ret;
 }
 
+// All but `thr_empty`, which says whether the output buffer has room, and outlasts a reset.
+static void reset_registers(struct vn_serial *serial)
+{
+	serial->ier = serial->fcr = serial->lcr = serial->mcr = serial->scr = serial->dlm = 0;
+	serial->dll = 1; // 115200 baud
+	serial->msr = MSR_CONNECTED;
+	serial->overrun = serial->thr_interrupt = serial->line = false;
+	serial->fifo_start = serial->fifo_count = 0;
+}
+
+void vn_serial_reset(struct vn_serial *serial)
+{
+	pthread_mutex_lock(&serial->lock);
+	reset_registers(serial);
+	serial->drain_ns = 0; // a later drain has its patience anew
+	pthread_mutex_unlock(&serial->lock);
+}
+
 int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const struct vn_irq *irq,
 	int in, int out, const struct vn_log *log, struct veneer_error *error)
 {
@@ -526,9 +544,8 @@ int vn_serial_create(struct vn_serial **result, struct vn_ioloop *loop, const st
 	serial->out = (struct channel){.op = {out_complete}, .fd = out, .ended = out < 0};
 	serial->out_is_file = fstat(out, &status) == 0 && S_ISREG(status.st_mode);
 	serial->work = (struct vn_ioloop_event){.fire = work_fire};
-	serial->dll = 1; // 115200 baud
-	serial->msr = MSR_CONNECTED;
 	serial->thr_empty = true;
+	reset_registers(serial);
 	int ret = init_lock(serial);
 	if (ret < 0) {
 		free(serial);
@@ -559,6 +576,8 @@ uint64_t vn_serial_sent(struct vn_serial *serial)
 // the other, come to it too.
 static uint64_t give_up_ns(struct vn_serial *serial)
 {
+	if (vn_ioloop_has_failed(serial->loop))
+		return 0;
 	if (serial->drain_ns == 0 || serial->drain_left != serial->out_count) {
 		serial->drain_left = serial->out_count;
 		serial->drain_ns = vn_clock_ns();
@@ -566,23 +585,27 @@ static uint64_t give_up_ns(struct vn_serial *serial)
 	return serial->out_is_file ? UINT64_MAX : serial->drain_ns + DRAIN_PATIENCE_NS;
 }
 
+// For progress, until `until_ns`, but for a second at most: a loop that fails does not signal it.
+static void await_progress(struct vn_serial *serial, uint64_t until_ns)
+{
+	uint64_t next_look_ns = vn_clock_ns() + DRAIN_PATIENCE_NS;
+	const struct timespec until =
+		vn_clock_timespec(until_ns < next_look_ns ? until_ns : next_look_ns);
+	(void)pthread_cond_timedwait(&serial->progress, &serial->lock, &until);
+}
+
 int vn_serial_drain(struct vn_serial *serial, uint64_t deadline_ns)
 {
 	uint64_t deadline = deadline_ns ? deadline_ns : UINT64_MAX, give_up = UINT64_MAX;
-	int ret = 0;
+	bool late = false;
 
 	pthread_mutex_lock(&serial->lock);
-	while (serial->out_count > 0 && ret == 0) {
+	while (serial->out_count > 0 && !late) {
 		give_up = give_up_ns(serial);
 		uint64_t until_ns = deadline < give_up ? deadline : give_up;
-		const struct timespec until = vn_clock_timespec(until_ns);
-		ret = until_ns == UINT64_MAX
-			      ? pthread_cond_wait(&serial->progress, &serial->lock)
-			      : pthread_cond_timedwait(&serial->progress, &serial->lock, &until);
-		// Progress at the last moment counts.
-		if (ret == ETIMEDOUT && until_ns < deadline &&
-			serial->out_count != serial->drain_left)
-			ret = 0;
+		late = vn_clock_ns() >= until_ns;
+		if (!late)
+			await_progress(serial, until_ns);
 	}
 	bool left = serial->out_count > 0;
 	if (!left)

@@ -31,6 +31,9 @@ uint64_t vn_serial_sent(struct vn_serial *serial);
 // none). After the vCPUs have stopped; from any thread but the loop's.
 int vn_serial_drain(struct vn_serial *serial, uint64_t deadline_ns);
 
+// Registers as before the guest ran, and nothing received. What is to be written still is.
+void vn_serial_reset(struct vn_serial *serial);
+
 // Stop reading and writing, whatever is in flight, and free. NULL is allowed.
 void vn_serial_destroy(struct vn_serial *serial);
 

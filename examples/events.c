@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One poll loop over several guests and a timer: who starts, and who ends and how. When nothing has
-// happened for some seconds, the guests that still run are stopped.
+// happened for some seconds, the guests that still run are paused; then they go on; then they are
+// stopped.
 //
 //     cc events.c -o events $(pkg-config --cflags --libs veneer)
 //     ./events [SECONDS]
@@ -54,6 +55,26 @@ static void print_end(unsigned number, const struct veneer_event *event)
 		printf("guest %u ended: %s\n", number, event->message);
 }
 
+static void print_event(unsigned number, const struct veneer_event *event)
+{
+	switch (event->kind) {
+	case VENEER_EVENT_STARTED:
+		printf("guest %u has started\n", number);
+		break;
+	case VENEER_EVENT_PAUSED:
+		printf("guest %u was paused\n", number);
+		break;
+	case VENEER_EVENT_RESUMED:
+		printf("guest %u goes on\n", number);
+		break;
+	case VENEER_EVENT_ENDED:
+		print_end(number, event);
+		break;
+	default: // a later version may have other kinds
+		break;
+	}
+}
+
 // Print all that has happened to a guest; whether it has ended.
 static bool take_events(struct veneer *vm, unsigned number)
 {
@@ -61,12 +82,8 @@ static bool take_events(struct veneer *vm, unsigned number)
 	bool ended = false;
 
 	while (veneer_next_event(vm, &event, sizeof(event)) > 0) {
-		if (event.kind == VENEER_EVENT_STARTED)
-			printf("guest %u has started\n", number);
-		if (event.kind != VENEER_EVENT_ENDED) // a later version may have other kinds
-			continue;
-		print_end(number, &event);
-		ended = true;
+		print_event(number, &event);
+		ended = ended || event.kind == VENEER_EVENT_ENDED;
 	}
 	return ended;
 }
@@ -77,10 +94,24 @@ static int rearm(int timer, unsigned seconds)
 	return timerfd_settime(timer, 0, &when, NULL);
 }
 
+// What happens to all guests when the timer goes off for this time, from 0. One that has ended is
+// refused to pause and resume, and stays as it is.
+static void act(struct veneer *vms[GUESTS], unsigned time)
+{
+	for (unsigned i = 0; i < GUESTS; i++) {
+		if (time == 0)
+			(void)veneer_pause(vms[i], NULL);
+		else if (time == 1)
+			(void)veneer_resume(vms[i], NULL);
+		else
+			veneer_stop(vms[i]);
+	}
+}
+
 static int loop(struct veneer *vms[GUESTS], int timer, unsigned seconds)
 {
 	struct pollfd fds[GUESTS + 1];
-	unsigned running = GUESTS;
+	unsigned running = GUESTS, times = 0;
 
 	for (unsigned i = 0; i < GUESTS; i++)
 		fds[i] = (struct pollfd){.fd = veneer_event_fd(vms[i]), .events = POLLIN};
@@ -99,9 +130,9 @@ static int loop(struct veneer *vms[GUESTS], int timer, unsigned seconds)
 				running--;
 			}
 		if (fds[GUESTS].revents) {
-			printf("time is up\n");
-			for (unsigned i = 0; i < GUESTS; i++)
-				veneer_stop(vms[i]); // one that has ended does not mind
+			if (times == 2)
+				printf("time is up\n");
+			act(vms, times++);
 		}
 	}
 	return 0;

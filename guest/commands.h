@@ -21,6 +21,7 @@ int command_button(const char *value);
 int command_panic(const char *value);
 int command_echo(const char *value);
 int command_flood(const char *value);
+int command_keep(const char *value);
 int command_dump(const char *value);
 
 #endif

@@ -82,6 +82,7 @@ static const struct action actions[] = {
 	{"config-scan", command_config_scan},
 	{"echo", command_echo},
 	{"flood", command_flood},
+	{"keep", command_keep},
 	{"spin", command_spin},
 	{"hlt", command_hlt},
 	{"triple", command_triple},

@@ -20,10 +20,10 @@
 //     veneer_destroy(vm);
 //     veneer_config_free(config);
 //
-// The library prints nothing, installs no signal handler, never exits (README, "Limits", has the
-// one exception) and has no global state: any number of guests may live in one process. Where
-// nothing else is said, a function returns 0 or a negative errno, may be called from any thread,
-// and fills `error` when it fails, unless that is NULL. -ENOMEM can come from each of them.
+// The library prints nothing, installs no signal handler, never exits and has no global state: any
+// number of guests may live in one process. Where nothing else is said, a function returns 0 or a
+// negative errno, may be called from any thread, and fills `error` when it fails, unless that is
+// NULL. -ENOMEM can come from each of them.
 //
 // All descriptors that the library makes are close-on-exec. After fork(2), the child must not use
 // the library, nor guest memory, which it does not have (MADV_DONTFORK); exec or exit is fine.
@@ -46,9 +46,11 @@ extern "C" {
 
 #define VENEER_API __attribute__((visibility("default")))
 
-// The interface that this header declares. A minor version adds to it.
+// The interface that this header declares. A minor version adds to it; 1.1: veneer_pause(),
+// veneer_resume(), veneer_reset(), the state and events that come from them, and the
+// state in struct veneer_stats.
 #define VENEER_INTERFACE_MAJOR 1
-#define VENEER_INTERFACE_MINOR 0
+#define VENEER_INTERFACE_MINOR 1
 
 // C++ gives an enumeration no more values than its members need, unless its type is said.
 #ifdef __cplusplus
@@ -256,9 +258,10 @@ struct veneer_hooks {
 };
 
 enum veneer_state VENEER_GROWS {
-	VENEER_STATE_CREATED = 1, // nothing has run yet
+	VENEER_STATE_CREATED = 1, // ready for veneer_start(): new, or reset after its end
 	VENEER_STATE_RUNNING, // all vCPUs have been started
 	VENEER_STATE_ENDED, // no vCPU runs, or is about to; devices do until veneer_destroy()
+	VENEER_STATE_PAUSED, // no vCPU runs, no device has a request in flight; veneer_resume()
 };
 
 // Build a guest. All that can be wrong with the configuration is found, and all files, interfaces
@@ -275,8 +278,38 @@ VENEER_API int veneer_create(struct veneer **vm, const struct veneer_config *con
 // Start the guest: its vCPUs run on threads of the library. -EINVAL (VENEER_ERROR_STATE), with a
 // line that names the state it is in, unless that is VENEER_STATE_CREATED. If a thread cannot be
 // had (-EAGAIN, or -EPERM where the right to cpus.sched was given up since veneer_create()), the
-// guest has ended, by VENEER_END_FAILED and without a STARTED event, and remains to be destroyed.
+// guest has ended, by VENEER_END_FAILED and without a STARTED event, and remains to be destroyed or
+// reset.
 VENEER_API int veneer_start(struct veneer *vm, struct veneer_error *error);
+
+// Pause a running guest. On return, no vCPU runs, no device has a request in flight, and nothing in
+// the library touches guest memory. Blocks as long as the host takes for the requests that have
+// begun; those that have not stay in their queues until veneer_resume(). 0 also if it is paused.
+// -EINVAL (VENEER_ERROR_STATE): it was not started, has ended, or ended while it was being paused.
+//
+// Of calls to veneer_start(), veneer_pause(), veneer_resume() and veneer_reset(), one at a time is
+// carried out; the others wait. veneer_stop() and the guest's own end wait for none of them.
+VENEER_API int veneer_pause(struct veneer *vm, struct veneer_error *error);
+
+// Let a paused guest go on from where it was. Clocks have not stopped: a guest with kvmclock is
+// told that it did not run, so that its watchdogs do not fire. 0 also if it is running. -EINVAL
+// (VENEER_ERROR_STATE): it was not started, or has ended.
+VENEER_API int veneer_resume(struct veneer *vm, struct veneer_error *error);
+
+// Reset the guest: vCPUs, interrupt chips and devices go back to the state before veneer_start(),
+// and kernel and initrd are loaded again, from the file of their name as it is now or from the
+// descriptor. The rest of guest memory keeps its contents, and all that is open stays open. A
+// running guest boots at once; a paused one stays paused, and boots when it is resumed; one that
+// has ended is VENEER_STATE_CREATED again, for veneer_start(). Events from before stay until they
+// are taken.
+//
+// Blocks as veneer_pause() does; after the end, also for serial output that veneer_wait() is
+// writing in another thread. -EINVAL (VENEER_ERROR_STATE): it was not started, has lost memory
+// (veneer_handle_sigbus()), one of its I/O threads has failed, or it ended meanwhile. Other errors
+// are those of opening and loading kernel and initrd, as in veneer_create(), and of KVM: the guest
+// has then ended by VENEER_END_FAILED, also if it had ended otherwise before, and can be reset
+// again.
+VENEER_API int veneer_reset(struct veneer *vm, struct veneer_error *error);
 
 // End the guest at once, as if its power were cut, in any state. Does not wait for it.
 VENEER_API void veneer_stop(struct veneer *vm);
@@ -286,6 +319,9 @@ VENEER_API enum veneer_state veneer_get_state(struct veneer *vm);
 enum veneer_event_kind VENEER_GROWS {
 	VENEER_EVENT_STARTED = 1,
 	VENEER_EVENT_ENDED, // with `end`, `value`, `message`
+	VENEER_EVENT_PAUSED,
+	VENEER_EVENT_RESUMED,
+	VENEER_EVENT_RESET, // by veneer_reset(); the state says whether it runs
 };
 
 // How a guest ended.
@@ -316,13 +352,14 @@ struct veneer_event {
 VENEER_API int veneer_event_fd(const struct veneer *vm);
 
 // Take the oldest event: 1, and *event has it; 0: there is none. 16 are kept: of a guest that has
-// had more, the oldest are lost, never the end.
+// had more, the oldest are lost, but in VENEER_STATE_ENDED never the end.
 VENEER_API int veneer_next_event(struct veneer *vm, struct veneer_event *event, size_t size);
 
 // Wait until the guest has ended, its vCPUs have stopped and its serial output is written, at most
 // `timeout_ms` milliseconds (negative: without limit). Takes no event: *end is a copy, and may be
 // NULL with size 0. -ETIMEDOUT, and it can be waited for again; -EINVAL: it was not started (both
-// VENEER_ERROR_STATE). Any number of threads may wait, each with its own limit.
+// VENEER_ERROR_STATE). Any number of threads may wait, each with its own limit. If another thread
+// resets the guest just after it has ended, a call may miss that end and wait for the next one.
 VENEER_API int veneer_wait(struct veneer *vm, int timeout_ms, struct veneer_event *end, size_t size,
 	struct veneer_error *error);
 
@@ -351,8 +388,8 @@ VENEER_API int veneer_refresh_disk(struct veneer *vm, const char *disk, struct v
 // one, so that the handler returns and the thread goes on, while veneer_event_fd() becomes readable
 // and veneer_wait() returns VENEER_END_FAILED with a message that names it. False: the signal is
 // not about this guest. Async-signal-safe; between veneer_create() and the end of veneer_destroy(),
-// whose own threads may be the ones that call it. So where a handler asks several guests, one of
-// them may be destroyed only while no other can lose memory.
+// whose own threads may be the ones that call it. So where a handler asks several guests, destroy
+// one of them only while the others are paused, or cannot lose memory.
 VENEER_API bool veneer_handle_sigbus(struct veneer *vm, int code, void *address);
 
 // What a guest has done since veneer_create(): a snapshot. Lists of pointers end with NULL, and a
@@ -437,10 +474,11 @@ struct veneer_device_stats {
 
 struct veneer_stats {
 	uint64_t time_ns; // CLOCK_MONOTONIC, when it was taken
-	uint64_t running_ns; // from the guest's start to then, or to its end
+	uint64_t running_ns; // that the guest has been VENEER_STATE_RUNNING, in all its lives
 	const struct veneer_vcpu_stats *const *vcpus;
 	const struct veneer_device_stats *const *devices;
 	const struct veneer_kvm_stat *const *kvm; // of the VM
+	enum veneer_state state; // at that time (1.1)
 };
 
 // Take a snapshot, between veneer_create() and veneer_destroy(), from any thread, in any state;

@@ -265,6 +265,37 @@ int vn_pci_create(struct vn_pci **result, struct vn_bus *mmio, struct vn_bus *pi
 	return 0;
 }
 
+static void home_bar(struct vn_pci_function *function, unsigned bar)
+{
+	write64(&function->config[bar_register(bar)],
+		function->bar_home[bar] | PCI_BASE_ADDRESS_MEM_TYPE_64);
+}
+
+// What the guest can write begins as zeros, but for BARs.
+static void reset_function(struct vn_pci *pci, struct vn_pci_function *function)
+{
+	for (unsigned i = 0; i < VN_PCI_CONFIG_SIZE; i++)
+		function->config[i] &= (uint8_t)~function->writable[i];
+	for (unsigned bar = 0; bar < VN_PCI_BARS; bar++) {
+		if (function->bar_size[bar] == 0)
+			continue;
+		home_bar(function, bar);
+		update_bar(pci, function, bar);
+	}
+	if (function->ops->reset)
+		function->ops->reset(function);
+}
+
+void vn_pci_reset(struct vn_pci *pci)
+{
+	pthread_mutex_lock(&pci->lock);
+	pci->config_address = 0;
+	for (unsigned i = 0; i < VN_PCI_SLOTS; i++)
+		if (pci->slots[i])
+			reset_function(pci, pci->slots[i]);
+	pthread_mutex_unlock(&pci->lock);
+}
+
 void vn_pci_destroy(struct vn_pci *pci)
 {
 	pthread_mutex_destroy(&pci->lock);
@@ -283,7 +314,8 @@ static int place_bar(struct vn_pci *pci, unsigned slot, struct vn_pci_function *
 			slot, (unsigned long long)size / 1024,
 			(unsigned long long)pci->window_size / 1024);
 	pci->window_used = address + size - pci->window_base;
-	write64(&function->config[bar_register(bar)], address | PCI_BASE_ADDRESS_MEM_TYPE_64);
+	function->bar_home[bar] = address;
+	home_bar(function, bar);
 	write64(&function->writable[bar_register(bar)], ~(size - 1));
 	return 0;
 }

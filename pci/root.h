@@ -35,6 +35,10 @@ struct vn_pci_ops {
 	// new value already, as far as `writable` lets it through.
 	void (*config_written)(struct vn_pci_function *function, unsigned offset, unsigned size);
 
+	// The function is reset: its configuration space is as it was before the guest ran, and no
+	// BAR is mapped.
+	void (*reset)(struct vn_pci_function *function);
+
 	// Accesses to a BAR: naturally aligned, 1 to 8 bytes, within it. Reads leave `data`
 	// (already all ones) as it is where there is nothing to read.
 	void (*bar_read)(struct vn_pci_function *function, unsigned bar, uint64_t offset,
@@ -50,7 +54,8 @@ struct vn_pci_function {
 	uint8_t writable[VN_PCI_CONFIG_SIZE]; // bits that the guest may write, beyond the header's
 	uint64_t bar_size[VN_PCI_BARS]; // 0 or a power of two of at least 4 KiB
 
-	uint64_t bar_address[VN_PCI_BARS]; // the root's from here on; valid while mapped
+	uint64_t bar_home[VN_PCI_BARS]; // the root's from here on: where it is after a reset
+	uint64_t bar_address[VN_PCI_BARS]; // valid while mapped
 	bool bar_mapped[VN_PCI_BARS];
 };
 
@@ -60,6 +65,9 @@ int vn_pci_create(struct vn_pci **pci, struct vn_bus *mmio, struct vn_bus *pio,
 
 // Once no vCPU runs any more; touches no function.
 void vn_pci_destroy(struct vn_pci *pci);
+
+// Everything as before the guest ran. No vCPU runs.
+void vn_pci_reset(struct vn_pci *pci);
 
 // Give a function a slot and places for its BARs, before the guest runs. Memory decoding is off,
 // as after a reset. The function stays the caller's and is there as long as a vCPU runs. -EEXIST

@@ -117,8 +117,13 @@ static void start_queue(struct vn_virtio_device *device, unsigned index)
 		.avail = queue->avail,
 		.used = queue->used,
 		.event_idx = vn_virtio_has(device, VIRTIO_RING_F_EVENT_IDX),
-		.indirect = vn_virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC)};
+		.indirect = vn_virtio_has(device, VIRTIO_RING_F_INDIRECT_DESC),
+		.avail_next = queue->avail_next,
+		.used_next = queue->used_next};
 	struct veneer_error error;
+	queue->paused = device->paused;
+	if (queue->paused)
+		return;
 	if (vn_virtqueue_init(&queue->ring, device->memory, &layout, &error) < 0) {
 		vn_virtio_broken(device, index, error.message);
 		return;
@@ -132,8 +137,41 @@ static void stop_queue(struct vn_virtio_device *device, unsigned index)
 {
 	struct vn_virtio_queue *queue = &device->queues[index];
 	if (queue->started)
-		device->ops->stop(device, index);
+		device->ops->stop(device, index, VN_VIRTIO_RESET);
+	queue->started = queue->paused = false;
+	queue->avail_next = queue->used_next = 0;
+}
+
+// A broken queue does not go on with the others: only a reset mends it.
+static void pause_queue(struct vn_virtio_device *device, unsigned index)
+{
+	struct vn_virtio_queue *queue = &device->queues[index];
+	if (!queue->started)
+		return;
+	device->ops->stop(device, index, VN_VIRTIO_PAUSE);
 	queue->started = false;
+	queue->paused = !vn_virtqueue_is_broken(&queue->ring);
+	queue->avail_next = queue->ring.avail_next;
+	queue->used_next = queue->ring.used_next;
+}
+
+void vn_virtio_pause(struct vn_virtio_device *device)
+{
+	vn_virtio_lock(device);
+	device->paused = true;
+	for (unsigned i = 0; i < device->queue_count; i++)
+		pause_queue(device, i);
+	vn_virtio_unlock(device);
+}
+
+void vn_virtio_resume(struct vn_virtio_device *device)
+{
+	vn_virtio_lock(device);
+	device->paused = false;
+	for (unsigned i = 0; i < device->queue_count; i++)
+		if (device->queues[i].paused)
+			start_queue(device, i);
+	vn_virtio_unlock(device);
 }
 
 static void start_device(struct vn_virtio_device *device)
@@ -177,6 +215,13 @@ void vn_virtio_set_status(struct vn_virtio_device *device, uint32_t status)
 	atomic_fetch_or_explicit(&device->status, added, memory_order_acq_rel);
 	if (added & VIRTIO_CONFIG_S_DRIVER_OK)
 		start_device(device);
+}
+
+void vn_virtio_reset(struct vn_virtio_device *device)
+{
+	vn_virtio_lock(device);
+	reset_device(device);
+	vn_virtio_unlock(device);
 }
 
 struct vn_virtio_queue *vn_virtio_queue(struct vn_virtio_device *device, uint32_t index)

@@ -26,6 +26,14 @@
 
 struct vn_virtio_device;
 
+// Why a queue is taken from its loop.
+enum vn_virtio_stop {
+	VN_VIRTIO_RESET, // what is in flight ends, what has not begun is forgotten
+	// It goes on from here later: what is in flight ends and the driver is told, what has not
+	// begun is put back (vn_virtqueue_unpop()), and nothing that the driver can see is lost.
+	VN_VIRTIO_PAUSE,
+};
+
 // A device's part. All are called with the device's lock held, on the thread that accessed the
 // register (or that destroys the transport).
 struct vn_virtio_ops {
@@ -35,7 +43,7 @@ struct vn_virtio_ops {
 
 	// Take the queue back. Returns when none of its requests is in flight any more and the loop
 	// no longer touches its ring or its kick.
-	void (*stop)(struct vn_virtio_device *device, unsigned index);
+	void (*stop)(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why);
 
 	// The device is reset and its queues have stopped: go back to the state that the driver
 	// found. A queue that is reset alone takes with it nothing that the driver set through
@@ -76,6 +84,8 @@ struct vn_virtio_queue {
 	uint16_t size; // what the driver chose
 	bool ready;
 	bool started;
+	bool paused; // to be started, from `avail_next` and `used_next` on, when the device resumes
+	uint16_t avail_next, used_next;
 	vn_gpa desc, avail, used;
 	int kick; // the transport's eventfd
 	struct vn_virtqueue ring;
@@ -102,6 +112,7 @@ struct vn_virtio_device {
 	atomic_uint status; // changed under the lock, but for DEVICE_NEEDS_RESET: any thread
 	atomic_uint generation; // of the configuration space
 	atomic_uint broken_count; // how often the driver broke it, over its whole life
+	bool paused; // under the lock: no queue is started
 };
 
 int vn_virtio_device_init(struct vn_virtio_device *device, struct veneer_error *error);
@@ -123,6 +134,15 @@ void vn_virtio_accept(struct vn_virtio_device *device, uint32_t word, uint32_t b
 // DRIVER_OK starts the queues that are ready.
 uint32_t vn_virtio_status(const struct vn_virtio_device *device);
 void vn_virtio_set_status(struct vn_virtio_device *device, uint32_t status);
+
+// What a driver does with status 0; takes the lock itself.
+void vn_virtio_reset(struct vn_virtio_device *device);
+
+// Take all queues from their loops, so that nothing touches guest memory and nothing is in flight;
+// and give them back. While it is paused, queues that the driver starts wait, and a reset has
+// nothing to wait for.
+void vn_virtio_pause(struct vn_virtio_device *device);
+void vn_virtio_resume(struct vn_virtio_device *device);
 
 // The queue `index`, or NULL when the device has none such. A transport may change its size and
 // addresses while it is not ready.

@@ -6,7 +6,7 @@
 #define VN_DEVICE_TYPE_H
 
 #include "base/prop.h"
-#include "core/ioloop.h"
+#include "core/loops.h"
 #include "core/memory.h"
 #include "virtio/device.h"
 
@@ -24,7 +24,7 @@ struct vn_device_env {
 	const char *guest;
 	const struct vn_memory *memory; // mapped, and not populated yet
 	const struct vn_log *log;
-	struct vn_ioloop_cpus *cpus; // of its loops; NULL: anywhere
+	struct vn_loops *loops;
 };
 
 struct vn_device_type {
@@ -35,7 +35,8 @@ struct vn_device_type {
 	// Idempotent. NULL: nothing to fill in, and the device exists.
 	bool (*complete)(void *values, const struct vn_device_guest *guest);
 
-	// How many loops a device with these values has, once they are complete.
+	// How many loops of its own a device with these values has, once they are complete. NULL:
+	// none.
 	unsigned (*count_loops)(const void *values);
 
 	// Open what the options name and create the device. May take descriptors out of `values`.

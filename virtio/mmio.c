@@ -294,9 +294,7 @@ free_mmio:
 
 void vn_virtio_mmio_destroy(struct vn_virtio_mmio *mmio)
 {
-	vn_virtio_lock(mmio->device);
-	vn_virtio_set_status(mmio->device, 0);
-	vn_virtio_unlock(mmio->device);
+	vn_virtio_reset(mmio->device);
 	close_kicks(mmio);
 	vn_irq_close(&mmio->irq);
 	mmio->device->transport = NULL;

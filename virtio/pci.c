@@ -534,6 +534,29 @@ static void update_msix(struct vn_virtio_pci *pci)
 	vn_virtio_unlock(pci->device);
 }
 
+static void reset_vectors(struct vn_virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->vector_count; i++) {
+		uint32_t *entry = pci->vectors[i].entry;
+		memset(entry, 0, ENTRY_SIZE);
+		entry[ENTRY_CONTROL] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	}
+}
+
+// What is pending in a vector goes with it.
+static void reset_function(struct vn_pci_function *function)
+{
+	struct vn_virtio_pci *pci = from_function(function);
+	vn_virtio_lock(pci->device);
+	reset_vectors(pci);
+	vn_virtio_unlock(pci->device);
+	update_msix(pci);
+	vn_virtio_lock(pci->device);
+	for (unsigned i = 0; i < pci->vector_count; i++)
+		(void)vn_msi_reset(&pci->vectors[i].msi);
+	vn_virtio_unlock(pci->device);
+}
+
 static void config_written(struct vn_pci_function *function, unsigned offset, unsigned size)
 {
 	uint32_t where, length;
@@ -548,6 +571,7 @@ static const struct vn_pci_ops function_ops = {
 	.unmap = unmap,
 	.config_reading = config_reading,
 	.config_written = config_written,
+	.reset = reset_function,
 	.bar_read = bar_read,
 	.bar_write = bar_write,
 };
@@ -638,11 +662,11 @@ static void fill_caps(struct vn_virtio_pci *pci)
 
 static int open_vectors(struct vn_virtio_pci *pci, struct vn_irqs *irqs, struct veneer_error *error)
 {
+	reset_vectors(pci);
 	for (unsigned i = 0; i < pci->vector_count; i++) {
 		int code = vn_msi_open(&pci->vectors[i].msi, irqs, error);
 		if (code < 0)
 			return code;
-		pci->vectors[i].entry[ENTRY_CONTROL] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
 	}
 	return 0;
 }
@@ -731,9 +755,7 @@ int vn_virtio_pci_create(struct vn_virtio_pci **result, struct vn_virtio_device 
 
 void vn_virtio_pci_destroy(struct vn_virtio_pci *pci)
 {
-	vn_virtio_lock(pci->device);
-	vn_virtio_set_status(pci->device, 0);
-	vn_virtio_unlock(pci->device);
+	vn_virtio_reset(pci->device);
 	if (pci->function.bar_mapped[BAR])
 		unmap(&pci->function, BAR, VN_GPA(pci->function.bar_address[BAR]));
 	pci->device->transport = NULL;

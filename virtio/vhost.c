@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ioctls of /dev/vhost-net. A queue is never handed over in the middle: it starts at index 0,
-// as its reset left it, and after a stop it is not looked at before the next reset.
+// The ioctls of /dev/vhost-net. The kernel keeps the available index that it goes on from; the used
+// index it finds in the ring.
 #include "virtio/vhost.h"
 
 #include <errno.h>
@@ -103,7 +103,7 @@ int vn_vhost_start(const struct vn_vhost *vhost, enum vn_vhost_queue queue, uint
 		return -errno;
 	int code = set_state(vhost, VHOST_SET_VRING_NUM, queue, ring->size);
 	if (code == 0)
-		code = set_state(vhost, VHOST_SET_VRING_BASE, queue, 0);
+		code = set_state(vhost, VHOST_SET_VRING_BASE, queue, ring->avail_next);
 	if (code == 0 && ioctl(vhost->fd, VHOST_SET_VRING_ADDR, &rings) < 0)
 		code = -errno;
 	if (code == 0)
@@ -126,9 +126,13 @@ int vn_vhost_set_call(const struct vn_vhost *vhost, enum vn_vhost_queue queue, i
 }
 
 // None of these fails for a queue and descriptors that were accepted before.
-void vn_vhost_stop(const struct vn_vhost *vhost, enum vn_vhost_queue queue)
+void vn_vhost_stop(
+	const struct vn_vhost *vhost, enum vn_vhost_queue queue, struct vn_virtqueue *ring)
 {
+	struct vhost_vring_state state = {.index = queue};
 	vn_vhost_set_tap(vhost, queue, -1);
+	if (ioctl(vhost->fd, VHOST_GET_VRING_BASE, &state) == 0)
+		vn_virtqueue_advance(ring, (uint16_t)state.num);
 	set_file(vhost, VHOST_SET_VRING_KICK, queue, VHOST_FILE_UNBIND);
 	set_file(vhost, VHOST_SET_VRING_CALL, queue, VHOST_FILE_UNBIND);
 	set_file(vhost, VHOST_SET_VRING_ERR, queue, VHOST_FILE_UNBIND);

@@ -34,8 +34,8 @@ void vn_vhost_close(struct vn_vhost *vhost);
 
 // From here on: 0 or a negative errno; any thread, one call at a time for each queue.
 
-// Hand over a queue that nobody has used yet, for which the driver accepted `features`. It carries
-// nothing before it has a TAP.
+// Hand over a queue with nothing in flight, for which the driver accepted `features`. It goes on
+// where the ring says, and carries nothing before it has a TAP.
 int vn_vhost_start(const struct vn_vhost *vhost, enum vn_vhost_queue queue, uint64_t features,
 	const struct vn_virtqueue *ring, const struct vn_vhost_fds *fds);
 
@@ -46,8 +46,9 @@ int vn_vhost_set_tap(const struct vn_vhost *vhost, enum vn_vhost_queue queue, in
 // Have another eventfd signalled for interrupts.
 int vn_vhost_set_call(const struct vn_vhost *vhost, enum vn_vhost_queue queue, int call);
 
-// Take a queue back, also one whose start failed: nothing of it is in flight any more, and no
-// eventfd of it in use.
-void vn_vhost_stop(const struct vn_vhost *vhost, enum vn_vhost_queue queue);
+// Take a queue back, also one whose start failed: nothing of it is in flight any more, no eventfd
+// of it in use, and the ring says where it is to go on.
+void vn_vhost_stop(
+	const struct vn_vhost *vhost, enum vn_vhost_queue queue, struct vn_virtqueue *ring);
 
 #endif

@@ -123,7 +123,11 @@ int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 	*vq = (struct vn_virtqueue){.memory = memory,
 		.size = size,
 		.event_idx = layout->event_idx,
-		.indirect = layout->indirect};
+		.indirect = layout->indirect,
+		.avail_next = layout->avail_next,
+		.avail_index = layout->avail_next,
+		.used_next = layout->used_next,
+		.used_published = layout->used_next};
 	vq->desc = translate(
 		memory, "descriptor table", layout->desc, 16, size * sizeof(struct desc), error);
 	vq->avail = translate(memory, "available ring", layout->avail, 2,
@@ -175,6 +179,19 @@ int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head)
 	vq->avail_next++;
 	*head = taken;
 	return 1;
+}
+
+void vn_virtqueue_unpop(struct vn_virtqueue *vq, uint16_t head)
+{
+	vq->avail_next--;
+	vq->in_flight[head / 64] &= ~BIT64(head % 64);
+}
+
+void vn_virtqueue_advance(struct vn_virtqueue *vq, uint16_t avail_next)
+{
+	vq->avail_next = vq->avail_index = avail_next;
+	vq->used_next = vq->used_published =
+		atomic_load_explicit(&vq->used->idx, memory_order_relaxed);
 }
 
 // Check one buffer of a chain, translate its address and add it.

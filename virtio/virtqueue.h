@@ -35,6 +35,9 @@ struct vn_virtqueue_layout {
 	vn_gpa desc, avail, used;
 	bool event_idx;
 	bool indirect;
+	// Where a queue that was served before goes on, with nothing in flight: its avail_next and
+	// used_next. 0 of one that nobody has used.
+	uint16_t avail_next, used_next;
 };
 
 struct vn_avail_ring;
@@ -71,7 +74,7 @@ struct vn_chain {
 	uint64_t writable_size; // bytes; the two together are at most 2^32
 };
 
-// Take over a queue that nobody has used yet. -EINVAL for a size that is none, misaligned addresses
+// Take over a queue. -EINVAL for a size that is none, misaligned addresses
 // (section 2.7: 16, 2, 4) and rings that are not wholly in one run of RAM.
 int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 	const struct vn_virtqueue_layout *layout, struct veneer_error *error);
@@ -79,6 +82,14 @@ int vn_virtqueue_init(struct vn_virtqueue *vq, const struct vn_memory *memory,
 // Take the next available head: 1 with *head, 0 when there is none, -EPROTO when the queue is
 // broken. The head is in flight until it is pushed.
 int vn_virtqueue_pop(struct vn_virtqueue *vq, uint16_t *head);
+
+// Put back the head that was popped last and of which nothing has been carried out; several heads
+// in reverse order. The next pop reads the driver's entry again.
+void vn_virtqueue_unpop(struct vn_virtqueue *vq, uint16_t head);
+
+// Another has served the queue meanwhile, up to this available entry, and nothing is in flight:
+// take over where it left off.
+void vn_virtqueue_advance(struct vn_virtqueue *vq, uint16_t avail_next);
 
 // Read the chain that starts at a head taken from vn_virtqueue_pop(): 0 or -EPROTO. Malformed are:
 // an index outside the queue or table; more descriptors than the queue has (which catches loops) or

@@ -10,8 +10,8 @@
 
 #include "arch/x86/machine.h"
 #include "arch/x86/map.h"
-#include "core/ioloop.h"
 #include "core/irq.h"
+#include "core/loops.h"
 #include "devices/event.h"
 #include "devices/power.h"
 #include "devices/pvpanic.h"
@@ -38,9 +38,9 @@ struct slot {
 // Owned by the vm, and immutable once the guest runs.
 struct vn_devices {
 	struct vn_devices_site site;
-	struct vn_ioloop_cpus io_cpus; // of the virtio devices' loops
+	struct vn_loops loops;
 	struct vn_irqs *irqs;
-	struct vn_ioloop *loop; // the serial port's
+	struct vn_ioloop *loop; // the shared one, for the serial port and pvpanic
 	struct vn_irq serial_irq;
 	struct vn_serial *serial;
 	struct vn_power power;
@@ -95,8 +95,7 @@ static int create_serial(
 	struct vn_devices *devices, const struct vn_spec *spec, struct veneer_error *error)
 {
 	const struct vn_devices_site *site = &devices->site;
-	struct vn_ioloop_cpus cpus = {.cpus = site->placement->vmm, .together = true};
-	int code = vn_ioloop_create(&devices->loop, "serial", 16, &cpus, error);
+	int code = vn_loops_take(&devices->loops, "serial", false, &devices->loop, error);
 	if (code < 0)
 		return code;
 	code = vn_irq_open(&devices->serial_irq, site->kvm, VN_GSI_SERIAL, error);
@@ -178,7 +177,7 @@ static int create_device(struct vn_devices *devices, const struct vn_device_type
 		.guest = spec->name ? spec->name : spec->config->identity,
 		.memory = site->memory,
 		.log = site->log,
-		.cpus = &devices->io_cpus};
+		.loops = &devices->loops};
 	int code = type->create(&slot->device, &env, values, error);
 	if (code < 0) { // a device knows its property, and not its number
 		vn_config_number_key(type->option, number, error);
@@ -207,7 +206,10 @@ int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *
 	if (!devices)
 		return vn_fail(error, -ENOMEM, "no memory for a guest's devices");
 	devices->site = *site;
-	devices->io_cpus.cpus = site->placement->iothreads;
+	vn_loops_init(&devices->loops);
+	devices->loops.dedicated_cpus = site->placement->iothreads;
+	devices->loops.shared_cpus = site->placement->vmm;
+	devices->loops.end = site->end;
 	devices->serial_irq.fd = -1;
 	int code = create_all(devices, spec, error);
 	if (code < 0) {
@@ -216,6 +218,37 @@ int vn_devices_create(struct vn_devices **result, const struct vn_devices_site *
 	}
 	*result = devices;
 	return 0;
+}
+
+void vn_devices_pause(const struct vn_devices *devices)
+{
+	for (unsigned i = 0; i < devices->slot_count; i++)
+		vn_virtio_pause(devices->slots[i].device);
+	vn_pvpanic_pause(devices->pvpanic);
+}
+
+void vn_devices_resume(const struct vn_devices *devices)
+{
+	for (unsigned i = 0; i < devices->slot_count; i++)
+		vn_virtio_resume(devices->slots[i].device);
+	vn_pvpanic_resume(devices->pvpanic);
+}
+
+bool vn_devices_have_failed(const struct vn_devices *devices)
+{
+	return vn_loops_have_failed(&devices->loops);
+}
+
+void vn_devices_reset(struct vn_devices *devices)
+{
+	for (unsigned i = 0; i < devices->slot_count; i++)
+		vn_virtio_reset(devices->slots[i].device);
+	if (devices->pci)
+		vn_pci_reset(devices->pci);
+	vn_pvpanic_reset(devices->pvpanic);
+	vn_event_reset(devices->event);
+	vn_serial_reset(devices->serial);
+	vn_power_reset(&devices->power);
 }
 
 int vn_devices_drain(const struct vn_devices *devices, uint64_t deadline_ns)
@@ -301,7 +334,8 @@ void vn_devices_destroy(struct vn_devices *devices)
 		vn_serial_destroy(devices->serial);
 	vn_irq_close(&devices->serial_irq);
 	if (devices->loop)
-		vn_ioloop_destroy(devices->loop);
+		vn_loops_give_back(&devices->loops, devices->loop);
+	vn_loops_destroy(&devices->loops);
 	if (devices->irqs)
 		vn_irqs_destroy(devices->irqs);
 	free(devices);

@@ -47,6 +47,18 @@ int vn_devices_create(struct vn_devices **devices, const struct vn_devices_site 
 // Guest memory is populated: before the first vCPU runs.
 void vn_devices_settle(const struct vn_devices *devices);
 
+// Pause all devices: on return, nothing is in flight and none touches guest memory. And resume
+// them. No vCPU runs.
+void vn_devices_pause(const struct vn_devices *devices);
+void vn_devices_resume(const struct vn_devices *devices);
+
+// One of their loops has failed, which ends the guest. They cannot be used again. From any thread.
+bool vn_devices_have_failed(const struct vn_devices *devices);
+
+// All as before the guest ran, but for what is kept outside of it: files, interfaces, output that
+// is to be written. No vCPU runs.
+void vn_devices_reset(struct vn_devices *devices);
+
 // Once no vCPU runs any more.
 void vn_devices_destroy(struct vn_devices *devices);
 

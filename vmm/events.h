@@ -12,17 +12,26 @@
 
 #define VN_EVENTS_MAX 16
 
+// As struct veneer_event, of which few have a message.
+struct vn_event {
+	enum veneer_event_kind kind;
+	enum veneer_end end;
+	uint32_t value;
+	uint64_t time_ns;
+	char *message; // NULL: none
+};
+
 struct vn_events {
 	int fd; // an eventfd
 	pthread_mutex_t lock;
-	struct veneer_event list[VN_EVENTS_MAX];
+	struct vn_event list[VN_EVENTS_MAX];
 	unsigned first, count;
 };
 
 int vn_events_init(struct vn_events *events, struct veneer_error *error);
 void vn_events_destroy(struct vn_events *events);
 
-// From any thread.
+// From any thread. Without memory for its message, the event has none.
 void vn_events_add(struct vn_events *events, const struct veneer_event *event);
 bool vn_events_take(struct vn_events *events, struct veneer_event *event);
 

@@ -16,6 +16,7 @@
 #include "arch/x86/fdt.h"
 #include "arch/x86/idle.h"
 #include "arch/x86/models.h"
+#include "arch/x86/vcpu_state.h"
 #include "core/kvm_stats.h"
 #include "vmm/builtin.h"
 #include "vmm/plan.h"
@@ -203,16 +204,17 @@ static int create_vcpu(struct vn_parts *parts, unsigned i, unsigned tsc_khz,
 	return code;
 }
 
-// Set a vCPU's CPUID, built in `cpuid`, and its entry state.
-static int prepare_vcpu(struct vn_parts *parts, unsigned i, struct vn_cpuid *cpuid, bool mwait,
-	struct veneer_error *error)
+// Set a vCPU's CPUID, built in `cpuid`, and its entry state; `fd` is the vCPU's, or that of one of
+// the same number in another VM.
+static int prepare_vcpu(struct vn_parts *parts, const struct vn_spec *spec, unsigned i, int fd,
+	struct vn_cpuid *cpuid, struct veneer_error *error)
 {
 	const struct kvm_cpuid_entry2 host_mwait = vn_cpuid_host_mwait();
-	int khz = vn_kvm_ioctl(parts->vcpus[i].fd, KVM_GET_TSC_KHZ, NULL);
+	int khz = vn_kvm_ioctl(fd, KVM_GET_TSC_KHZ, NULL);
 	const struct vn_cpuid_guest guest = {
 		.topology = parts->machine.topology,
 		.tsc_khz = khz > 0 ? (uint32_t)khz : 0,
-		.mwait = mwait ? &host_mwait : NULL,
+		.mwait = spec->cpus->idle == VN_IDLE_MWAIT ? &host_mwait : NULL,
 	};
 	parts->machine.tsc_hz = guest.tsc_khz * (uint64_t)1000;
 	*cpuid = parts->cpuid;
@@ -220,10 +222,10 @@ static int prepare_vcpu(struct vn_parts *parts, unsigned i, struct vn_cpuid *cpu
 		cpuid, &guest, vn_topology_apic_id(&parts->machine.topology, i), error);
 	if (code < 0)
 		return code;
-	code = vn_kvm_ioctl(parts->vcpus[i].fd, KVM_SET_CPUID2, cpuid);
+	code = vn_kvm_ioctl(fd, KVM_SET_CPUID2, cpuid);
 	if (code < 0)
 		return vn_fail(error, code, "KVM refuses CPUID of vCPU %u: %s", i, strerror(-code));
-	return vn_boot_prepare_vcpu(parts->vcpus[i].fd, error);
+	return vn_boot_prepare_vcpu(fd, error);
 }
 
 static int create_vcpus(struct vn_parts *parts, const struct vn_spec *spec,
@@ -232,12 +234,12 @@ static int create_vcpus(struct vn_parts *parts, const struct vn_spec *spec,
 	struct vn_cpuid *cpuid = malloc(sizeof(*cpuid));
 	if (!cpuid)
 		return vn_fail(error, -ENOMEM, "no memory for a CPUID table");
-	bool mwait = spec->cpus->idle == VN_IDLE_MWAIT;
-	int code = 0;
+	parts->vcpus = calloc(parts->machine.cpus, sizeof(*parts->vcpus));
+	int code = parts->vcpus ? 0 : vn_fail(error, -ENOMEM, "no memory for the vCPUs");
 	for (unsigned i = 0; code == 0 && i < parts->machine.cpus; i++) {
 		code = create_vcpu(parts, i, spec->cpu->tsc_khz, env, error);
 		if (code == 0)
-			code = prepare_vcpu(parts, i, cpuid, mwait, error);
+			code = prepare_vcpu(parts, spec, i, parts->vcpus[i].fd, cpuid, error);
 	}
 	free(cpuid);
 	return code;
@@ -259,23 +261,35 @@ static int create_devices(struct vn_parts *parts, const struct vn_spec *spec,
 	return vn_devices_create(&parts->devices, &site, spec, error);
 }
 
+static int build_fdt(struct vn_parts *parts, struct veneer_error *error)
+{
+	void *dtb;
+	size_t size;
+	int code = vn_fdt_build(&parts->machine, &dtb, &size, error);
+	if (code < 0)
+		return code;
+	free(parts->dtb);
+	parts->dtb = dtb;
+	parts->dtb_size = size;
+	return 0;
+}
+
 // All that a kernel and an initrd can be refused for but their contents, and what the guest is told
-// of its machine. Touches no guest memory.
-static int prepare_boot(struct vn_parts *parts, const struct vn_spec *spec,
-	const struct vn_log *log, struct veneer_error *error)
+// of its machine. Touches no guest memory. Also before each reset: the files are opened by name
+// again, so that a kernel that was replaced meanwhile is the one that boots.
+static int prepare_boot(
+	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
 {
 	struct vn_machine *machine = &parts->machine;
 	const struct vn_boot_files files = {.kernel = spec->kernel,
 		.builtin = vn_builtin_guest,
 		.builtin_size = vn_builtin_guest_size,
 		.initrd = spec->initrd};
+	vn_boot_close(parts->source); // of a reset that failed
+	parts->source = NULL;
 	int code = vn_boot_open(&parts->source, &parts->boot, &files, &parts->memory, error);
 	if (code < 0)
 		return code;
-	// Such a kernel may run for a minute before it meets an instruction that stops it.
-	if (spec->kernel && !vn_cpuid_host_virtualizes())
-		vn_warn(log, "no VT-x or AMD-V here: guest kernels are emulated by software; "
-			     "stock ones do not boot ('veneer doctor' says more)");
 	machine->initrd_start = parts->boot.initrd_start;
 	machine->initrd_end = parts->boot.initrd_end;
 	machine->cmdline = parts->cmdline;
@@ -286,7 +300,15 @@ static int prepare_boot(struct vn_parts *parts, const struct vn_spec *spec,
 		vn_error_set_key(error, "cmdline");
 		return code;
 	}
-	return vn_fdt_build(machine, &parts->dtb, &parts->dtb_size, error);
+	return build_fdt(parts, error);
+}
+
+// Such a kernel may run for a minute before it meets an instruction that stops it.
+static void warn_of_emulation(const struct vn_spec *spec, const struct vn_log *log)
+{
+	if (spec->kernel && !vn_cpuid_host_virtualizes())
+		vn_warn(log, "no VT-x or AMD-V here: guest kernels are emulated by software; "
+			     "stock ones do not boot ('veneer doctor' says more)");
 }
 
 static int populate(struct vn_parts *parts, const struct vn_spec *spec,
@@ -362,9 +384,71 @@ int vn_parts_create(struct vn_parts *parts, const struct vn_spec *spec,
 	if (code == 0)
 		code = create_devices(parts, spec, env, error);
 	if (code == 0)
-		code = prepare_boot(parts, spec, env->log, error);
+		code = prepare_boot(parts, spec, error);
+	if (code == 0)
+		warn_of_emulation(spec, env->log);
 	if (code == 0)
 		code = populate(parts, spec, env, error);
+	return code == 0 ? load(parts, error) : code;
+}
+
+// Write the state of a new vCPU, made in the VM `fresh`, to vCPU `i`.
+static int reset_vcpu(struct vn_parts *parts, const struct vn_spec *spec, unsigned i,
+	const struct vn_kvm *fresh, struct vn_vcpu_state *state, struct vn_cpuid *cpuid,
+	struct veneer_error *error)
+{
+	struct vn_vcpu vcpu;
+	uint32_t apic_id = vn_topology_apic_id(&parts->machine.topology, i);
+	int code = vn_vcpu_create(&vcpu, fresh, i, apic_id, error);
+	if (code < 0)
+		return code;
+	if (spec->cpu->tsc_khz)
+		code = vn_vcpu_set_tsc_khz(&vcpu, spec->cpu->tsc_khz, error);
+	if (code == 0)
+		code = prepare_vcpu(parts, spec, i, vcpu.fd, cpuid, error);
+	if (code == 0)
+		code = vn_vcpu_state_read(state, vcpu.fd, i, error);
+	vn_vcpu_destroy(&vcpu);
+	return code == 0 ? vn_vcpu_state_write(state, parts->vcpus[i].fd, i, error) : code;
+}
+
+static int reset_vcpus(struct vn_parts *parts, const struct vn_spec *spec,
+	const struct vn_kvm *fresh, struct veneer_error *error)
+{
+	struct vn_vcpu_state *state = NULL;
+	struct vn_cpuid *cpuid = malloc(sizeof(*cpuid));
+	int code = cpuid ? vn_vcpu_state_new(&state, fresh, error)
+			 : vn_fail(error, -ENOMEM, "no memory for a CPUID table");
+	for (unsigned i = 0; code == 0 && i < parts->vcpu_count; i++)
+		code = reset_vcpu(parts, spec, i, fresh, state, cpuid, error);
+	vn_vcpu_state_free(state);
+	free(cpuid);
+	return code;
+}
+
+static int reset_kvm(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+{
+	struct vn_kvm fresh = {.system_fd = parts->kvm.system_fd, .vm_fd = -1};
+	bool pit = spec->cpus->pit;
+	int code = vn_kvm_create(&fresh, error);
+	if (code == 0)
+		code = vn_chips_create(&fresh, pit, error);
+	if (code == 0)
+		code = vn_chips_copy(&parts->kvm, &fresh, pit, error);
+	if (code == 0)
+		code = reset_vcpus(parts, spec, &fresh, error);
+	fresh.system_fd = -1; // it is the VM's
+	vn_kvm_destroy(&fresh);
+	return code;
+}
+
+int vn_parts_reset(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+{
+	int code = prepare_boot(parts, spec, error);
+	if (code < 0)
+		return code;
+	vn_devices_reset(parts->devices);
+	code = reset_kvm(parts, spec, error);
 	return code == 0 ? load(parts, error) : code;
 }
 
@@ -376,6 +460,7 @@ void vn_parts_destroy(struct vn_parts *parts)
 		vn_devices_destroy(parts->devices);
 	for (unsigned i = parts->vcpu_count; i-- > 0;)
 		vn_vcpu_destroy(&parts->vcpus[i]);
+	free(parts->vcpus);
 	if (parts->stats_fd >= 0)
 		close(parts->stats_fd);
 	vn_kvm_destroy(&parts->kvm);

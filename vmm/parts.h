@@ -17,7 +17,8 @@
 #include "vmm/config.h"
 #include "vmm/devices.h"
 
-// Owned by the vm; immutable once the guest runs, but for what the parts themselves say.
+// Owned by the vm; immutable once the guest runs, but for what the parts themselves say, and for
+// what a reset makes again: the command line, `boot`, the device tree.
 struct vn_parts {
 	struct vn_kvm kvm;
 	struct vn_cpuid cpuid; // the processor's, without what a vCPU has to itself
@@ -25,7 +26,7 @@ struct vn_parts {
 	struct vn_bus pio, mmio;
 	struct vn_placement placement;
 	struct vn_cpuset helpers; // where KVM's own threads go
-	struct vn_vcpu vcpus[VN_CPUS_MAX];
+	struct vn_vcpu *vcpus; // room for the machine's
 	unsigned vcpu_count; // those created
 	struct vn_devices *devices; // NULL until they are made
 	struct vn_machine machine;
@@ -53,5 +54,11 @@ void vn_parts_init(struct vn_parts *parts);
 int vn_parts_create(struct vn_parts *parts, const struct vn_spec *spec,
 	const struct vn_parts_env *env, struct veneer_error *error);
 void vn_parts_destroy(struct vn_parts *parts);
+
+// Put processors, chips and devices back to the state that vn_parts_create() made, and load the
+// kernel again, from its file as it is now. The rest of guest memory stays, and so do devices'
+// files and interfaces. All vCPUs are parked or have no thread, and the devices are paused. After a
+// failure the guest cannot go on, but can be reset again.
+int vn_parts_reset(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error);
 
 #endif

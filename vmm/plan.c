@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/ioloop.h"
+#include "core/loops.h"
 #include "host/placement.h"
 #include "vmm/config.h"
 #include "vmm/device_table.h"
@@ -119,7 +119,7 @@ static void print_row(const struct writer *to, const char *name, const struct vn
 static void print_table(const struct writer *to, const struct vn_placement *placement,
 	unsigned vcpus, const struct device *devices, size_t device_count)
 {
-	struct vn_ioloop_cpus io = {.cpus = placement->iothreads};
+	unsigned next = 0;
 	char name[24];
 	fprintf(to->text, "%-12s %-9s %-9s %-5s %-5s %s\n", "thread", "CPUs", "core", "L3", "node",
 		"isolated");
@@ -130,7 +130,7 @@ static void print_table(const struct writer *to, const struct vn_placement *plac
 	for (size_t i = 0; i < device_count; i++) {
 		struct vn_cpuset cpus = {.bits = {0}};
 		for (unsigned thread = 0; thread < devices[i].threads; thread++) {
-			struct vn_cpuset one = vn_ioloop_take_cpus(&io);
+			struct vn_cpuset one = vn_loops_next_cpu(&placement->iothreads, &next);
 			vn_cpuset_or(&cpus, &one);
 		}
 		print_row(to, devices[i].name, &cpus);
@@ -161,9 +161,10 @@ static int list_devices(struct device **devices, size_t *count, const struct vn_
 	for (const struct vn_device_type *const *type = vn_device_types; *type; type++)
 		for (unsigned i = 0; code == 0 && i < vn_devices_of_type(spec, *type); i++) {
 			const void *values = vn_spec_device(spec, *type, i);
-			if (values)
-				code = add_device(devices, count, (*type)->kind, i,
-					(*type)->count_loops(values));
+			bool own = values && (*type)->count_loops;
+			unsigned threads = own ? (*type)->count_loops(values) : 0;
+			if (threads > 0)
+				code = add_device(devices, count, (*type)->kind, i, threads);
 		}
 	return code < 0 ? vn_fail(error, code, "no memory for a plan") : 0;
 }

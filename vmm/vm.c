@@ -25,7 +25,7 @@
 // The least that a caller's struct veneer_hooks has: that of interface 1.0.
 #define HOOKS_SIZE_MIN (offsetof(struct veneer_hooks, progress) + sizeof(void *))
 
-// What follows a lock is shared under it.
+// What follows a lock is shared under it. Locks are taken in the order in which they stand here.
 struct veneer {
 	struct vn_log log;
 	struct vn_end_hook end;
@@ -34,23 +34,28 @@ struct veneer {
 	struct vn_events events;
 	int ended_fd; // an eventfd: the guest has ended, or has lost memory and is about to
 
-	pthread_mutex_t lock;
-	enum veneer_state state;
-	bool started; // vCPU threads were
-	bool panicked; // and `how` says so
-	uint64_t start_ns, end_ns; // CLOCK_MONOTONIC
-	struct veneer_event how; // it ended
+	pthread_mutex_t control; // of whoever changes the state, and waits for vCPUs and devices
 
-	// What comes after the end: one thread does it, others wait for that, each within its
-	// limit.
+	// What comes after the end, and a reset after that: one thread at a time does it, others
+	// wait for that, each within its limit.
 	pthread_mutex_t finish_lock; // not held while it is done; never taken by a vCPU
-	pthread_cond_t finish_changed; // one of the two has changed
+	pthread_cond_t finish_changed; // one of these has changed
 	bool finishing, finished;
+
+	pthread_mutex_t lock;
+	unsigned life; // how often it was reset after its end; changes under both of these locks
+	enum veneer_state state;
+	bool panicked;
+	char panic[VN_END_MESSAGE_MAX]; // what it said then
+	uint64_t since_ns; // CLOCK_MONOTONIC: when it last began to run
+	uint64_t ran_ns; // before that; or in all, while it does not run
+	struct veneer_event how; // it ended last
 };
 
 static const char *const STATES[] = {
 	[VENEER_STATE_CREATED] = "has not been started",
 	[VENEER_STATE_RUNNING] = "is running",
+	[VENEER_STATE_PAUSED] = "is paused",
 	[VENEER_STATE_ENDED] = "has ended",
 };
 
@@ -71,6 +76,13 @@ static void set_end(struct veneer *vm, enum veneer_end end, uint32_t value, cons
 	snprintf(vm->how.message, sizeof(vm->how.message), "%s", message ? message : "");
 }
 
+// Under the lock: it stops running, if it does.
+static void stop_clock(struct veneer *vm, uint64_t now)
+{
+	if (vm->state == VENEER_STATE_RUNNING)
+		vm->ran_ns += now - vm->since_ns;
+}
+
 // A guest that panicked ends by that, even if someone stops it before it is done with its last
 // words.
 static void panicked(void *opaque, const char *message)
@@ -79,27 +91,35 @@ static void panicked(void *opaque, const char *message)
 	pthread_mutex_lock(&vm->lock);
 	if (vm->state != VENEER_STATE_ENDED && !vm->panicked) {
 		vm->panicked = true;
-		set_end(vm, VENEER_END_PANIC, 0, message);
+		snprintf(vm->panic, sizeof(vm->panic), "%s", message ? message : "");
 	}
 	pthread_mutex_unlock(&vm->lock);
 }
 
-// Under the lock. The first end counts: it is kept, makes every vCPU leave and wakes whoever waits.
-static void end_once(struct veneer *vm, enum veneer_end end, uint32_t value, const char *message)
+// Under the lock: the end is kept, makes every vCPU leave and wakes whoever waits.
+static void end_now(struct veneer *vm, enum veneer_end end, uint32_t value, const char *message)
 {
-	if (vm->state == VENEER_STATE_ENDED)
-		return;
+	uint64_t now = vn_clock_ns();
+	stop_clock(vm, now);
 	vm->state = VENEER_STATE_ENDED;
-	vm->end_ns = vn_clock_ns();
-	if (!vm->panicked || end == VENEER_END_FAILED)
+	if (vm->panicked && end != VENEER_END_FAILED)
+		set_end(vm, VENEER_END_PANIC, 0, vm->panic);
+	else
 		set_end(vm, end, value, message);
 	vm->how.kind = VENEER_EVENT_ENDED;
-	vm->how.time_ns = vm->end_ns;
+	vm->how.time_ns = now;
 	for (unsigned i = 0; i < vm->parts.vcpu_count; i++)
 		if (vm->parts.vcpus[i].started)
-			vn_vcpu_kick(&vm->parts.vcpus[i]);
+			vn_vcpu_wish(&vm->parts.vcpus[i], VN_VCPU_STOP);
 	vn_events_add(&vm->events, &vm->how);
 	eventfd_write(vm->ended_fd, 1);
+}
+
+// Under the lock. The first end counts.
+static void end_once(struct veneer *vm, enum veneer_end end, uint32_t value, const char *message)
+{
+	if (vm->state != VENEER_STATE_ENDED)
+		end_now(vm, end, value, message);
 }
 
 static void ended(void *opaque, enum veneer_end end, uint32_t value, const char *message)
@@ -154,6 +174,7 @@ static int take_hooks(
 static void init_locks(struct veneer *vm)
 {
 	pthread_condattr_t attributes;
+	pthread_mutex_init(&vm->control, NULL);
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->finish_lock, NULL);
 	pthread_condattr_init(&attributes);
@@ -209,25 +230,266 @@ static int start(struct veneer *vm, struct veneer_error *error)
 		end_once(vm, VENEER_END_FAILED, 0, why.message);
 		return why.code;
 	}
-	vm->started = true;
 	vm->state = VENEER_STATE_RUNNING;
-	vm->start_ns = event.time_ns;
+	vm->since_ns = event.time_ns;
 	vn_events_add(&vm->events, &event);
 	return 0;
 }
 
 int veneer_start(struct veneer *vm, struct veneer_error *error)
 {
+	pthread_mutex_lock(&vm->control);
 	pthread_mutex_lock(&vm->lock);
 	int code =
 		vm->state == VENEER_STATE_CREATED ? start(vm, error) : refuse(vm, "start", error);
 	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_unlock(&vm->control);
 	if (code < 0)
 		return code;
 	// The guest runs meanwhile, and does not wait for it.
 	if (!vm->parts.memory.stays)
 		vn_memory_limits_warn(&vm->parts.memory, "", &vm->log);
 	return 0;
+}
+
+// Join the vCPUs, which have been kicked and are about to leave. 0, or -ETIMEDOUT at `deadline_ns`
+// (0: none).
+static int join_vcpus(struct veneer *vm, uint64_t deadline_ns)
+{
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < vm->parts.vcpu_count; i++)
+		if (vm->parts.vcpus[i].started)
+			code = vn_vcpu_join(&vm->parts.vcpus[i], deadline_ns);
+	return code;
+}
+
+// Under finish_lock: wait until no thread finishes this life any more, whether that succeeded or
+// not, or another life has begun. 0 or -ETIMEDOUT.
+static int await_finish(struct veneer *vm, unsigned life, uint64_t deadline_ns)
+{
+	const struct timespec until = vn_clock_timespec(deadline_ns);
+	int number = 0;
+	while (vm->life == life && vm->finishing && number == 0)
+		number = deadline_ns ? pthread_cond_timedwait(
+					       &vm->finish_changed, &vm->finish_lock, &until)
+				     : pthread_cond_wait(&vm->finish_changed, &vm->finish_lock);
+	return vm->life == life && vm->finishing ? -number : 0;
+}
+
+// Under finish_lock.
+static void set_finishing(struct veneer *vm, bool finishing)
+{
+	vm->finishing = finishing;
+	pthread_cond_broadcast(&vm->finish_changed);
+}
+
+// What comes after a life's end, unless it is done or another life has begun: by one thread at a
+// time. When that runs out of time, the next one goes on. 0, or -ETIMEDOUT at `deadline_ns` (0:
+// none).
+static int finish(struct veneer *vm, unsigned life, uint64_t deadline_ns)
+{
+	pthread_mutex_lock(&vm->finish_lock);
+	int code = await_finish(vm, life, deadline_ns);
+	if (code == 0 && vm->life == life && !vm->finished) {
+		set_finishing(vm, true);
+		pthread_mutex_unlock(&vm->finish_lock);
+		code = join_vcpus(vm, deadline_ns);
+		if (code == 0)
+			code = vn_devices_drain(vm->parts.devices, deadline_ns);
+		pthread_mutex_lock(&vm->finish_lock);
+		vm->finished = code == 0;
+		set_finishing(vm, false);
+	}
+	pthread_mutex_unlock(&vm->finish_lock);
+	return code;
+}
+
+// Under the lock.
+static void wish_all(struct veneer *vm, enum vn_vcpu_wish wish)
+{
+	for (unsigned i = 0; i < vm->parts.vcpu_count; i++)
+		vn_vcpu_wish(&vm->parts.vcpus[i], wish);
+}
+
+// Under the lock: enter a state and add its event, unless the guest has ended meanwhile.
+static int enter(struct veneer *vm, enum veneer_state state, enum veneer_event_kind kind,
+	const char *what, struct veneer_error *error)
+{
+	struct veneer_event event = {.kind = kind, .time_ns = vn_clock_ns()};
+	if (vm->state == VENEER_STATE_ENDED)
+		return refuse(vm, what, error);
+	stop_clock(vm, event.time_ns);
+	vm->state = state;
+	vm->since_ns = event.time_ns;
+	vn_events_add(&vm->events, &event);
+	return 0;
+}
+
+// The next functions are called under the control lock and the inner one, which they give up while
+// they wait. The guest may end meanwhile.
+
+// Stop a running guest's vCPUs and devices. The devices come last: a vCPU may be in the middle of a
+// register's access.
+static void rest(struct veneer *vm)
+{
+	wish_all(vm, VN_VCPU_PAUSE);
+	pthread_mutex_unlock(&vm->lock);
+	for (unsigned i = 0; i < vm->parts.vcpu_count; i++)
+		vn_vcpu_await_park(&vm->parts.vcpus[i]);
+	vn_devices_pause(vm->parts.devices);
+	pthread_mutex_lock(&vm->lock);
+}
+
+// Let devices and vCPUs of a guest that rests go on.
+static int go_on(struct veneer *vm, enum veneer_event_kind kind, const char *what,
+	struct veneer_error *error)
+{
+	pthread_mutex_unlock(&vm->lock);
+	vn_devices_resume(vm->parts.devices);
+	pthread_mutex_lock(&vm->lock);
+	int code = enter(vm, VENEER_STATE_RUNNING, kind, what, error);
+	if (code == 0)
+		wish_all(vm, VN_VCPU_RUN);
+	return code;
+}
+
+// Reset a guest that rests and has not ended. It runs afterwards if its state is running.
+static int reset_living(struct veneer *vm, struct veneer_error *error)
+{
+	bool running = vm->state == VENEER_STATE_RUNNING;
+	pthread_mutex_unlock(&vm->lock);
+	int code = vn_parts_reset(&vm->parts, &vm->spec, error);
+	pthread_mutex_lock(&vm->lock);
+	if (code < 0) {
+		if (vm->state != VENEER_STATE_ENDED)
+			end_now(vm, VENEER_END_FAILED, 0, error->message);
+		return code;
+	}
+	if (vm->state != VENEER_STATE_ENDED)
+		vm->panicked = false;
+	return running ? go_on(vm, VENEER_EVENT_RESET, "reset", error)
+		       : enter(vm, VENEER_STATE_PAUSED, VENEER_EVENT_RESET, "reset", error);
+}
+
+// Under both locks. A loss of memory that a signal handler has noted meanwhile stays for
+// veneer_wait().
+static void begin_life(struct veneer *vm)
+{
+	struct veneer_event event = {.kind = VENEER_EVENT_RESET, .time_ns = vn_clock_ns()};
+	eventfd_t count;
+	(void)eventfd_read(vm->ended_fd, &count);
+	if (vn_memory_is_lost(&vm->parts.memory))
+		eventfd_write(vm->ended_fd, 1);
+	vm->life++;
+	vm->panicked = vm->finished = false;
+	vm->state = VENEER_STATE_CREATED;
+	vn_events_add(&vm->events, &event);
+}
+
+// Keep those who wait for the end from finishing it: they wait for the reset instead.
+static void take_over_finish(struct veneer *vm)
+{
+	pthread_mutex_lock(&vm->finish_lock);
+	(void)await_finish(vm, vm->life, 0);
+	set_finishing(vm, true);
+	pthread_mutex_unlock(&vm->finish_lock);
+}
+
+static int refuse_to_revive(const char *why, struct veneer_error *error)
+{
+	vn_fail(error, -EINVAL, "cannot reset a guest %s", why);
+	vn_error_set_kind(error, VENEER_ERROR_STATE);
+	return -EINVAL;
+}
+
+// Its loops do not come back, and the kernel may still write to its memory.
+static int check_loops(const struct veneer *vm, struct veneer_error *error)
+{
+	return vn_devices_have_failed(vm->parts.devices)
+		       ? refuse_to_revive("of which an I/O thread has failed", error)
+		       : 0;
+}
+
+// The guest has ended, and no other call changes that meanwhile. It can be started again
+// afterwards.
+static int revive(struct veneer *vm, struct veneer_error *error)
+{
+	int code = vn_memory_is_lost(&vm->parts.memory)
+			   ? refuse_to_revive("that has lost memory", error)
+			   : check_loops(vm, error);
+	if (code < 0)
+		return code;
+	pthread_mutex_unlock(&vm->lock);
+	take_over_finish(vm);
+	(void)join_vcpus(vm, 0);
+	vn_devices_pause(vm->parts.devices);
+	code = vn_parts_reset(&vm->parts, &vm->spec, error);
+	if (code == 0)
+		vn_devices_resume(vm->parts.devices); // none of which has a driver
+	pthread_mutex_lock(&vm->finish_lock);
+	pthread_mutex_lock(&vm->lock);
+	// A loop that failed meanwhile did so in a guest that had ended; a later failure ends the
+	// new life.
+	if (code == 0)
+		code = check_loops(vm, error);
+	if (code < 0)
+		end_now(vm, VENEER_END_FAILED, 0, error->message);
+	else
+		begin_life(vm);
+	set_finishing(vm, false);
+	pthread_mutex_unlock(&vm->finish_lock);
+	return code;
+}
+
+int veneer_reset(struct veneer *vm, struct veneer_error *error)
+{
+	struct veneer_error why = {.code = 0};
+	int code;
+	pthread_mutex_lock(&vm->control);
+	pthread_mutex_lock(&vm->lock);
+	if (vm->state == VENEER_STATE_RUNNING)
+		rest(vm); // meanwhile it may end
+	if (vm->state == VENEER_STATE_CREATED)
+		code = refuse(vm, "reset", &why);
+	else if (vm->state == VENEER_STATE_ENDED)
+		code = revive(vm, &why);
+	else
+		code = reset_living(vm, &why);
+	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_unlock(&vm->control);
+	if (code < 0 && error)
+		*error = why;
+	return code;
+}
+
+int veneer_pause(struct veneer *vm, struct veneer_error *error)
+{
+	int code = 0;
+	pthread_mutex_lock(&vm->control);
+	pthread_mutex_lock(&vm->lock);
+	if (vm->state == VENEER_STATE_RUNNING)
+		rest(vm);
+	if (vm->state == VENEER_STATE_RUNNING)
+		code = enter(vm, VENEER_STATE_PAUSED, VENEER_EVENT_PAUSED, "pause", error);
+	else if (vm->state != VENEER_STATE_PAUSED)
+		code = refuse(vm, "pause", error);
+	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_unlock(&vm->control);
+	return code;
+}
+
+int veneer_resume(struct veneer *vm, struct veneer_error *error)
+{
+	int code = 0;
+	pthread_mutex_lock(&vm->control);
+	pthread_mutex_lock(&vm->lock);
+	if (vm->state == VENEER_STATE_PAUSED)
+		code = go_on(vm, VENEER_EVENT_RESUMED, "resume", error);
+	else if (vm->state != VENEER_STATE_RUNNING)
+		code = refuse(vm, "resume", error);
+	pthread_mutex_unlock(&vm->lock);
+	pthread_mutex_unlock(&vm->control);
+	return code;
 }
 
 void veneer_stop(struct veneer *vm)
@@ -299,8 +561,9 @@ int veneer_refresh_disk(struct veneer *vm, const char *disk, struct veneer_error
 	return vn_devices_refresh(vm->parts.devices, disk, error);
 }
 
-// Until the guest has ended, or `deadline_ns` (0: none) has come: 0, or -ETIMEDOUT.
-static int await_end(struct veneer *vm, uint64_t deadline_ns)
+// Until the guest has ended, or `deadline_ns` (0: none) has come: 0, or -ETIMEDOUT. That may be the
+// end of a later life than *life, which is changed then.
+static int await_end(struct veneer *vm, unsigned *life, uint64_t deadline_ns)
 {
 	struct pollfd wait = {.fd = vm->ended_fd, .events = POLLIN};
 	int ready;
@@ -314,52 +577,12 @@ static int await_end(struct veneer *vm, uint64_t deadline_ns)
 	if (ready == 0)
 		return -ETIMEDOUT;
 	end_if_memory_is_lost(vm);
-	// Whoever ended it still has the lock, and looks at what finish() is about to change.
+	// Whoever ended it may still have the lock, and look at what finish() is about to change.
 	pthread_mutex_lock(&vm->lock);
+	if (vm->state == VENEER_STATE_ENDED)
+		*life = vm->life;
 	pthread_mutex_unlock(&vm->lock);
 	return 0;
-}
-
-// The vCPUs have been kicked and are about to leave; then their output is written.
-static int join_and_drain(struct veneer *vm, uint64_t deadline_ns)
-{
-	int code = 0;
-	for (unsigned i = 0; code == 0 && i < vm->parts.vcpu_count; i++)
-		if (vm->parts.vcpus[i].started)
-			code = vn_vcpu_join(&vm->parts.vcpus[i], deadline_ns);
-	return code == 0 ? vn_devices_drain(vm->parts.devices, deadline_ns) : code;
-}
-
-// Under finish_lock: wait until the thread that finishes is done, whether it succeeded or not. 0 or
-// -ETIMEDOUT.
-static int await_finish(struct veneer *vm, uint64_t deadline_ns)
-{
-	const struct timespec until = vn_clock_timespec(deadline_ns);
-	int number = 0;
-	while (vm->finishing && number == 0)
-		number = deadline_ns ? pthread_cond_timedwait(
-					       &vm->finish_changed, &vm->finish_lock, &until)
-				     : pthread_cond_wait(&vm->finish_changed, &vm->finish_lock);
-	return vm->finishing ? -number : 0;
-}
-
-// What comes after the end, unless it is done: by one thread at a time. When that runs out of time,
-// the next one goes on. 0, or -ETIMEDOUT at `deadline_ns` (0: none).
-static int finish(struct veneer *vm, uint64_t deadline_ns)
-{
-	pthread_mutex_lock(&vm->finish_lock);
-	int code = await_finish(vm, deadline_ns);
-	if (code == 0 && !vm->finished) {
-		vm->finishing = true;
-		pthread_mutex_unlock(&vm->finish_lock);
-		code = join_and_drain(vm, deadline_ns);
-		pthread_mutex_lock(&vm->finish_lock);
-		vm->finishing = false;
-		vm->finished = code == 0;
-		pthread_cond_broadcast(&vm->finish_changed);
-	}
-	pthread_mutex_unlock(&vm->finish_lock);
-	return code;
 }
 
 static int fail_wait(int code, int timeout_ms, struct veneer_error *error)
@@ -371,21 +594,31 @@ static int fail_wait(int code, int timeout_ms, struct veneer_error *error)
 	return code;
 }
 
+// Which life's end there is to wait for, and whether it has come.
+static int begin_wait(struct veneer *vm, unsigned *life, bool *over, struct veneer_error *error)
+{
+	pthread_mutex_lock(&vm->lock);
+	int code = vm->state == VENEER_STATE_CREATED ? refuse(vm, "wait for the end of", error) : 0;
+	*life = vm->life;
+	*over = vm->state == VENEER_STATE_ENDED;
+	pthread_mutex_unlock(&vm->lock);
+	return code;
+}
+
 int veneer_wait(struct veneer *vm, int timeout_ms, struct veneer_event *end, size_t size,
 	struct veneer_error *error)
 {
 	uint64_t deadline_ns =
 		timeout_ms < 0 ? 0 : vn_clock_ns() + (unsigned)timeout_ms * NS_PER_MS;
-	int code = 0;
-	pthread_mutex_lock(&vm->lock);
-	if (vm->state == VENEER_STATE_CREATED)
-		code = refuse(vm, "wait for the end of", error);
-	pthread_mutex_unlock(&vm->lock);
+	unsigned life;
+	bool over;
+	int code = begin_wait(vm, &life, &over, error);
 	if (code < 0)
 		return code;
-	code = await_end(vm, deadline_ns);
+	if (!over)
+		code = await_end(vm, &life, deadline_ns);
 	if (code == 0)
-		code = finish(vm, deadline_ns);
+		code = finish(vm, life, deadline_ns);
 	if (code < 0)
 		return fail_wait(code, timeout_ms, error);
 	pthread_mutex_lock(&vm->lock);
@@ -425,9 +658,20 @@ static int write_all(
 	return 0;
 }
 
+// Write a copy: writing may block, and a reset replaces the device tree.
 int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error)
 {
-	return write_all(fd, vm->parts.dtb, vm->parts.dtb_size, "the device tree", error);
+	pthread_mutex_t *control = (pthread_mutex_t *)&vm->control; // nothing that the caller knows
+	pthread_mutex_lock(control);
+	size_t size = vm->parts.dtb_size;
+	char *copy = vm->parts.dtb ? malloc(size) : NULL;
+	if (copy)
+		memcpy(copy, vm->parts.dtb, size);
+	pthread_mutex_unlock(control);
+	int code = copy ? write_all(fd, copy, size, "the device tree", error)
+			: vn_fail(error, -ENOMEM, "no memory for a copy of the device tree");
+	free(copy);
+	return code;
 }
 
 // The list as text, the caller's to free whatever happens.
@@ -486,8 +730,10 @@ static int read_stats(struct veneer *vm, struct snapshot *snapshot)
 		code = vn_devices_stats(vm->parts.devices, arena, &snapshot->stats.devices);
 	pthread_mutex_lock(&vm->lock);
 	snapshot->stats.time_ns = vn_clock_ns();
-	uint64_t until = vm->state == VENEER_STATE_ENDED ? vm->end_ns : snapshot->stats.time_ns;
-	snapshot->stats.running_ns = vm->started ? until - vm->start_ns : 0;
+	snapshot->stats.running_ns = vm->ran_ns;
+	snapshot->stats.state = vm->state;
+	if (vm->state == VENEER_STATE_RUNNING)
+		snapshot->stats.running_ns += snapshot->stats.time_ns - vm->since_ns;
 	pthread_mutex_unlock(&vm->lock);
 	return code;
 }
@@ -522,7 +768,7 @@ void veneer_destroy(struct veneer *vm)
 	// Output to a file is written, however long that takes; other output as long as it is
 	// taken.
 	if (vm->parts.devices)
-		(void)finish(vm, 0);
+		(void)finish(vm, vm->life, 0);
 	vn_parts_destroy(&vm->parts);
 	vn_spec_free(&vm->spec);
 	if (vm->ended_fd >= 0)
@@ -531,5 +777,6 @@ void veneer_destroy(struct veneer *vm)
 	pthread_cond_destroy(&vm->finish_changed);
 	pthread_mutex_destroy(&vm->finish_lock);
 	pthread_mutex_destroy(&vm->lock);
+	pthread_mutex_destroy(&vm->control);
 	free(vm);
 }

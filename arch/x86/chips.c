@@ -60,3 +60,33 @@ int vn_chips_create(const struct vn_kvm *kvm, bool pit, struct veneer_error *err
 	code = mask_pics(kvm, error);
 	return code == 0 && pit ? create_pit(kvm, error) : code;
 }
+
+static int copy_chip(
+	const struct vn_kvm *to, const struct vn_kvm *from, uint32_t id, struct veneer_error *error)
+{
+	struct kvm_irqchip chip = {.chip_id = id};
+	int code = vn_kvm_ioctl(from->vm_fd, KVM_GET_IRQCHIP, &chip);
+	if (code == 0)
+		code = vn_kvm_ioctl(to->vm_fd, KVM_SET_IRQCHIP, &chip);
+	return code < 0 ? vn_fail(error, code, "KVM does not copy interrupt chip %u: %s", id,
+				  strerror(-code))
+			: 0;
+}
+
+int vn_chips_copy(
+	const struct vn_kvm *to, const struct vn_kvm *from, bool pit, struct veneer_error *error)
+{
+	static const uint32_t chips[] = {
+		KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC};
+	struct kvm_pit_state2 state;
+	int code = 0;
+	for (size_t i = 0; code == 0 && i < ARRAY_SIZE(chips); i++)
+		code = copy_chip(to, from, chips[i], error);
+	if (code < 0 || !pit)
+		return code;
+	code = vn_kvm_ioctl(from->vm_fd, KVM_GET_PIT2, &state);
+	if (code == 0)
+		code = vn_kvm_ioctl(to->vm_fd, KVM_SET_PIT2, &state);
+	return code < 0 ? vn_fail(error, code, "KVM does not copy the i8254: %s", strerror(-code))
+			: 0;
+}

@@ -10,4 +10,9 @@
 // After vn_kvm_map_memory() and before there is a vCPU. All lines of the 8259s are masked.
 int vn_chips_create(const struct vn_kvm *kvm, bool pit, struct veneer_error *error);
 
+// Give the chips of `to` the state of those of `from`, which has the same ones. No vCPU of either
+// runs.
+int vn_chips_copy(
+	const struct vn_kvm *to, const struct vn_kvm *from, bool pit, struct veneer_error *error);
+
 #endif

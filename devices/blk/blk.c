@@ -19,14 +19,13 @@
 #include "base/macros.h"
 #include "base/rate.h"
 #include "base/spin.h"
-#include "core/ioloop.h"
+#include "core/loops.h"
 #include "devices/blk/file.h"
 
 #define SECTOR_SHIFT 9
 #define QUEUE_SIZE   256
 // A chain also holds a header and a status.
 #define SEGMENTS_MAX (QUEUE_SIZE - 2)
-#define RING_ENTRIES 256
 
 // Of a discard or a write of zeroes: a reset waits for it, so it must not be the whole disk.
 #define RANGES_MAX        16
@@ -63,6 +62,7 @@ struct blk_queue {
 	struct blk_request *held; // taken, not with the backend, and the last one taken
 	unsigned in_flight; // requests with the backend
 	bool stopping;
+	enum vn_virtio_stop why; // it stops, or stopped last
 	bool write_through; // the driver counts on writes being stable when they complete
 	struct blk_request *requests; // QUEUE_SIZE of them, by head
 };
@@ -81,6 +81,7 @@ struct vn_blk {
 	bool sqpoll, iopoll;
 	enum vn_blk_detect_zeroes detect_zeroes;
 	uint64_t poll_max; // ns
+	struct vn_loops *loops;
 	unsigned queue_count;
 	struct vn_virtio_queue virtio_queues[VN_QUEUES_MAX];
 	struct blk_queue queues[VN_QUEUES_MAX];
@@ -278,11 +279,13 @@ static uint8_t check_range(
 	return VIRTIO_BLK_S_OK;
 }
 
-// Go on with the next range that is not empty, or end the request. Once the queue is to stop,
-// nobody waits for the rest but the reset.
+// Go on with the next range that is not empty, or end the request. Once the queue is reset, nobody
+// waits for the rest.
 static void next_range(struct blk_request *request)
 {
-	if (request->queue->stopping && request->range < request->range_count) {
+	const struct blk_queue *queue = request->queue;
+	if (queue->stopping && queue->why == VN_VIRTIO_RESET &&
+		request->range < request->range_count) {
 		complete(request, VIRTIO_BLK_S_IOERR, 0);
 		return;
 	}
@@ -491,7 +494,7 @@ static bool is_idle(void *arg)
 	return queue->in_flight == 0;
 }
 
-// The driver takes back what has not begun.
+// The driver takes back what has not begun, or finds it begun anew. It is the last that was taken.
 static void forget_held(struct blk_queue *queue)
 {
 	vn_ioloop_cancel_timer(&queue->turn);
@@ -499,6 +502,8 @@ static void forget_held(struct blk_queue *queue)
 		return;
 	vn_rate_return(&queue->blk->operations, 1);
 	vn_rate_return(&queue->blk->bytes, bytes_of(queue->held));
+	if (queue->why == VN_VIRTIO_PAUSE)
+		vn_virtqueue_unpop(queue->ring, queue->held->head);
 	queue->held = NULL;
 }
 
@@ -509,12 +514,15 @@ static void stop_on_loop(void *arg)
 	vn_ioloop_unwatch(&queue->kick);
 	forget_held(queue);
 	vn_ioloop_run_until(queue->loop, is_idle, queue);
+	if (queue->why == VN_VIRTIO_PAUSE)
+		flush(&queue->hook);
 	vn_ioloop_remove_hook(queue->loop, &queue->hook);
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
 	struct blk_queue *queue = &from_device(device)->queues[index];
+	queue->why = why;
 	vn_ioloop_call(queue->loop, stop_on_loop, queue);
 }
 
@@ -660,20 +668,19 @@ static void detach_on_loop(void *arg)
 	queue->blk->backend->ops->detach(queue->channel);
 }
 
-static int create_loop(
-	struct blk_queue *queue, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+static int create_loop(struct blk_queue *queue, struct vn_loops *loops, struct veneer_error *error)
 {
 	struct vn_blk *blk = queue->blk;
 	char name[32];
 	snprintf(name, sizeof(name), "%s-%u", blk->name, queue->index);
-	int code = vn_ioloop_create(&queue->loop, name, RING_ENTRIES, cpus, error);
+	int code = vn_loops_take(loops, name, true, &queue->loop, error);
 	if (code < 0)
 		return code;
 	struct attachment attachment = {.queue = queue};
 	vn_ioloop_call(queue->loop, attach_on_loop, &attachment);
 	if (attachment.rings == 0 && attachment.file == 0)
 		return 0;
-	vn_ioloop_destroy(queue->loop);
+	vn_loops_give_back(loops, queue->loop);
 	if (attachment.rings < 0)
 		return vn_fail(error, attachment.rings, "%s: no io_uring with sqpoll or iopoll: %s",
 			blk->name, strerror(-attachment.rings));
@@ -682,7 +689,7 @@ static int create_loop(
 }
 
 static int create_queue(
-	struct vn_blk *blk, unsigned index, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+	struct vn_blk *blk, unsigned index, struct vn_loops *loops, struct veneer_error *error)
 {
 	struct blk_queue *queue = &blk->queues[index];
 	blk->virtio_queues[index].size_max = QUEUE_SIZE;
@@ -694,7 +701,7 @@ static int create_queue(
 	queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
 	if (!queue->requests)
 		return vn_fail(error, -ENOMEM, "%s: no memory for its requests", blk->name);
-	int code = create_loop(queue, cpus, error);
+	int code = create_loop(queue, loops, error);
 	if (code < 0)
 		free(queue->requests);
 	return code;
@@ -704,16 +711,16 @@ static void destroy_queues(struct vn_blk *blk, unsigned count)
 {
 	for (unsigned i = count; i-- > 0;) {
 		vn_ioloop_call(blk->queues[i].loop, detach_on_loop, &blk->queues[i]);
-		vn_ioloop_destroy(blk->queues[i].loop);
+		vn_loops_give_back(blk->loops, blk->queues[i].loop);
 		free(blk->queues[i].requests);
 	}
 }
 
-static int create_queues(
-	struct vn_blk *blk, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+static int create_queues(struct vn_blk *blk, struct vn_loops *loops, struct veneer_error *error)
 {
+	blk->loops = loops;
 	for (unsigned i = 0; i < blk->queue_count; i++) {
-		int code = create_queue(blk, i, cpus, error);
+		int code = create_queue(blk, i, loops, error);
 		if (code < 0) {
 			destroy_queues(blk, i);
 			return code;
@@ -777,7 +784,7 @@ static int create(struct vn_virtio_device **device, const struct vn_device_env *
 	code = vn_virtio_device_init(&blk->device, error);
 	if (code < 0)
 		goto close_backend;
-	code = create_queues(blk, env->cpus, error);
+	code = create_queues(blk, env->loops, error);
 	if (code < 0)
 		goto destroy_device;
 	*device = &blk->device;

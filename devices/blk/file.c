@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@
 #include "devices/blk/file_descriptor.h"
 #include "devices/blk/file_format.h"
 #include "devices/blk/file_measure.h"
+
+// All buffers of a channel, and as much as it takes to align the first.
+#define BOUNCE_MAPPING ((size_t)(VN_BLK_BOUNCE_COUNT + 1) * VN_BLK_BOUNCE_SIZE)
 
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
@@ -40,7 +44,7 @@ struct blk_file {
 struct file_channel {
 	struct vn_blk_channel channel;
 	struct vn_blk_loop_ranges ranges;
-	char *memory; // of the buffers; NULL without O_DIRECT
+	char *mapping; // of the buffers; NULL without O_DIRECT
 	char *spare[VN_BLK_BOUNCE_COUNT];
 	unsigned spare_count;
 	struct vn_blk_io *waiting; // for a buffer
@@ -493,11 +497,13 @@ static void submit(struct vn_blk_channel *channel, struct vn_blk_io *io)
 
 static void free_channel(struct file_channel *channel)
 {
-	free(channel->memory);
+	if (channel->mapping)
+		munmap(channel->mapping, BOUNCE_MAPPING);
 	free(channel);
 }
 
-// With O_DIRECT, memory for all buffers, which exists from when it is used.
+// With O_DIRECT, memory for all buffers, which exists from when it is used. Mapped, because a loop
+// that fails may leave the kernel with pages of it.
 static int make_channel(struct file_channel **made, const struct blk_file *file)
 {
 	struct file_channel *channel =
@@ -508,14 +514,16 @@ static int make_channel(struct file_channel **made, const struct blk_file *file)
 	*made = channel;
 	if (!file->backend.direct)
 		return 0;
-	channel->memory =
-		aligned_alloc(VN_BLK_BOUNCE_SIZE, VN_BLK_BOUNCE_COUNT * VN_BLK_BOUNCE_SIZE);
-	if (!channel->memory) {
+	void *mapping = mmap(
+		NULL, BOUNCE_MAPPING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mapping == MAP_FAILED) {
 		free(channel);
 		return -ENOMEM;
 	}
+	channel->mapping = mapping;
+	char *first = channel->mapping + (-(uintptr_t)mapping & (VN_BLK_BOUNCE_SIZE - 1));
 	while (channel->spare_count < VN_BLK_BOUNCE_COUNT) {
-		char *buffer = channel->memory + channel->spare_count * VN_BLK_BOUNCE_SIZE;
+		char *buffer = first + channel->spare_count * VN_BLK_BOUNCE_SIZE;
 		channel->spare[channel->spare_count++] = buffer;
 	}
 	return 0;

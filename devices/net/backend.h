@@ -52,10 +52,11 @@ struct vn_net_packet {
 // All of a pair's calls are made on its loop, but `attach` for a pair other than 0 and outside
 // `open` and `close` when the device is made. Different pairs may be called at once.
 struct vn_net_backend_ops {
-	// Begin to receive, on `loop`, and end: that returns when nothing is in flight.
+	// Begin to receive, on `loop`, and end: that returns when nothing is in flight. With `keep`
+	// what has arrived is there for the next `open`.
 	void (*open)(struct vn_net_backend *backend, unsigned pair, struct vn_ioloop *loop,
 		struct vn_net_port *port);
-	void (*close)(struct vn_net_backend *backend, unsigned pair);
+	void (*close)(struct vn_net_backend *backend, unsigned pair, bool keep);
 
 	// Put the next packet into `iov`: its size with the header, at most what `iov` has; what is
 	// beyond that is lost. -EAGAIN when there is none: `ready` says when to try again.

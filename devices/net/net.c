@@ -29,7 +29,7 @@
 #include "base/macros.h"
 #include "base/rate.h"
 #include "base/spin.h"
-#include "core/ioloop.h"
+#include "core/loops.h"
 #include "devices/net/mac.h"
 #include "devices/net/tap.h"
 #include "devices/net/user.h"
@@ -37,7 +37,6 @@
 
 #define QUEUE_SIZE   256
 #define CONTROL_SIZE 64
-#define RING_ENTRIES 128
 #define QUEUES_MAX   (2 * VN_QUEUES_MAX + 1)
 
 // Packets sent in one turn, and the pieces that they have.
@@ -133,6 +132,7 @@ struct net_pair {
 	bool attached;
 	bool wanted; // by the driver's last command, until the device is reset
 	bool readable; // the backend may have packets
+	bool paused; // with what the driver set and what has arrived
 	struct window window;
 	struct outgoing outgoing;
 	struct iovec iov[QUEUE_SIZE]; // of the chain at hand in the control queue
@@ -144,6 +144,7 @@ struct vn_net {
 	char name[16];
 	uint8_t mac[6];
 	struct vn_net_backend *backend;
+	struct vn_loops *loops;
 	unsigned pair_count; // of those in `pairs`
 	struct net_pair *pairs[VN_QUEUES_MAX];
 	struct vn_virtio_queue virtio_queues[QUEUES_MAX];
@@ -659,37 +660,79 @@ static void link_changed(struct vn_net_port *port)
 }
 
 // Begin to receive, with what the driver negotiated and has not switched off since. Offloads that
-// the host refuses are none to wait for: it sends whole packets then.
+// the host refuses are none to wait for: it sends whole packets then. A packet that waited at a
+// pause still does.
 static void start_receiving(struct net_pair *pair)
 {
 	struct vn_net *net = pair->net;
 	struct window *window = &pair->window;
 	uint64_t features = net->device.driver_features;
+	pair->paused = false;
 	window->chain_count = window->iov_count = 0;
-	window->size = window->pending = 0;
+	window->size = 0;
 	window->merge = features & BIT64(VIRTIO_NET_F_MRG_RXBUF);
 	window->clear_flags = !(features & BIT64(VIRTIO_NET_F_GUEST_CSUM));
 	window->chains_max = window->merge ? WINDOW_CHAINS : 1;
 	window->want = (features & GUEST_SEGMENTS) ? VN_NET_PACKET_MAX
 						   : VN_NET_HEADER + 18u + net->backend->mtu;
-	pair->readable = false;
+	pair->readable = true; // what was kept has been told of before
 	if (pair->index == 0 && net->backend->ops->set_offloads)
 		net->backend->ops->set_offloads(
 			net->backend, features & GUEST_OFFLOADS & ~net->offloads_off);
 	net->backend->ops->open(net->backend, pair->index, pair->loop, &pair->port);
-	if (pair->wanted && attach(pair, true) < 0)
+	if (pair->wanted && !pair->attached && attach(pair, true) < 0)
 		vn_warn(net->device.log, "%s: pair %u cannot go on after its queue's reset",
 			net->name, pair->index);
 }
 
-static void stop_receiving(struct net_pair *pair)
+// Put the window's buffers back into the ring. What is in them of a packet that waits for more is
+// copied to the spill area.
+static void put_window_back(struct net_queue *queue)
+{
+	struct window *window = &queue->pair->window;
+	if (window->pending > 0 && window->direct > 0) {
+		memmove(window->spill + window->direct, window->spill,
+			window->pending - window->direct);
+		copy_out(window->iov, 0, window->spill, window->direct);
+		window->direct = 0;
+	}
+	while (window->chain_count > 0)
+		vn_virtqueue_unpop(queue->ring, window->chains[--window->chain_count].head);
+}
+
+// Drop what the driver set and the packet that waits for buffers.
+static void forget(struct net_pair *pair)
 {
 	struct vn_net_backend *backend = pair->net->backend;
-	backend->ops->close(backend, pair->index);
+	pair->window.pending = 0;
 	if (pair->index > 0 && pair->attached)
 		attach(pair, false);
 	if (pair->index == 0 && backend->ops->set_offloads)
 		backend->ops->set_offloads(backend, 0);
+}
+
+static void stop_receiving(struct net_queue *queue, enum vn_virtio_stop why)
+{
+	struct net_pair *pair = queue->pair;
+	struct vn_net_backend *backend = pair->net->backend;
+	pair->paused = why == VN_VIRTIO_PAUSE;
+	backend->ops->close(backend, pair->index, pair->paused);
+	if (pair->paused)
+		put_window_back(queue);
+	else
+		forget(pair);
+}
+
+// After a reset of a paused device.
+static void forget_on_loop(void *arg)
+{
+	struct net_pair *pair = arg;
+	struct vn_net_backend *backend = pair->net->backend;
+	if (!pair->paused)
+		return;
+	pair->paused = false;
+	backend->ops->close(backend, pair->index, false);
+	forget(pair);
 }
 
 static void call_relayed(struct vn_ioloop_event *event)
@@ -703,8 +746,8 @@ static void fault_found(struct vn_ioloop_event *event)
 	struct net_queue *queue = container_of(event, struct net_queue, fault);
 	struct net_pair *pair = queue->pair;
 	vn_vhost_set_tap(&pair->vhost, vhost_queue(queue), -1);
-	vn_virtio_broken(&pair->net->device, queue->index,
-		"the host's vhost-net cannot make sense of what is in it");
+	vn_virtqueue_break(queue->ring, "the host's vhost-net cannot make sense of what is in it");
+	vn_virtio_broken(&pair->net->device, queue->index, queue->ring->broken);
 }
 
 // Where vhost signals that the driver wants an interrupt.
@@ -738,7 +781,7 @@ static bool start_in_kernel(struct net_queue *queue)
 		code = vn_vhost_set_tap(&pair->vhost, which,
 			net->backend->ops->descriptor(net->backend, pair->index));
 	if (code < 0) {
-		vn_vhost_stop(&pair->vhost, which);
+		vn_vhost_stop(&pair->vhost, which, queue->ring);
 		vn_warn(net->device.log, "%s: queue %u is served without vhost, which refuses: %s",
 			net->name, queue->index, strerror(-code));
 		return false;
@@ -751,7 +794,7 @@ static bool start_in_kernel(struct net_queue *queue)
 
 static void stop_in_kernel(struct net_queue *queue)
 {
-	vn_vhost_stop(&queue->pair->vhost, vhost_queue(queue));
+	vn_vhost_stop(&queue->pair->vhost, vhost_queue(queue), queue->ring);
 	vn_ioloop_unwatch(&queue->call);
 	vn_ioloop_unwatch(&queue->fault);
 	queue->in_kernel = false;
@@ -795,28 +838,38 @@ static bool is_sent(void *arg)
 	return pair->outgoing.in_flight == 0;
 }
 
+// How a queue is stopped, on its loop.
+struct net_stop {
+	struct net_queue *queue;
+	enum vn_virtio_stop why;
+};
+
 static void stop_on_loop(void *arg)
 {
-	struct net_queue *queue = arg;
+	const struct net_stop *stop = arg;
+	struct net_queue *queue = stop->queue;
 	struct net_pair *pair = queue->pair;
+	bool ours = !queue->in_kernel;
 	pair->queues[queue->role] = NULL;
 	if (queue->role == TX)
 		vn_ioloop_run_until(pair->loop, is_sent, pair);
-	if (queue->in_kernel)
-		stop_in_kernel(queue);
-	else
+	if (ours)
 		vn_ioloop_unwatch(&queue->kick);
+	else
+		stop_in_kernel(queue);
 	vn_ioloop_cancel_timer(&queue->turn);
 	queue->waiting = false;
 	if (queue->role == RX)
-		stop_receiving(pair);
+		stop_receiving(queue, stop->why);
+	if (stop->why == VN_VIRTIO_PAUSE && ours && vn_virtqueue_publish(queue->ring))
+		vn_virtio_interrupt(&pair->net->device, queue->index);
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
-	struct net_queue *queue = &from_device(device)->queues[index];
-	if (queue->pair)
-		vn_ioloop_call(queue->pair->loop, stop_on_loop, queue);
+	struct net_stop stop = {&from_device(device)->queues[index], why};
+	if (stop.queue->pair)
+		vn_ioloop_call(stop.queue->pair->loop, stop_on_loop, &stop);
 }
 
 // What the driver set through the control queue. The loops have no queue left that uses it.
@@ -824,8 +877,10 @@ static void reset(struct vn_virtio_device *device)
 {
 	struct vn_net *net = from_device(device);
 	net->offloads_off = 0;
-	for (unsigned i = 0; i < net->pair_count; i++)
+	for (unsigned i = 0; i < net->pair_count; i++) {
 		net->pairs[i]->wanted = false;
+		vn_ioloop_call(net->pairs[i]->loop, forget_on_loop, net->pairs[i]);
+	}
 }
 
 static void config_read(struct vn_virtio_device *device, uint32_t offset, void *data, uint32_t size)
@@ -900,27 +955,26 @@ static void prepare_on_loop(void *arg)
 		vn_ioloop_add_hook(pair->loop, &pair->hook);
 }
 
-static int create_loop(
-	struct net_pair *pair, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+static int create_loop(struct net_pair *pair, struct vn_loops *loops, struct veneer_error *error)
 {
 	const struct vn_net *net = pair->net;
 	char name[24];
 	snprintf(name, sizeof(name), net->backend->pairs > 1 ? "%s.%u" : "%s", net->name,
 		pair->index);
-	int code = vn_ioloop_create(&pair->loop, name, RING_ENTRIES, cpus, error);
+	int code = vn_loops_take(loops, name, true, &pair->loop, error);
 	if (code < 0)
 		return code;
 	struct preparation preparation = {.pair = pair};
 	vn_ioloop_call(pair->loop, prepare_on_loop, &preparation);
 	if (preparation.code == 0)
 		return 0;
-	vn_ioloop_destroy(pair->loop);
+	vn_loops_give_back(loops, pair->loop);
 	return vn_fail(error, preparation.code, "%s: io_uring does not take its interface: %s",
 		net->name, strerror(-preparation.code));
 }
 
 static int create_pair(
-	struct vn_net *net, unsigned index, struct vn_ioloop_cpus *cpus, struct veneer_error *error)
+	struct vn_net *net, unsigned index, struct vn_loops *loops, struct veneer_error *error)
 {
 	struct net_pair *pair = calloc(1, sizeof(*pair));
 	if (!pair)
@@ -931,7 +985,7 @@ static int create_pair(
 	pair->vhost.fd = -1;
 	pair->port = (struct vn_net_port){ready, link_changed};
 	pair->attached = index == 0;
-	int code = create_loop(pair, cpus, error);
+	int code = create_loop(pair, loops, error);
 	if (code < 0) {
 		free(pair);
 		return code;
@@ -957,7 +1011,7 @@ static void destroy_pairs(struct vn_net *net)
 	while (net->pair_count > 0) {
 		struct net_pair *pair = net->pairs[--net->pair_count];
 		vn_ioloop_call(pair->loop, remove_hook, pair);
-		vn_ioloop_destroy(pair->loop);
+		vn_loops_give_back(net->loops, pair->loop);
 		vn_vhost_close(&pair->vhost);
 		free(pair);
 	}
@@ -1085,8 +1139,9 @@ static int create(struct vn_virtio_device **device, const struct vn_device_env *
 	code = vn_virtio_device_init(&net->device, error);
 	if (code < 0)
 		goto close_backend;
+	net->loops = env->loops;
 	for (unsigned i = 0; code == 0 && i < net->backend->pairs; i++)
-		code = create_pair(net, i, env->cpus, error);
+		code = create_pair(net, i, env->loops, error);
 	if (code == 0)
 		code = open_vhost(net, options, error);
 	if (code < 0)

@@ -187,8 +187,9 @@ static void open_queue(struct vn_net_backend *backend, unsigned pair, struct vn_
 	arm(&tap->netlink);
 }
 
-static void close_queue(struct vn_net_backend *backend, unsigned pair)
+static void close_queue(struct vn_net_backend *backend, unsigned pair, bool keep)
 {
+	(void)keep; // it is with the kernel
 	struct tap *tap = from_backend(backend);
 	struct tap_queue *queue = &tap->queues[pair];
 	queue->port = NULL;

@@ -280,12 +280,13 @@ static bool is_quiet(void *arg)
 }
 
 // Connections stay, as they would if the guest's cable were pulled.
-static void close_pair(struct vn_net_backend *backend, unsigned pair)
+static void close_pair(struct vn_net_backend *backend, unsigned pair, bool keep)
 {
 	(void)pair;
 	struct user *user = from_backend(backend);
 	user->port = NULL;
-	user->count = 0;
+	if (!keep)
+		user->count = 0;
 	if (user->polling) {
 		user->cancel.complete = cancelled;
 		user->cancelling = true;

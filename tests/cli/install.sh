@@ -73,7 +73,7 @@ examples_run() {
 	program events 3
 	says_of 0 "has started" "ended with status 1"
 	says_of 1 "has started" "ended with status 2"
-	says_of 2 "has started" "was stopped"
+	says_of 2 "has started" "was paused" "goes on" "was stopped"
 	expect "events: $1" 0 '^time is up$'
 	program embed
 	expect "embed: the guest's status: $1" 0 '^the guest.s status is 5$'

@@ -45,11 +45,11 @@ words() {
 options <"$work/rows" >"$work/run"
 sed 's/^\.\.\.,//' "$work/rows" | words >"$work/run-words"
 grep -E '^(--|\.\.\.,)' "$work/rows" | sed 's/^\.\.\.,//' | words >"$work/run-later-words"
-for command in doctor stats; do
+for command in doctor stats stop; do
 	grep "^$command " "$build/cli/veneer" | grep -o -- '--[a-z-]*' | grep -vx -- --help | options >"$work/$command"
 done
 
-for command in run doctor stats; do
+for command in run doctor stats stop; do
 	cp "$work/$command" "$work/listed"
 	help_rows "$command" | options | grep -vx -- --help >"$work/found"
 	same "$command: the help has each option"
@@ -198,7 +198,7 @@ lacks() {
 # What both shells complete. A reply of bash begins with all that is typed of an option's value; zsh's with what
 # follows the last comma.
 check_completion() {
-	completes 'veneer ' '^run$' '^doctor$' '^help$'
+	completes 'veneer ' '^run$' '^pause$' '^doctor$' '^help$'
 	completes 'veneer run --k' '^--kernel$'
 	completes 'veneer run --kernel ' '^vmlinuz$'
 	lacks 'veneer run --kernel ' '^-'
@@ -222,6 +222,10 @@ check_completion() {
 	lacks 'veneer doctor --disk disk.img,' 'readonly'
 	completes 'veneer stats --' '^--prometheus$'
 	completes 'veneer stats ' '^web-1$'
+	completes 'veneer stop --' '^--time$'
+	completes 'veneer stop ' '^web-1$'
+	completes 'veneer pause --' '^--help$'
+	completes 'veneer pause ' '^web-1$'
 	lacks 'veneer run ' '^web-1$'
 }
 

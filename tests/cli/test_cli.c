@@ -152,7 +152,8 @@ static void test_help(void **state)
 	expect_exit(outcome, 125);
 	assert_non_null(strstr(outcome->err, "veneer run"));
 	assert_string_equal(outcome->out, "");
-	static const char *const commands[] = {"run", "doctor", "list", "stats", "version"};
+	static const char *const commands[] = {"run", "doctor", "list", "stats", "pause", "resume",
+		"reset", "stop", "wait", "version"};
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		outcome = RUN(NULL, "help", commands[i]);
 		expect_exit(outcome, 0);
@@ -1092,7 +1093,7 @@ static void test_serial_pty_slow(void **state)
 	int fd = open(name, O_RDONLY | O_NOCTTY);
 	assert_true(fd >= 0);
 	await_text_from(fd, "flood");
-	await_rest(find_thread(job->pid, "serial"));
+	await_rest(find_thread(job->pid, "devices"));
 	kill(job->pid, SIGTERM);
 	while ((got = read(fd, text, sizeof(text))) > 0) {
 		length += (size_t)got;

@@ -108,13 +108,83 @@ for transport in pci mmio; do
 	pid=
 done
 
+export XDG_RUNTIME_DIR=$work/run
+mkdir -m 700 "$work/run"
+
+# pause_often: in the background, pauses the guest `paused` at random moments, for at most 10 ms each, until it has
+# ended or enough().
+pause_often() {
+	rm -f "$work/enough"
+	: >"$work/pauses"
+	while [ ! -e "$work/enough" ] && "$veneer" pause paused 2>"$work/pause"; do
+		echo >>"$work/pauses"
+		sleep "0.00$((RANDOM % 10))"
+		"$veneer" resume paused 2>>"$work/pause" || break
+		sleep "0.00$((RANDOM % 10))"
+	done &
+	pauser=$!
+}
+
+# enough NAME: the pauses are over, and were more than a few.
+enough() {
+	local count
+	: >"$work/enough"
+	wait "$pauser"
+	count=$(wc -l <"$work/pauses")
+	if [ "$count" -lt 10 ]; then
+		fail "$1: only $count pauses meanwhile: $(cat "$work/pause")"
+	else
+		pass "$1: $count pauses meanwhile"
+	fi
+}
+
+# What waits in the device's buffers, in the TAP and in the guest's rings stays there, and in order.
+for transport in pci mmio; do
+	start net-echo "net-echo: ready" --transport "$transport" --name paused
+	pause_often
+	peer "$transport, paused: 300 pings" ping "$guest" 0 300 56
+	peer "$transport, paused: 20000 datagrams come back" echo "$guest" 7 20000 1024
+	enough "$transport"
+	"$netpeer" quit "$guest" 7
+	finish_guest
+	expect "$transport, paused: the guest has seen no wrong checksum" 0 ' 300 pings, 20000 datagrams, .* 0 wrong'
+
+	start net-recv=30000 "net-recv: ready" --transport "$transport" --name paused
+	awaited is_known
+	pause_often
+	peer "$transport, paused: the host sends" send "$guest" 9 30000 1472
+	enough "$transport"
+	"$netpeer" quit "$guest" 9
+	finish_guest
+	expect "$transport, paused: the guest receives 30000 numbered datagrams" 0 \
+		'net-recv: 30000 of 30000 datagrams, 44160000 bytes, 0 misplaced, 0 wrong'
+
+	: >"$work/peer"
+	"$netpeer" recv vn0 9 100000 1024 >"$work/peer" 2>&1 &
+	pid=$!
+	awaited says ready "$work/peer"
+	"$veneer" run --net tap=vn0 --transport "$transport" --name paused -a net-send=100000,1024 \
+		>"$work/out" 2>"$work/err" </dev/null &
+	sender=$!
+	eventually "$veneer" pause paused 2>/dev/null
+	pause_often
+	wait "$sender"
+	status=$?
+	expect "$transport, paused: the guest sends 100000 numbered datagrams" 0 'net-send: 100000 of 100000'
+	enough "$transport"
+	if wait "$pid"; then
+		pass "$transport, paused: the host receives them all, in order"
+	else
+		fail "$transport, paused: the host receives them all, in order: $(cat "$work/peer")"
+	fi
+	pid=
+done
+
 # Addresses that are not given: one for a name and an interface, also after a reset; else another each time.
 # addresses: those that the last run's guests had, each once.
 addresses() {
 	sed -n 's/^net: \([0-9a-f:]*\) at .*/\1/p' "$work/out" | tr -d '\r' | sort -u
 }
-export XDG_RUNTIME_DIR=$work/run
-mkdir -m 700 "$work/run"
 seen=
 for arguments in "--name web" "--name web" "--name db" "" ""; do
 	# shellcheck disable=SC2086 # words

@@ -22,10 +22,10 @@ both=$a-$b
 [ "$((a + 1))" -eq "$b" ] || both=$a,$b
 truncate -s 1M "$work/disk"
 
-# named COUNT: so many vCPUs, the disk's two loops and the serial port's have taken their names, each when
-# it first runs.
+# named COUNT: so many vCPUs, the disk's two loops and the small devices' have taken their names, each
+# when it first runs.
 named() {
-	[ "$(cat "/proc/$pid/task"/*/comm | grep -cE '^(vcpu|blk|serial)')" -eq $(($1 + 3)) ]
+	[ "$(cat "/proc/$pid/task"/*/comm | grep -cE '^(vcpu|blk|devices)')" -eq $(($1 + 3)) ]
 }
 
 # list: the threads of $pid.
@@ -79,7 +79,7 @@ others_placed() {
 
 threads -c "2,pin=$b,$a,iothreads=$a,$b,vmm=$a"
 placed "each thread is where it was placed" "vcpu0 $b 0 0" "vcpu1 $a 0 0" "blk0-0 $a 0 0" \
-	"blk0-1 $b 0 0" "serial $a 0 0" "veneer $a 0 0"
+	"blk0-1 $b 0 0" "devices $a 0 0" "veneer $a 0 0"
 others_placed "all others are where vmm= says, KVM's own among them"
 expect "a vCPU's CPU that others share is named" 0 \
 	"CPUs? $both: a vCPU and an I/O thread take turns" \
@@ -89,7 +89,7 @@ expect "a vCPU's CPU that others share is named" 0 \
 own=$(sed -nE 's/^Cpus_allowed_list:\s*//p' /proc/self/status)
 threads -c "2,vmm=$a"
 placed "vCPUs without a pin have all CPUs beside vmm=" "vcpu0 $own 0 0" "vcpu1 $own 0 0" \
-	"blk0-0 $own 0 0" "serial $a 0 0" "veneer $a 0 0"
+	"blk0-0 $own 0 0" "devices $a 0 0" "veneer $a 0 0"
 others_placed "all others are where vmm= says, also without pins"
 
 # The same after a reset: the guest, told to quit, is started again and waits.
@@ -110,7 +110,7 @@ kill "$pid"
 wait "$pid"
 status=0
 placed "after a reset as well" "vcpu0 $own 0 0" "vcpu1 $own 0 0" "blk0-0 $own 0 0" "blk0-1 $own 0 0" \
-	"serial $a 0 0" "veneer $a 0 0"
+	"devices $a 0 0" "veneer $a 0 0"
 
 threads -c "3,pin=0:$both,2:$b"
 placed "pairs, and a vCPU without one" "vcpu0 $both 0 0" "vcpu1 [0-9,-]+ 0 0" "vcpu2 $b 0 0"

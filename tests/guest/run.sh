@@ -197,6 +197,21 @@ else
 	one_line "the guest's own file boots as a kernel, with a warning that kernel code is emulated" 9 \
 		"warning: no VT-x or AMD-V here: guest kernels are emulated by software"
 fi
+cp "$build/guest/veneer-guest.elf" "$work/kernel"
+mkfifo "$work/lines"
+: >"$work/out"
+"$veneer" run -k "$work/kernel" -a 'echo reset' --reboot --timeout 100 <"$work/lines" >"$work/out" \
+	2>"$work/err" &
+pid=$!
+exec 5>"$work/lines"
+awaited says ready
+rm "$work/kernel"
+echo quit >&5
+wait "$pid"
+status=$?
+exec 5>&-
+pid=
+expect "a kernel that is gone at a reboot is named" 125 "^veneer: $work/kernel: No such file"
 run -a exit=9
 if grep -q . "$work/err"; then
 	fail "nothing is said of the built-in guest"

@@ -75,7 +75,7 @@ halting 8M blk -c 1,halt-poll-ns=1000000
 agrees "halt-poll-ns=1000000: halts do" '.vcpus[0].kvm.halt_attempted_poll > 0'
 
 run -a exit=3 --stats
-expect "tables at the end, and the guest's own status" 3 '^guest [0-9]+, pid [0-9]+, running for' \
+expect "tables at the end, and the guest's own status" 3 '^guest [0-9]+, pid [0-9]+, ended, ran for' \
 	'^vCPU +exits' '^0 +[1-9]'
 
 # begin NAME [ARGUMENT]...: a guest that runs until it is killed; its process in $pid.
@@ -99,9 +99,9 @@ web=$pid
 begin db
 db=$pid
 ask list
-expect "running guests are listed" 0 "^db +$db\$" "^web +$web\$"
+expect "running guests are listed" 0 "^db +$db +running\$" "^web +$web +running\$"
 ask stats
-expect "as they are without a name" 0 "^web +$web\$"
+expect "as they are without a name" 0 "^web +$web +running\$"
 ask stats web
 expect "a guest by its name" 0 "^guest web, pid $web" '^1 ' '^all '
 ask stats "$db"
@@ -168,6 +168,42 @@ find "$XDG_RUNTIME_DIR/veneer" -name '*.sock' >"$work/out"
 [ ! -s "$work/out" ]
 status=$?
 expect "nothing is left behind" 0
+
+# A reboot is a reset: of the same guest, by the same process.
+began() {
+	[ "$(grep -cax ready "$work/out")" -ge "$1" ]
+}
+
+# What others know the guest by: its process, its name, its MAC address, its socket.
+identity() {
+	"$veneer" stats again --json | jq -c '.pid, .guest, [.devices[].mac]'
+	stat -c 'socket %i' "$XDG_RUNTIME_DIR/veneer/again.sock"
+}
+
+mkfifo "$work/lines"
+: >"$work/out"
+"$veneer" run --name again --net user --transport pci --reboot --timeout 100 \
+	-a 'net-send=1,64 echo reset' <"$work/lines" >"$work/out" 2>"$work/err" &
+pid=$!
+exec 5>"$work/lines"
+for life in 1 2 3; do
+	awaited began "$life"
+	identity >"$work/life$life" 2>&1
+	echo quit >&5
+done
+awaited began 4
+sent=$(grep -ca '^net-send: 1 of 1 ' "$work/out")
+exec 5>&-
+kill "$pid"
+wait "$pid"
+status="the identity in each life: $(cat "$work"/life[123])"
+if [ "$sent" -eq 4 ] && cmp -s "$work/life1" "$work/life2" && cmp -s "$work/life2" "$work/life3" &&
+	grep -qx "$pid" "$work/life1" &&
+	grep -qE '^\["([0-9a-f]{2}:){5}[0-9a-f]{2}"\]$' "$work/life1" &&
+	grep -qE '^socket [0-9]+$' "$work/life1"; then
+	status=0
+fi
+expect "a reboot keeps process, socket and MAC address" 0
 
 # Where there is nowhere to put a socket, the guest runs all the same.
 XDG_RUNTIME_DIR=$work/missing run -a exit=3

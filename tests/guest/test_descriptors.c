@@ -158,7 +158,7 @@ static void assert_refused(
 }
 
 // As the guest's device tree has it.
-static uint64_t initrd_size(const struct veneer *vm)
+static uint64_t initrd_size(struct veneer *vm)
 {
 	static char tree[65536];
 	int fd = make_file(0, O_RDWR), size = 0;

@@ -27,76 +27,7 @@
 
 #include "base/clock.h"
 #include "base/macros.h"
-#include "veneer.h"
-
-static void need_kvm(void)
-{
-	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (fd < 0) {
-		print_message("# no usable /dev/kvm: %s\n", strerror(errno));
-		skip();
-	}
-	close(fd);
-}
-
-static int entries(const char *path)
-{
-	DIR *directory = opendir(path);
-	int count = 0;
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
-}
-
-// Open descriptors and threads: what a guest must not leave behind. A thread that has been joined
-// may still be listed for a moment.
-static void expect_nothing_left(int descriptors, int threads)
-{
-	assert_int_equal(entries("/proc/self/fd"), descriptors);
-	for (int tries = 0; tries < 1000 && entries("/proc/self/task") != threads; tries++)
-		usleep(1000);
-	assert_int_equal(entries("/proc/self/task"), threads);
-}
-
-// Options and their values, in turn.
-#define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static struct veneer_config *configure(const char *const *options)
-{
-	struct veneer_config *config;
-	struct veneer_error error;
-	if (veneer_config_new(&config, &error) < 0)
-		fail_msg("%s", error.message);
-	for (; *options; options += 2)
-		if (veneer_config_set(config, options[0], options[1], &error) < 0)
-			fail_msg("%s", error.message);
-	return config;
-}
-
-static struct veneer *make_from(struct veneer_config *config)
-{
-	struct veneer *vm;
-	struct veneer_error error;
-	if (veneer_create(&vm, config, NULL, &error) < 0)
-		fail_msg("%s", error.message);
-	veneer_config_free(config);
-	return vm;
-}
-
-static struct veneer *make(const char *const *options)
-{
-	return make_from(configure(options));
-}
-
-static struct veneer_event wait_for(struct veneer *vm)
-{
-	struct veneer_event end;
-	struct veneer_error error;
-	if (veneer_wait(vm, 60000, &end, sizeof(end), &error) < 0)
-		fail_msg("%s", error.message);
-	return end;
-}
+#include "tests/guest/embed.h"
 
 static struct veneer_event run(struct veneer *vm)
 {
@@ -106,23 +37,6 @@ static struct veneer_event run(struct veneer *vm)
 	struct veneer_event end = wait_for(vm);
 	veneer_destroy(vm);
 	return end;
-}
-
-static struct veneer_stats *snapshot(struct veneer *vm)
-{
-	struct veneer_stats *stats;
-	struct veneer_error error = {.code = 0};
-	if (veneer_get_stats(vm, &stats, &error) < 0)
-		fail_msg("%s", error.message);
-	return stats;
-}
-
-static uint64_t exits(const struct veneer_stats *stats, unsigned vcpu, const char *reason)
-{
-	for (unsigned i = 0; stats->vcpus[vcpu]->exits[i]; i++)
-		if (strcmp(stats->vcpus[vcpu]->exits[i]->reason, reason) == 0)
-			return stats->vcpus[vcpu]->exits[i]->count;
-	return 0;
 }
 
 // Until the guest has printed something, if `count` is 1; what takes far too long fails by what is
@@ -529,7 +443,7 @@ static bool blocked_signals(const char *task, unsigned long long *blocked)
 	assert_non_null(file);
 	while (fgets(line, sizeof(line), file)) {
 		if (strncmp(line, "Name:", 5) == 0)
-			ours = strstr(line, "vcpu") || strstr(line, "serial");
+			ours = strstr(line, "vcpu") || strstr(line, "devices");
 		sscanf(line, "SigBlk: %llx", blocked);
 	}
 	fclose(file);
@@ -569,7 +483,72 @@ static void threads_block_all_but_faults(void **state)
 		usleep(50000);
 		seen = count_masked_threads();
 	}
-	assert_int_equal(seen, 3); // two vCPUs and the serial port's loop
+	assert_int_equal(seen, 3); // two vCPUs and the small devices' loop
+	veneer_destroy(vm);
+}
+
+// How many threads of this process have a name that is `name`.
+static unsigned count_threads(const char *name)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	unsigned count = 0;
+	assert_non_null(tasks);
+	for (struct dirent *task; (task = readdir(tasks));) {
+		char path[64], comm[32] = "";
+		snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", task->d_name);
+		FILE *file = task->d_name[0] == '.' ? NULL : fopen(path, "re");
+		if (file && fscanf(file, "%31s", comm) == 1)
+			count += strncmp(comm, name, strlen(name)) == 0;
+		if (file)
+			fclose(file);
+	}
+	closedir(tasks);
+	return count;
+}
+
+// One for each vCPU and each queue of a disk or network, and one for all else. KVM and io_uring
+// have threads of their own.
+static void no_thread_does_nothing(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned count;
+	} expected[] = {{"vcpu", 2}, {"blk0-", 2}, {"net0", 1}, {"devices", 1}};
+	char disk[] = "embed-XXXXXX", text[32];
+	struct veneer_error error;
+	struct veneer *vm;
+	unsigned all = 0, kernel = 0;
+	(void)state;
+	need_kvm();
+	int fd = mkstemp(disk), before = entries("/proc/self/task");
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	snprintf(text, sizeof(text), "%s,queues=2", disk);
+	struct veneer_config *config = configure(
+		OPTIONS("cmdline", "spin", "cpus", "2", "disk", text, "net", "user", "rng", "on"));
+	int code = veneer_create(&vm, config, NULL, &error);
+	veneer_config_free(config);
+	unlink(disk);
+	close(fd);
+	if (code == -ENOENT && strstr(error.message, "libslirp")) {
+		print_message("# %s\n", error.message);
+		skip();
+	}
+	if (code < 0)
+		fail_msg("%s", error.message);
+	assert_int_equal(veneer_start(vm, NULL), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
+		// They start, and then take their names.
+		for (int tries = 0; tries < 10000; tries++) {
+			if (count_threads(expected[i].name) == expected[i].count)
+				break;
+			usleep(1000);
+		}
+		assert_int_equal(count_threads(expected[i].name), expected[i].count);
+		all += expected[i].count;
+	}
+	kernel = count_threads("kvm") + count_threads("iou-");
+	assert_in_range(entries("/proc/self/task") - before, all, all + kernel);
 	veneer_destroy(vm);
 }
 
@@ -823,6 +802,7 @@ int main(void)
 		cmocka_unit_test(serial_output_is_whole_when_wait_returns),
 		cmocka_unit_test(a_panic_is_told_from_other_ends),
 		cmocka_unit_test(threads_block_all_but_faults),
+		cmocka_unit_test(no_thread_does_nothing),
 		cmocka_unit_test(cells_tell_their_backing),
 		cmocka_unit_test(failures_leave_nothing),
 		cmocka_unit_test(a_long_command_line_leaves_nothing),

@@ -23,6 +23,8 @@
 
 struct bench bench;
 
+static struct vn_loops loops = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 static void message(void *opaque, enum veneer_severity severity, const char *text)
 {
 	struct bench *to = opaque;
@@ -122,8 +124,11 @@ int create_disk(struct vn_virtio_device **device, const char *name,
 		values.poll_us = VN_SPIN_US_DEFAULT;
 	else if (values.poll_us == NO_POLLING)
 		values.poll_us = 0;
-	const struct vn_device_env env = {
-		.name = name, .guest = "test", .memory = &bench.memory, .log = &bench.log};
+	const struct vn_device_env env = {.name = name,
+		.guest = "test",
+		.memory = &bench.memory,
+		.log = &bench.log,
+		.loops = &loops};
 	int code = vn_blk_type.create(device, &env, &values, error);
 	if (code == 0)
 		vn_virtio_settle(*device); // the bench's memory is there

@@ -53,6 +53,7 @@ static const struct veneer_stats sample_stats = {
 	.vcpus = sample_vcpus,
 	.devices = sample_devices,
 	.kvm = sample_vm_kvm,
+	.state = VENEER_STATE_RUNNING,
 };
 
 #endif

@@ -265,6 +265,77 @@ static void a_reset_between_ranges(void **state)
 	detach();
 }
 
+#define CLEARS       20 // requests
+#define CLEAR_RANGES 16 // of each
+#define CLEAR_BYTES  4096
+#define CLEAR_STRIDE 8192 // from one range to the next
+
+static void offer_clears(void)
+{
+	const uint32_t size = CLEAR_RANGES * sizeof(struct virtio_blk_discard_write_zeroes);
+	for (unsigned i = 0; i < CLEARS; i++) {
+		struct virtio_blk_discard_write_zeroes *ranges =
+			(void *)data_at(DATA + i * size, size);
+		for (unsigned k = 0; k < CLEAR_RANGES; k++)
+			ranges[k] = (struct virtio_blk_discard_write_zeroes){
+				(i * CLEAR_RANGES + k) * CLEAR_STRIDE / 512, CLEAR_BYTES / 512, 0};
+		prepare(3 * i, i % 2 ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES, 0, DATA,
+			0);
+		ring_desc(&bench.ring, 3 * i, header_of(3 * i), 16, RING_NEXT, 3 * i + 1);
+		ring_desc(&bench.ring, 3 * i + 1, DATA + i * size, size, RING_NEXT, 3 * i + 2);
+		ring_offer(&bench.ring, 3 * i);
+	}
+	notify();
+}
+
+// Each request has been carried out as a whole, or not at all; how many have.
+static unsigned count_clears(void)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < CLEARS; i++) {
+		bool cleared = *status_of(3 * i) == VIRTIO_BLK_S_OK;
+		for (unsigned k = 0; k < CLEAR_RANGES; k++) {
+			uint64_t at = (uint64_t)(i * CLEAR_RANGES + k) * CLEAR_STRIDE;
+			if (cleared)
+				assert_file(at, 0, CLEAR_BYTES);
+			else
+				assert_words(at, CLEAR_BYTES);
+			assert_words(at + CLEAR_BYTES, CLEAR_STRIDE - CLEAR_BYTES);
+		}
+		count += cleared;
+	}
+	return count;
+}
+
+// Unlike a reset, a pause carries out all ranges of a request that has begun.
+static void a_pause_between_ranges(void **state)
+{
+	(void)state;
+	need_holes();
+	start_disk(&(struct vn_blk_options){.path = {.name = bench.path, .fd = -1},
+		.cache = VN_BLK_CACHE_DIRECTSYNC,
+		.iops = {2000, 4}}); // so that some wait for their turn
+	unsigned between = 0;
+	for (unsigned round = 0; round < 20; round++) {
+		uint32_t id;
+		fill_file();
+		offer_clears();
+		usleep(round * 200);
+		vn_virtio_pause(bench.device);
+		unsigned done = count_clears();
+		between += done > 0 && done < CLEARS;
+		vn_virtio_resume(bench.device);
+		for (unsigned i = 0; i < CLEARS; i++)
+			wait_used(&id);
+		assert_int_equal(count_clears(), CLEARS);
+		vn_virtio_pause(bench.device); // nothing comes twice
+		assert_false(ring_take(&bench.ring, &id, &(uint32_t){0}));
+		vn_virtio_resume(bench.device);
+	}
+	assert_true(between > 0);
+	detach();
+}
+
 // A driver that offers every request again as soon as it ends: a reset that went on taking them
 // would end by luck only.
 static atomic_bool offering;
@@ -396,6 +467,7 @@ int main(void)
 		WITH_DISK(counts_requests),
 		WITH_FILE(a_reset_with_requests_in_flight),
 		WITH_FILE(a_reset_between_ranges),
+		WITH_FILE(a_pause_between_ranges),
 		WITH_FILE(a_reset_under_endless_requests),
 		WITH_FILE(the_end_with_requests_in_flight),
 		WITH_FILE(limits_are_kept),

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/macros.h"
 #include "blk_device.h"
 
 #define QUEUES      4
@@ -169,6 +170,82 @@ static void four_queues_at_once(void **state)
 	for (unsigned i = 0; i < QUEUES; i++)
 		assert_true(workers[i].done >= 60 * BATCH);
 	assert_int_equal(warnings(), 0);
+	detach();
+}
+
+// How far the driver sees each queue to be.
+static void read_used(uint16_t used[QUEUES])
+{
+	for (unsigned i = 0; i < QUEUES; i++)
+		used[i] = ring_used_index(&workers[i].ring);
+}
+
+// Pause again and again until all workers have ended; how often. While the device is paused,
+// nothing moves.
+static unsigned pause_until_done(unsigned seed)
+{
+	bool joined[QUEUES] = {false};
+	unsigned pauses = 0;
+	for (unsigned left = QUEUES; left > 0; pauses++) {
+		uint16_t before[QUEUES], after[QUEUES];
+		usleep((useconds_t)rand_r(&seed) % 1500);
+		vn_virtio_pause(bench.device);
+		read_used(before);
+		usleep((useconds_t)rand_r(&seed) % 300);
+		read_used(after);
+		assert_memory_equal(before, after, sizeof(before));
+		vn_virtio_resume(bench.device);
+		for (unsigned i = 0; i < QUEUES; i++)
+			if (!joined[i] && pthread_tryjoin_np(workers[i].thread, NULL) == 0) {
+				joined[i] = true;
+				left--;
+			}
+	}
+	return pauses;
+}
+
+// Pauses at any moment, while four drivers work: no request is lost, failed or done twice.
+static void pauses_lose_nothing(void **state)
+{
+	static const struct vn_blk_options variants[] = {
+		{.cache = VN_BLK_CACHE_WRITEBACK}, {.cache = VN_BLK_CACHE_NONE},
+		{.iops = {20000, 10}}, // so that most pauses find a request that is held back
+	};
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(variants); i++) {
+		struct vn_blk_options disk = variants[i];
+		disk.path = (struct vn_file){.name = bench.path, .fd = -1};
+		disk.queues = QUEUES;
+		attach(&disk);
+		host_can_clear = mmio_features(&bench.bus) & FEATURE(VIRTIO_BLK_F_WRITE_ZEROES);
+		drive_queues();
+		start_workers(work_in_own_blocks);
+		assert_true(pause_until_done(i) > 3);
+		for (unsigned n = 0; n < QUEUES; n++) {
+			assert_int_equal(workers[n].wrong, 0);
+			assert_true(workers[n].done >= 60 * BATCH);
+		}
+		assert_int_equal(warnings(), 0);
+		detach();
+	}
+}
+
+// A driver that resets a paused device waits for nothing, and finds a new one after it.
+static void a_paused_device_can_be_reset(void **state)
+{
+	(void)state;
+	attach(&(struct vn_blk_options){.path = {.name = bench.path, .fd = -1}, .iops = {1, 1}});
+	drive(mmio_features(&bench.bus));
+	for (unsigned head = 0; head < 6; head += 3) { // of which the second is held back
+		prepare(head, VIRTIO_BLK_T_IN, 0, DATA, 512);
+		ring_offer(&bench.ring, head);
+	}
+	notify();
+	vn_virtio_pause(bench.device);
+	reset();
+	drive(mmio_features(&bench.bus)); // it starts when it resumes
+	vn_virtio_resume(bench.device);
+	assert_int_equal(request(VIRTIO_BLK_T_GET_ID, 0, DATA, 20), VIRTIO_BLK_S_OK);
 	detach();
 }
 
@@ -385,6 +462,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_FILE(four_queues_at_once),
+		WITH_FILE(pauses_lose_nothing),
+		WITH_FILE(a_paused_device_can_be_reset),
 		WITH_FILE(one_queue_of_four_stops),
 		WITH_FILE(a_reset_of_four_queues),
 		WITH_FILE(four_queues_in_the_same_blocks),

@@ -60,6 +60,22 @@ static void writing_does_nothing(void **state)
 	vn_event_destroy(event);
 }
 
+static void a_reset_forgets(void **state)
+{
+	struct vn_bus bus = {0};
+	struct vn_event *event = make_event(&bus);
+
+	(void)state;
+	vn_event_reset(event); // of nothing
+	assert_int_equal(read_register(&bus), 0);
+	vn_event_raise(event, VN_EVENT_BUTTON);
+	vn_event_reset(event);
+	assert_int_equal(read_register(&bus), 0);
+	vn_event_raise(event, VN_EVENT_BUTTON);
+	assert_int_equal(read_register(&bus), VN_EVENT_BUTTON);
+	vn_event_destroy(event);
+}
+
 static void port_taken(void **state)
 {
 	static const struct vn_bus_ops none = {0};
@@ -79,6 +95,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reading_clears),
 		cmocka_unit_test(writing_does_nothing),
+		cmocka_unit_test(a_reset_forgets),
 		cmocka_unit_test(port_taken),
 	};
 

@@ -24,7 +24,7 @@
 #include "base/macros.h"
 #include "base/sysfs.h"
 #include "base/thread.h"
-#include "core/ioloop.h"
+#include "core/loops.h"
 
 static struct vn_ioloop *make(unsigned entries)
 {
@@ -112,38 +112,40 @@ static void expect_cpus(const char *name, unsigned cpu)
 static void runs_where_told(void **state)
 {
 	(void)state;
-	struct vn_ioloop_cpus cpus = {.together = false};
+	struct vn_ioloop_site site = {.failed = NULL};
 	struct veneer_error error;
 	struct worked worked = {.loop = NULL};
-	assert_int_equal(vn_thread_cpus(&cpus.cpus), 0);
-	unsigned first = vn_cpuset_next(&cpus.cpus, 0), count = vn_cpuset_count(&cpus.cpus);
-	struct vn_cpuset all = cpus.cpus, none = {.bits = {0}};
+	assert_int_equal(vn_thread_cpus(&site.cpus), 0);
+	struct vn_cpuset all = site.cpus, none = {.bits = {0}};
+	unsigned first = vn_cpuset_next(&all, 0), count = vn_cpuset_count(&all), next = 0;
 	// One CPU after the other, and round again.
 	for (unsigned round = 0; round < 2; round++) {
 		unsigned cpu = first;
 		for (unsigned i = 0; i < count; i++, cpu = vn_cpuset_next(&all, cpu + 1)) {
-			struct vn_cpuset taken = vn_ioloop_take_cpus(&cpus);
+			struct vn_cpuset taken = vn_loops_next_cpu(&all, &next);
 			assert_int_equal(vn_cpuset_count(&taken), 1);
 			assert_true(vn_cpuset_has(&taken, cpu));
 		}
 	}
-	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), 0);
+	site.cpus = none;
+	vn_cpuset_add(&site.cpus, first);
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &site, &error), 0);
 	vn_ioloop_call(worked.loop, work, &worked);
 	expect_cpus("told", first);
 	expect_cpus("iou-wrk-", first);
 	vn_ioloop_destroy(worked.loop);
 
-	cpus.together = true;
-	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), 0);
+	site.cpus = all;
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &site, &error), 0);
 	struct vn_cpuset are = cpus_of("told");
 	assert_memory_equal(&are, &all, sizeof(all));
 	vn_ioloop_destroy(worked.loop);
-	cpus = (struct vn_ioloop_cpus){.cpus = none};
-	are = vn_ioloop_take_cpus(&cpus);
+	are = vn_loops_next_cpu(&none, &next);
 	assert_memory_equal(&are, &none, sizeof(none));
 	// CPUs that no host of ours has: there is no thread then.
-	vn_cpuset_add(&cpus.cpus, VN_HOST_CPUS_MAX - 1);
-	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &cpus, &error), -EINVAL);
+	site.cpus = none;
+	vn_cpuset_add(&site.cpus, VN_HOST_CPUS_MAX - 1);
+	assert_int_equal(vn_ioloop_create(&worked.loop, "told", 8, &site, &error), -EINVAL);
 	assert_string_equal(error.message, "thread told may not run on CPUs 1023");
 }
 

@@ -262,6 +262,28 @@ static void masked_ones_wait(void **state)
 	vn_msi_close(&msi);
 }
 
+static void a_reset_forgets_what_waits(void **state)
+{
+	const struct machine *machine = need_kvm(state);
+	struct vn_msi msi;
+	open_msi(&msi, machine->irqs);
+	assert_int_equal(vn_msi_set(&msi, MSI_ADDRESS, VECTOR), 0);
+	assert_int_equal(vn_msi_reset(&msi), 0); // with nothing to forget
+	vn_irq_raise(&msi.irq);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_int_equal(vn_msi_reset(&msi), 0);
+	assert_false(vn_msi_is_pending(&msi));
+	assert_int_equal(vn_msi_unmask(&msi), 0);
+	assert_false(take(machine, VECTOR));
+	vn_irq_raise(&msi.irq);
+	assert_true(take_soon(machine, VECTOR));
+	assert_int_equal(vn_msi_reset(&msi), 0); // which masks
+	vn_irq_raise(&msi.irq);
+	assert_true(vn_msi_is_pending(&msi));
+	assert_false(take(machine, VECTOR));
+	vn_msi_close(&msi);
+}
+
 static void the_message_may_change(void **state)
 {
 	const struct machine *machine = need_kvm(state);
@@ -497,6 +519,7 @@ int main(void)
 		cmocka_unit_test(they_run_out),
 		WITH_KVM(raised_ones_arrive),
 		WITH_KVM(masked_ones_wait),
+		WITH_KVM(a_reset_forgets_what_waits),
 		WITH_KVM(the_message_may_change),
 		WITH_KVM(none_is_lost_while_masks_change),
 		WITH_KVM(pins_keep_their_numbers),

@@ -121,12 +121,17 @@ static void close_wire(void)
 
 static char tap0[] = "tap0", none0[] = "none0";
 
+static struct vn_loops loops = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 static int create(struct vn_virtio_device **device, const struct vn_net_options *options,
 	struct veneer_error *error)
 {
 	struct vn_net_options values = *options;
-	const struct vn_device_env env = {
-		.name = "net0", .guest = "test", .memory = &bench.memory, .log = &bench.log};
+	const struct vn_device_env env = {.name = "net0",
+		.guest = "test",
+		.memory = &bench.memory,
+		.log = &bench.log,
+		.loops = &loops};
 	return vn_net_type.create(device, &env, &values, error);
 }
 
@@ -1167,6 +1172,92 @@ static void resets_under_load(void **state)
 	pthread_join(thread, NULL);
 }
 
+static void pause_and_resume(void)
+{
+	vn_virtio_pause(bench.device);
+	vn_virtio_resume(bench.device);
+}
+
+// With buffers that the device has taken already, with none, and with too few of them.
+static void a_pause_loses_no_packet(void **state)
+{
+	(void)state;
+	static uint8_t frame[30054], packet[80000];
+	struct virtio_net_hdr_v1 header = make_segment(frame, sizeof(frame));
+	for (unsigned round = 0; round < 10; round++) {
+		offer_buffers(RX, 0, 20, 1526);
+		pause_and_resume();
+		vn_virtio_pause(bench.device);
+		make_frame(frame, 400, round);
+		put_on_wire(NULL, frame, 400);
+		assert_nothing_used(RX);
+		vn_virtio_resume(bench.device);
+		assert_int_equal(take_packet(RX, packet), HEADER + 400);
+		assert_memory_equal(packet + HEADER, frame, 400);
+		receive_frames(RX, 19);
+
+		header = make_segment(frame, sizeof(frame));
+		put_on_wire(&header, frame, sizeof(frame));
+		pause_and_resume();
+		offer_buffers(RX, 0, 5, 1526);
+		usleep(1000);
+		pause_and_resume();
+		offer_buffers(RX, 5, 15, 1526);
+		assert_int_equal(take_packet(RX, packet), HEADER + sizeof(frame));
+		assert_memory_equal(packet + HEADER, frame, sizeof(frame));
+	}
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
+}
+
+static void a_pause_keeps_what_commands_said(void **state)
+{
+	(void)state;
+	assert_int_equal(set_offloads(CONTROL, 0), VIRTIO_NET_OK);
+	pause_and_resume();
+	assert_segment_in(4);
+	switch_on();
+	pause_and_resume();
+	assert_segment_in(1);
+}
+
+static void a_pause_keeps_pairs(void **state)
+{
+	(void)state;
+	offer_buffers(0, 0, 100, 1526);
+	offer_buffers(2, 100, 100, 1526);
+	assert_int_equal(set_pairs(2), VIRTIO_NET_OK);
+	pause_and_resume();
+	assert_flows_spread();
+}
+
+// The next driver finds what the first one found.
+static void a_reset_in_a_pause_forgets(void **state)
+{
+	(void)state;
+	uint8_t frame[100];
+	uint32_t id;
+	offer_buffers(0, 0, 100, 1526);
+	offer_buffers(2, 100, 100, 1526);
+	assert_int_equal(set_offloads(4, 0), VIRTIO_NET_OK);
+	assert_int_equal(set_pairs(2), VIRTIO_NET_OK);
+	vn_virtio_pause(bench.device);
+	vn_virtio_reset(bench.device);
+	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), 0);
+	vn_virtio_resume(bench.device);
+	drive(mmio_features(&bench.bus), 5);
+	assert_segment_in(1);
+	offer_buffers(0, 0, 100, 1526);
+	offer_buffers(2, 100, 100, 1526);
+	(void)make_segment(frame, sizeof(frame));
+	for (unsigned flow = 0; flow < 64; flow++) {
+		frame[37] = (uint8_t)flow;
+		put_on_wire(NULL, frame, sizeof(frame));
+	}
+	for (unsigned flow = 0; flow < 64; flow++)
+		wait_used(0, &id);
+	assert_nothing_used(2);
+}
+
 static void take_link_down(void)
 {
 	assert_true(netns_set_up("tap0", false));
@@ -1240,6 +1331,10 @@ int main(void)
 		WITH(breaks_on_bad_chains, attach_all),
 		WITH(survives_garbage, attach_all),
 		WITH(resets_under_load, attach_all),
+		WITH(a_pause_loses_no_packet, attach_all),
+		WITH(a_pause_keeps_what_commands_said, attach_all),
+		WITH(a_pause_keeps_pairs, attach_two),
+		WITH(a_reset_in_a_pause_forgets, attach_two),
 		WITH(tells_of_the_link, attach_all),
 	};
 	return cmocka_run_group_tests_name("net", tests, make_memory, destroy_memory);

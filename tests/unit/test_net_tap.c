@@ -264,7 +264,7 @@ static void open_on_loop(void *arg)
 static void close_on_loop(void *arg)
 {
 	struct pair *pair = arg;
-	bench.backend->ops->close(bench.backend, pair->index);
+	bench.backend->ops->close(bench.backend, pair->index, false);
 }
 
 static int start_two(void **state)

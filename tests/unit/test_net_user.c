@@ -85,7 +85,7 @@ static void close_on_loop(void *arg)
 {
 	(void)arg;
 	vn_ioloop_remove_hook(bench.loop, &bench.hook);
-	bench.backend->ops->close(bench.backend, 0);
+	bench.backend->ops->close(bench.backend, 0, false);
 }
 
 static void packet_sent(struct vn_net_packet *packet)

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/file_prop.h"
+#include "base/macros.h"
 #include "cli/options.h"
 #include "vmm/config.h"
 
@@ -110,6 +111,16 @@ static const struct bad bad_lines[] = {
 	{{"stats", "a", "--output="}, "''", "path"},
 	{{"stats", "a", "--json=1"}, "'--json=1'", "no value"},
 	{{"stats", "a", "-k"}, "'-k'", "'veneer help stats'"},
+	{{"pause"}, "pause: which guest", "'veneer list'"},
+	{{"wait"}, "wait: which guest", "'veneer list'"},
+	{{"stop", "--time=1"}, "stop: which guest", "'veneer list'"},
+	{{"resume", "a", "b"}, "'b'", "one guest"},
+	{{"reset", "a", "--time=1"}, "'--time=1'", "'veneer help reset'"},
+	{{"stop", "a", "--time", "soon"}, "'soon'", "a number from 0"},
+	{{"stop", "a", "--time=-1"}, "'-1'", "a number from 0"},
+	{{"stop", "a", "--time=1000000001"}, "'1000000001'", "1000000000"},
+	{{"stop", "a", "--tim", "1"}, "'--tim'", "--time"},
+	{{"paus", "a"}, "'paus'", "did you mean 'pause'?"},
 
 	{{"run", "-c", ""}, "''", "1 to 64"},
 	{{"run", "-c", "0"}, "'0'", "1 to 64"},
@@ -564,12 +575,12 @@ static void test_names_and_statistics(void **state)
 	assert_int_equal(LINE("stats", "--help")->action, ACTION_STATS_HELP);
 	const struct stats_query *query = &LINE("stats", "web")->query;
 	assert_int_equal(current.action, ACTION_STATS);
-	assert_string_equal(query->guest, "web");
+	assert_string_equal(current.guest, "web");
 	assert_int_equal(query->format, STATS_TEXT);
 	assert_int_equal(query->interval_ns, 0);
 	assert_null(query->output);
 	LINE("stats", "--prometheus", "12", "--watch=0.5", "--output", "file");
-	assert_string_equal(query->guest, "12");
+	assert_string_equal(current.guest, "12");
 	assert_int_equal(query->format, STATS_PROMETHEUS);
 	assert_int_equal(query->interval_ns, 500000000);
 	assert_string_equal(query->output, "file");
@@ -578,6 +589,32 @@ static void test_names_and_statistics(void **state)
 	assert_int_equal(query->interval_ns, 1000000000);
 	LINE("stats", "a", "--watch=3");
 	assert_int_equal(query->interval_ns, 3000000000);
+}
+
+static void test_control(void **state)
+{
+	static const struct {
+		const char *command;
+		enum action action, help;
+	} commands[] = {
+		{"pause", ACTION_PAUSE, ACTION_PAUSE_HELP},
+		{"resume", ACTION_RESUME, ACTION_RESUME_HELP},
+		{"reset", ACTION_RESET, ACTION_RESET_HELP},
+		{"stop", ACTION_STOP, ACTION_STOP_HELP},
+		{"wait", ACTION_WAIT, ACTION_WAIT_HELP},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		assert_int_equal(LINE(commands[i].command, "web")->action, commands[i].action);
+		assert_string_equal(current.guest, "web");
+		assert_int_equal(LINE(commands[i].command, "--help")->action, commands[i].help);
+		assert_int_equal(LINE("help", commands[i].command)->action, commands[i].help);
+	}
+	assert_int_equal(LINE("stop", "web")->stop.time_s, 10);
+	assert_int_equal(LINE("stop", "--time", "0", "web")->stop.time_s, 0);
+	assert_int_equal(LINE("stop", "web", "-t", "60")->stop.time_s, 60);
+	assert_string_equal(current.guest, "web");
 }
 
 static void test_placement(void **state)
@@ -879,7 +916,7 @@ static void test_own_tables(void **state)
 	} commands[] = {{"run", &run_option}, {"doctor", &doctor_option}, {"stats", &stats_option}};
 
 	(void)state;
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		for (const struct vn_prop *prop = commands[i].option->props; prop->name; prop++) {
 			check_help(commands[i].name, prop->name, prop->help);
 			if (!prop->argument)
@@ -901,6 +938,7 @@ int main(void)
 		cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_cpu),
 		cmocka_unit_test(test_names_and_statistics),
+		cmocka_unit_test(test_control),
 		cmocka_unit_test(test_placement),
 		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_numa),

@@ -30,7 +30,7 @@ struct toy {
 	struct vn_pci_function function;
 	unsigned maps, unmaps;
 	uint64_t mapped_at, unmapped_at;
-	unsigned readings, writings;
+	unsigned readings, writings, resets;
 	unsigned last_offset, last_size;
 	unsigned bar_reads, bar_writes, bar;
 	uint64_t bar_offset, bar_value;
@@ -114,8 +114,22 @@ static void bar_write(struct vn_pci_function *function, unsigned bar, uint64_t o
 	memcpy(&toy_of(function)->bar_value, data, size);
 }
 
-static const struct vn_pci_ops ops = {
-	map, unmap, config_reading, config_written, bar_read, bar_write};
+// Nothing of the function is decoded any more, and what was written is gone.
+static void reset(struct vn_pci_function *function)
+{
+	toy_of(function)->resets++;
+	for (unsigned bar = 0; bar < VN_PCI_BARS; bar++)
+		assert_false(function->bar_mapped[bar]);
+	assert_int_equal(function->config[0x70], 0);
+}
+
+static const struct vn_pci_ops ops = {.map = map,
+	.unmap = unmap,
+	.config_reading = config_reading,
+	.config_written = config_written,
+	.reset = reset,
+	.bar_read = bar_read,
+	.bar_write = bar_write};
 
 static int set_up(void **state)
 {
@@ -461,6 +475,52 @@ static void random_writes_do_no_harm(void **state)
 	assert_true(bench.toys[0].maps > 0);
 }
 
+static void a_reset_makes_all_as_it_was(void **state)
+{
+	(void)state;
+	static uint8_t before[2][VN_PCI_CONFIG_SIZE];
+	uint64_t home = bar_of(1, 0), value = 0;
+	for (unsigned n = 0; n < 2; n++)
+		memcpy(before[n], bench.toys[n].function.config, VN_PCI_CONFIG_SIZE);
+	for (unsigned n = 0; n < 2; n++) {
+		unsigned slot = n == 0 ? 1 : 5;
+		set(slot, PCI_COMMAND, 0xffff, 2);
+		set(slot, PCI_BASE_ADDRESS_0, (WINDOW + WINDOW_SIZE - (n + 1) * BAR_SIZE) | 4, 8);
+		set(slot, PCI_INTERRUPT_LINE, 0xff, 1);
+		set(slot, 0x50, 0xff, 1);
+		set(slot, 0x70, UINT64_MAX, 8);
+	}
+	port_set(CF8, 0x80000000 | 5 << 11, 4);
+	vn_pci_reset(bench.pci);
+	for (unsigned n = 0; n < 2; n++) {
+		assert_memory_equal(bench.toys[n].function.config, before[n], VN_PCI_CONFIG_SIZE);
+		assert_int_equal(bench.toys[n].resets, 1);
+		assert_int_equal(bench.toys[n].maps, bench.toys[n].unmaps);
+	}
+	assert_int_equal(port_get(CF8, 4), 0);
+	vn_bus_read(&bench.mmio, home, &value, 8);
+	assert_int_equal(value, UINT64_MAX);
+	decode_memory(1, true);
+	assert_int_equal(bench.toys[0].mapped_at, home);
+	vn_bus_read(&bench.mmio, home, &value, 8);
+	assert_int_equal(value, 0x5a5a5a5a5a5a5a5a);
+}
+
+// Wherever a guest has put its BARs, and whatever it was in the middle of.
+static void a_reset_follows_random_writes(void **state)
+{
+	(void)state;
+	static uint8_t before[2][VN_PCI_CONFIG_SIZE];
+	for (unsigned n = 0; n < 2; n++)
+		memcpy(before[n], bench.toys[n].function.config, VN_PCI_CONFIG_SIZE);
+	random_writes_do_no_harm(state);
+	vn_pci_reset(bench.pci);
+	for (unsigned n = 0; n < 2; n++) {
+		before[n][0x60] = bench.toys[n].function.config[0x60]; // made when it is read
+		assert_memory_equal(bench.toys[n].function.config, before[n], VN_PCI_CONFIG_SIZE);
+	}
+}
+
 static void refusals(void **state)
 {
 	(void)state;
@@ -495,6 +555,8 @@ int main(void)
 		TEST(bars_over_each_other_stay_apart),
 		TEST(bar_accesses_are_aligned_and_within),
 		TEST(random_writes_do_no_harm),
+		TEST(a_reset_makes_all_as_it_was),
+		TEST(a_reset_follows_random_writes),
 		TEST(refusals),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -392,16 +392,15 @@ static void a_plan_and_why(void **state)
 		"blk0         8,10      8,10      0     0     no\n"
 		"blk1         12,14,16  12,14,16  0     0     no\n"
 		"net0         18        18        0     0     no\n"
-		"rng0         20        20        0     0     no\n"
-		"others       0-1,3,5,7,9,11,13,15,17,19,21-41,43,45,47-79 0-1,3,5,7-39 0-1 "
+		"others       0-1,3,5,7,9,11,13,15,17,19-41,43,45,47-79 0-1,3,5,7-39 0-1 "
 		"  0-1   no\n"
 		"isolated CPUs first: every vCPU has one\n"
 		"memory's node: vCPUs are on node 0, where their memory is\n"
 		"one L3: vCPUs share it\n"
 		"SMT: every vCPU has a core to itself\n"
 		"I/O threads are beside the vCPUs, on none of their cores\n",
-		"host CPUs: 2,4,6 for vCPUs, 8,10,12,14,16,18,20 for I/O threads, "
-		"0-1,3,5,7,9,11,13,15,17,19,21-41,43,45,47-79 for others");
+		"host CPUs: 2,4,6 for vCPUs, 8,10,12,14,16,18 for I/O threads, "
+		"0-1,3,5,7,9,11,13,15,17,19-41,43,45,47-79 for others");
 }
 
 static void a_plan_of_compromises(void **state)

@@ -259,6 +259,54 @@ static void it_can_go_while_it_waits(void **state)
 	assert_int_equal(bench.panics, 1); // and tear_down() is next
 }
 
+static void wait_longer_than_silence(void)
+{
+	nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
+}
+
+static unsigned ends(void)
+{
+	pthread_mutex_lock(&bench.lock);
+	unsigned count = bench.ends;
+	pthread_mutex_unlock(&bench.lock);
+	return count;
+}
+
+// A guest that is paused has not said its last words.
+static void a_pause_is_no_silence(void **state)
+{
+	(void)state;
+	vn_pvpanic_pause(bench.pvpanic); // of one that has not panicked
+	vn_pvpanic_resume(bench.pvpanic);
+	set(&bench.pio, VN_PORT_PVPANIC, PANICKED, 1);
+	vn_pvpanic_pause(bench.pvpanic);
+	wait_longer_than_silence();
+	assert_int_equal(ends(), 0);
+	uint64_t before = now_ms();
+	vn_pvpanic_resume(bench.pvpanic);
+	wait_for_end();
+	assert_true(now_ms() - before >= 900);
+	vn_pvpanic_resume(bench.pvpanic);
+	wait_longer_than_silence();
+	assert_int_equal(ends(), 1);
+}
+
+static void a_reset_forgets_a_panic(void **state)
+{
+	(void)state;
+	set(&bench.pio, VN_PORT_PVPANIC, PANICKED, 1);
+	set(&bench.pio, VN_PORT_PVPANIC, CRASH, 1);
+	vn_pvpanic_reset(bench.pvpanic);
+	vn_pvpanic_resume(bench.pvpanic);
+	wait_longer_than_silence();
+	assert_int_equal(ends(), 0);
+	set(&bench.pio, VN_PORT_PVPANIC, CRASH, 1);
+	set(&bench.pio, VN_PORT_PVPANIC, PANICKED, 1);
+	assert_int_equal(bench.notes, 2);
+	assert_int_equal(bench.panics, 2);
+	wait_for_end();
+}
+
 static void places_that_are_taken(void **state)
 {
 	(void)state;
@@ -279,6 +327,8 @@ int main(void)
 		TEST(a_panic_counts_once),
 		TEST(silence_ends_it),
 		TEST(it_can_go_while_it_waits),
+		TEST(a_pause_is_no_silence),
+		TEST(a_reset_forgets_a_panic),
 		TEST(places_that_are_taken),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,6 +68,8 @@ static void drive(void)
 	assert_int_equal(mmio_get(&bench.bus, VIRTIO_MMIO_STATUS), MMIO_RUNNING);
 }
 
+static struct vn_loops loops = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
 static int attach(void **state)
 {
 	(void)state;
@@ -75,8 +77,11 @@ static int attach(void **state)
 	bench.bus = (struct vn_bus){.count = 0};
 	bench.warning[0] = '\0';
 	struct vn_rng_options values = {VN_RNG_ON};
-	const struct vn_device_env env = {
-		.name = "rng0", .guest = "test", .memory = &bench.memory, .log = &bench.log};
+	const struct vn_device_env env = {.name = "rng0",
+		.guest = "test",
+		.memory = &bench.memory,
+		.log = &bench.log,
+		.loops = &loops};
 	if (vn_rng_type.create(&bench.device, &env, &values, &error) < 0)
 		fail_msg("%s", error.message);
 	assert_int_equal(vn_virtio_mmio_create(&bench.mmio, bench.device, NULL, &bench.bus,

@@ -181,11 +181,8 @@ static void open_port(struct fixture *f, unsigned fcr, unsigned ier)
 	wr(f, UART_IER, ier);
 }
 
-static void test_reset_values(void **state)
+static void expect_reset_values(struct fixture *f)
 {
-	struct fixture *f = start(-1, -1);
-
-	(void)state;
 	assert_int_equal(rd(f, UART_IER), 0);
 	assert_int_equal(rd(f, UART_IIR), UART_IIR_NO_INT);
 	assert_int_equal(rd(f, UART_LCR), 0);
@@ -195,6 +192,92 @@ static void test_reset_values(void **state)
 	assert_int_equal(rd(f, UART_SCR), 0);
 	assert_int_equal(rd(f, UART_RX), 0);
 	assert_int_equal(edges(f), 0);
+}
+
+static void test_reset_values(void **state)
+{
+	struct fixture *f = start(-1, -1);
+
+	(void)state;
+	expect_reset_values(f);
+	finish(f);
+}
+
+static void test_reset(void **state)
+{
+	struct fixture *f = start(-1, -1);
+
+	(void)state;
+	for (unsigned lcr = 0; lcr < 2; lcr++) {
+		open_port(f, UART_FCR_ENABLE_FIFO | UART_FCR_TRIGGER_14, 0x0f);
+		wr(f, UART_MCR, UART_MCR_LOOP | UART_MCR_RTS);
+		for (unsigned i = 0; i < 20; i++) // four more than the FIFO takes
+			wr(f, UART_TX, 'l');
+		wr(f, UART_SCR, 0x5a);
+		wr(f, UART_LCR, UART_LCR_DLAB | UART_LCR_WLEN8);
+		wr(f, UART_DLL, 0x34);
+		wr(f, UART_DLM, 0x12);
+		wr(f, UART_LCR, lcr ? UART_LCR_DLAB : 0);
+		assert_true(edges(f) > 0);
+		vn_serial_reset(f->serial);
+		expect_reset_values(f);
+		wr(f, UART_LCR, UART_LCR_DLAB);
+		assert_int_equal(rd(f, UART_DLL), 1);
+		assert_int_equal(rd(f, UART_DLM), 0);
+		wr(f, UART_LCR, 0);
+		// The line was left low: the first cause makes an edge.
+		wr(f, UART_IER, UART_IER_THRI);
+		assert_int_equal(edges(f), 1);
+		vn_serial_reset(f->serial);
+	}
+	finish(f);
+}
+
+// What the guest sent before is the host's; what nobody takes still fills the buffer.
+static void test_reset_keeps_output(void **state)
+{
+	struct fixture *f = start_pipes(O_NONBLOCK);
+	char *sent = malloc(1 << 20);
+	size_t count = 0;
+
+	(void)state;
+	assert_non_null(sent);
+	while (rd(f, UART_LSR) & UART_LSR_THRE) { // until the pipe and the buffer are full
+		for (unsigned i = 0; i < 16 && count < 1 << 20; i++) {
+			sent[count] = (char)('a' + count % 26);
+			wr(f, UART_TX, (unsigned)sent[count++]);
+		}
+		assert_true(count < 1 << 20);
+		// The loop may be about to hand more over.
+		if (!(rd(f, UART_LSR) & UART_LSR_THRE))
+			vn_serial_drain(f->serial, 0);
+	}
+	vn_serial_reset(f->serial);
+	assert_int_equal(rd(f, UART_LSR), 0);
+	expect_output(f, sent, count);
+	wait_lsr(f, UART_LSR_THRE);
+	wr(f, UART_TX, '!');
+	expect_output(f, "!", 1);
+	free(sent);
+	finish(f);
+}
+
+// What is typed while the guest is reset waits until it asks for data again.
+static void test_reset_waits_for_the_driver(void **state)
+{
+	struct fixture *f = start_pipes(0);
+
+	(void)state;
+	open_port(f, UART_FCR_ENABLE_FIFO, UART_IER_RDI);
+	send_in(f, "a");
+	wait_edge(f);
+	vn_serial_reset(f->serial);
+	assert_int_equal(rd(f, UART_LSR) & UART_LSR_DR, 0); // that byte went with it
+	edges(f);
+	open_port(f, UART_FCR_ENABLE_FIFO, UART_IER_RDI);
+	send_in(f, "b");
+	wait_edge(f);
+	assert_int_equal(rd(f, UART_RX), 'b');
 	finish(f);
 }
 
@@ -534,6 +617,33 @@ static void test_drain_gives_up_in_turns(void **state)
 		close(f->in[i]);
 		close(f->out[i]);
 	}
+	free(f);
+}
+
+static void do_nothing(void *arg)
+{
+	(void)arg;
+}
+
+// A file may take its time, but not without a loop that writes to it.
+static void test_drain_without_loop(void **state)
+{
+	FILE *file = tmpfile();
+	struct fixture *f = start(-1, fileno(file));
+
+	(void)state;
+	vn_ioloop_abandon(f->loop);
+	vn_ioloop_call(f->loop, do_nothing, NULL);
+	for (int i = 0; i < 3; i++)
+		wr(f, UART_TX, 'x');
+	double before = seconds();
+	assert_int_equal(vn_serial_drain(f->serial, 0), 0);
+	assert_true(seconds() - before < 0.9);
+	destroy(f);
+	assert_int_equal(atomic_load(&f->said_count), 1);
+	assert_non_null(strstr(f->said[0], "3 bytes of output were lost: nobody takes them"));
+	assert_int_equal(lseek(fileno(file), 0, SEEK_END), 0);
+	fclose(file);
 	free(f);
 }
 
@@ -949,6 +1059,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reset_values), cmocka_unit_test(test_plain_registers),
+		cmocka_unit_test(test_reset), cmocka_unit_test(test_reset_keeps_output),
+		cmocka_unit_test(test_reset_waits_for_the_driver),
 		cmocka_unit_test(test_autoconfig), cmocka_unit_test(test_counts_what_is_sent),
 		cmocka_unit_test(test_modem_lines), cmocka_unit_test(test_loopback),
 		cmocka_unit_test(test_trigger_levels), cmocka_unit_test(test_fifo_off),
@@ -957,13 +1069,14 @@ int main(void)
 		cmocka_unit_test(test_back_pressure_nonblocking),
 		cmocka_unit_test(test_drain_gives_up),
 		cmocka_unit_test(test_drain_gives_up_in_turns),
-		cmocka_unit_test(test_drain_writes_all), cmocka_unit_test(test_overflow),
-		cmocka_unit_test(test_broken_output), cmocka_unit_test(test_fifo_reader_returns),
-		cmocka_unit_test(test_file_size_limit), cmocka_unit_test(test_no_output),
-		cmocka_unit_test(test_input), cmocka_unit_test(test_input_nonblocking),
-		cmocka_unit_test(test_input_waits), cmocka_unit_test(test_input_bounded),
-		cmocka_unit_test(test_input_end), cmocka_unit_test(test_destroy_with_terminal),
-		cmocka_unit_test(test_no_edge_lost), cmocka_unit_test(test_several_vcpus),
+		cmocka_unit_test(test_drain_without_loop), cmocka_unit_test(test_drain_writes_all),
+		cmocka_unit_test(test_overflow), cmocka_unit_test(test_broken_output),
+		cmocka_unit_test(test_fifo_reader_returns), cmocka_unit_test(test_file_size_limit),
+		cmocka_unit_test(test_no_output), cmocka_unit_test(test_input),
+		cmocka_unit_test(test_input_nonblocking), cmocka_unit_test(test_input_waits),
+		cmocka_unit_test(test_input_bounded), cmocka_unit_test(test_input_end),
+		cmocka_unit_test(test_destroy_with_terminal), cmocka_unit_test(test_no_edge_lost),
+		cmocka_unit_test(test_several_vcpus),
 		cmocka_unit_test(test_full_disk), // the last: it leaves for another namespace
 	};
 

@@ -144,6 +144,7 @@ static void json_has_everything(void **state)
 			fail_msg(
 				"%s is not %" PRIdMAX, numbers[i].path, (intmax_t)numbers[i].value);
 	assert_string_equal(json_string_value(at(root, "guest")), "web");
+	assert_string_equal(json_string_value(at(root, "state")), "running");
 	assert_string_equal(json_string_value(at(root, "devices/0/name")), "blk0");
 	assert_null(json_object_get(at(root, "devices/0"), "mac"));
 	assert_string_equal(json_string_value(at(root, "devices/1/mac")), "02:00:5e:10:00:ff");

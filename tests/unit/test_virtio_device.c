@@ -40,7 +40,7 @@ struct bench {
 	struct vn_log log;
 	struct ring rings[QUEUES];
 	uint8_t config[12];
-	char calls[128]; // what the device was told: +n started, -n stopped, R reset
+	char calls[128]; // what the device was told: +n started, -n stopped, ~n to go on, R reset
 	unsigned queue_interrupts[QUEUES];
 	atomic_uint config_interrupts;
 	unsigned warnings;
@@ -70,10 +70,10 @@ static void *break_queue(void *arg)
 	return NULL;
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
 	assert_ptr_equal(device, &bench.device);
-	note("-%u", index);
+	note(why == VN_VIRTIO_PAUSE ? "~%u" : "-%u", index);
 	if (!bench.break_at_stop)
 		return;
 	pthread_t thread;
@@ -293,7 +293,7 @@ static void drivers_cannot_set_needs_reset(void **state)
 static void ready_queues_start_and_stop(void **state)
 {
 	(void)state;
-	run(1ull << VIRTIO_RING_F_EVENT_IDX);
+	run(BIT64(VIRTIO_RING_F_EVENT_IDX));
 	assert_string_equal(bench.calls, "+0+2");
 	assert_true(bench.queues[0].ring.event_idx);
 	assert_false(bench.queues[0].ring.indirect);
@@ -414,6 +414,107 @@ static void breaking_during_a_reset_does_not_outlive_it(void **state)
 	bench.break_at_stop = false;
 	run(0);
 	assert_string_equal(bench.calls, "+0+2");
+}
+
+// These take the lock themselves, which every test holds.
+static void unlocked(void (*call)(struct vn_virtio_device *device))
+{
+	vn_virtio_unlock(&bench.device);
+	call(&bench.device);
+	vn_virtio_lock(&bench.device);
+}
+
+// As the loop would, when it has taken and used so many heads.
+static void serve(unsigned index, uint16_t taken, uint16_t used)
+{
+	bench.queues[index].ring.avail_next = taken;
+	bench.queues[index].ring.used_next = used;
+}
+
+static void a_pause_keeps_what_the_driver_set(void **state)
+{
+	(void)state;
+	run(BIT64(VIRTIO_RING_F_EVENT_IDX));
+	serve(0, 5, 5);
+	serve(2, 65535, 65535);
+	unlocked(vn_virtio_pause);
+	assert_string_equal(bench.calls, "+0+2~0~2");
+	unlocked(vn_virtio_pause); // again: nothing to stop
+	assert_string_equal(bench.calls, "+0+2~0~2");
+	assert_true(bench.queues[0].ready);
+	assert_int_equal(
+		vn_virtio_status(&bench.device), ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+	unlocked(vn_virtio_resume);
+	assert_string_equal(bench.calls, "+0+2~0~2+0+2");
+	unlocked(vn_virtio_resume);
+	assert_string_equal(bench.calls, "+0+2~0~2+0+2");
+	assert_int_equal(bench.queues[0].ring.avail_next, 5);
+	assert_int_equal(bench.queues[0].ring.used_next, 5);
+	assert_int_equal(bench.queues[2].ring.avail_next, 65535);
+	assert_true(bench.queues[0].ring.event_idx);
+	assert_int_equal(bench.config_interrupts, 0);
+}
+
+static void queues_wait_for_the_end_of_a_pause(void **state)
+{
+	(void)state;
+	unlocked(vn_virtio_pause);
+	run(0);
+	set_up_queue(1, 4);
+	assert_string_equal(bench.calls, "");
+	vn_virtio_queue_disable(&bench.device, 2);
+	unlocked(vn_virtio_resume);
+	assert_string_equal(bench.calls, "+0+1");
+	assert_int_equal(bench.queues[0].ring.avail_next, 0);
+}
+
+static void a_reset_while_paused_has_nothing_to_stop(void **state)
+{
+	(void)state;
+	run(0);
+	serve(0, 7, 7);
+	unlocked(vn_virtio_pause);
+	unlocked(vn_virtio_reset);
+	assert_string_equal(bench.calls, "+0+2~0~2R");
+	assert_int_equal(vn_virtio_status(&bench.device), 0);
+	assert_false(bench.queues[0].ready);
+	unlocked(vn_virtio_resume);
+	assert_string_equal(bench.calls, "+0+2~0~2R");
+	run(0);
+	assert_string_equal(bench.calls, "+0+2");
+	assert_int_equal(bench.queues[0].ring.avail_next, 0);
+	assert_int_equal(bench.queues[0].ring.used_next, 0);
+}
+
+// Its driver has to reset it, and finds out in the same way as without the pause.
+static void a_broken_queue_stays_so_through_a_pause(void **state)
+{
+	(void)state;
+	run(0);
+	vn_virtqueue_break(&bench.queues[0].ring, "by its driver");
+	vn_virtio_broken(&bench.device, 0, "by its driver");
+	unlocked(vn_virtio_pause);
+	unlocked(vn_virtio_resume);
+	assert_string_equal(bench.calls, "+0+2~0~2+2");
+	assert_true(vn_virtio_status(&bench.device) & NEEDS_RESET);
+	assert_int_equal(bench.warnings, 1);
+	run(0);
+	assert_string_equal(bench.calls, "+0+2");
+}
+
+// Positions belong to the queue as long as the driver does not set it up anew.
+static void a_queue_that_is_reset_begins_at_its_beginning(void **state)
+{
+	(void)state;
+	run(0);
+	serve(0, 9, 9);
+	unlocked(vn_virtio_pause);
+	unlocked(vn_virtio_resume);
+	vn_virtio_queue_disable(&bench.device, 0);
+	set_up_queue(0, 8);
+	assert_string_equal(bench.calls, "+0+2~0~2+0+2-0+0");
+	assert_int_equal(bench.queues[0].ring.avail_next, 0);
+	assert_int_equal(bench.queues[0].ring.used_next, 0);
 }
 
 static void interrupts_reach_the_transport(void **state)
@@ -537,6 +638,11 @@ int main(void)
 		TEST(breaking_is_said_once),
 		TEST(nothing_interrupts_before_driver_ok),
 		TEST(breaking_during_a_reset_does_not_outlive_it),
+		TEST(a_pause_keeps_what_the_driver_set),
+		TEST(queues_wait_for_the_end_of_a_pause),
+		TEST(a_reset_while_paused_has_nothing_to_stop),
+		TEST(a_broken_queue_stays_so_through_a_pause),
+		TEST(a_queue_that_is_reset_begins_at_its_beginning),
 		TEST(interrupts_reach_the_transport),
 		TEST(counts_what_the_driver_said_and_heard),
 		TEST(queues_count_on_lines_of_their_own),

@@ -39,10 +39,11 @@ static void start(struct vn_virtio_device *device, unsigned index)
 	bench.started++;
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
 	(void)device;
 	(void)index;
+	(void)why;
 	bench.stopped++;
 }
 

@@ -62,10 +62,11 @@ static void start(struct vn_virtio_device *device, unsigned index)
 	bench.started++;
 }
 
-static void stop(struct vn_virtio_device *device, unsigned index)
+static void stop(struct vn_virtio_device *device, unsigned index, enum vn_virtio_stop why)
 {
 	(void)device;
 	(void)index;
+	(void)why;
 	bench.stopped++;
 }
 
@@ -663,6 +664,77 @@ static void notifications_reach_their_queue(void **state)
 	assert_int_equal(kicks(0) + kicks(1) + kicks(2), 0);
 }
 
+// All that there is to see of the function: its configuration space.
+static void read_function(uint8_t *bytes)
+{
+	for (unsigned offset = 0; offset < 256; offset++)
+		bytes[offset] = (uint8_t)config_get(offset, 1);
+}
+
+// As when the machine is reset: the device first, which stops what runs, then the bus.
+static void reset_machine(void)
+{
+	vn_virtio_reset(&bench.device);
+	vn_pci_reset(bench.root);
+}
+
+static void a_reset_of_the_bus_takes_msix_along(void **state)
+{
+	(void)state;
+	uint8_t before[256], after[256];
+	uint64_t home = bar();
+	config_set(PCI_COMMAND, 0, 2);
+	read_function(before);
+	config_set(PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+	run();
+	msix_control(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	for (unsigned i = 0; i < VECTORS; i++)
+		program_vector(i, i == 2);
+	for (unsigned i = 0; i < QUEUES; i++)
+		vn_virtio_interrupt(&bench.device, i);
+	vn_virtio_config_changed(&bench.device);
+	assert_pending(0xf);
+	config_set(PCI_BASE_ADDRESS_0, (uint32_t)home + 16 * BAR_SIZE, 4);
+	reset_machine();
+
+	assert_int_equal(bench.stopped, QUEUES);
+	read_function(after);
+	assert_memory_equal(after, before, sizeof(before));
+	assert_int_equal(bar(), home);
+	assert_int_equal(get(bench.table, 4), UINT32_MAX); // nothing is decoded
+	assert_int_equal(get(home + 16 * BAR_SIZE, 4), UINT32_MAX);
+	config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+	assert_pending(0);
+	for (unsigned i = 0; i < VECTORS; i++) {
+		assert_int_equal(get(bench.table + 16 * i, 8), 0);
+		assert_int_equal(get(bench.table + 16 * i + 8, 8), BIT64(32));
+	}
+	assert_int_equal(get(bench.isr, 1), 0);
+	assert_int_equal(common_get(VIRTIO_PCI_COMMON_STATUS, 1), 0);
+	assert_int_equal(common_get(VIRTIO_PCI_COMMON_MSIX, 2), NO_VECTOR);
+}
+
+// What was pending before belongs to nobody; what comes after is held back and counts again.
+static void msix_works_after_a_reset_of_the_bus(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 3; round++) {
+		bench.started = 0;
+		run();
+		program_vector(1, true);
+		msix_control(PCI_MSIX_FLAGS_ENABLE);
+		assert_pending(0);
+		vn_virtio_interrupt(&bench.device, 0);
+		assert_pending(1 << 1);
+		reset_machine();
+		config_set(PCI_COMMAND, PCI_COMMAND_MEMORY, 2);
+		assert_pending(0);
+		assert_int_equal(vn_virtio_interrupt_fd(&bench.device, 0), -1);
+	}
+	bench.started = 0;
+	notifications_reach_their_queue(state);
+}
+
 static void the_configuration_takes_any_width(void **state)
 {
 	(void)state;
@@ -813,6 +885,8 @@ int main(void)
 		TEST(wrong_sizes_do_not_enable),
 		TEST(a_queue_is_reset_alone),
 		TEST(a_reset_forgets_everything_but_msix),
+		TEST(a_reset_of_the_bus_takes_msix_along),
+		TEST(msix_works_after_a_reset_of_the_bus),
 		TEST(vectors_that_are_none_read_so),
 		TEST(without_msix_the_isr_tells),
 		TEST(each_queue_has_its_vector),

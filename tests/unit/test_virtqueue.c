@@ -441,6 +441,97 @@ static void a_pushed_head_may_come_again(void **state)
 	assert_false(vn_virtqueue_is_broken(&bench.vq));
 }
 
+static void a_head_that_is_put_back_comes_again(void **state)
+{
+	(void)state;
+	static const uint16_t heads[] = {5, 0, 3};
+	for (unsigned i = 0; i < 3; i++)
+		ring_offer(&bench.ring, heads[i]);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 3; i++)
+			assert_int_equal(pop(), heads[i]);
+		for (unsigned i = 3; i-- > round;)
+			vn_virtqueue_unpop(&bench.vq, heads[i]);
+		for (unsigned i = round; i < 3; i++)
+			assert_int_equal(pop(), heads[i]);
+		for (unsigned i = 3; i-- > 0;)
+			vn_virtqueue_unpop(&bench.vq, heads[i]);
+	}
+	// Entries are read again.
+	ring_set(&bench.ring, bench.ring.avail + 4, 6);
+	assert_int_equal(pop(), 6);
+	assert_int_equal(pop(), heads[1]);
+}
+
+// As after a pause: the same rings, and a queue that is taken over where it was left.
+static void take_over(uint16_t avail_next, uint16_t used_next)
+{
+	struct vn_virtqueue_layout layout = ring_layout(&bench.ring, true, true);
+	layout.avail_next = avail_next;
+	layout.used_next = used_next;
+	assert_int_equal(vn_virtqueue_init(&bench.vq, &bench.memory, &layout, NULL), 0);
+}
+
+static void serve(uint16_t head)
+{
+	uint32_t id, len;
+	ring_offer(&bench.ring, head);
+	assert_int_equal(pop(), head);
+	vn_virtqueue_push(&bench.vq, head, head + 1u);
+	vn_virtqueue_publish(&bench.vq);
+	assert_true(ring_take(&bench.ring, &id, &len));
+	assert_int_equal(id, head);
+	assert_int_equal(len, head + 1);
+	assert_false(ring_take(&bench.ring, &id, &len));
+}
+
+static void a_queue_goes_on_where_it_was_left(void **state)
+{
+	(void)state;
+	uint16_t head;
+	for (unsigned i = 0; i < 3 * SIZE; i++) {
+		serve((uint16_t)(i * 3 % SIZE));
+		take_over(bench.vq.avail_next, bench.vq.used_next);
+		assert_int_equal(vn_virtqueue_pop(&bench.vq, &head), 0);
+		assert_false(vn_virtqueue_publish(&bench.vq));
+	}
+	// What waits there is found, also across the end of the numbers.
+	ring_set_avail_index(&bench.ring, 65534);
+	ring_set(&bench.ring, bench.ring.used + 2, 65534);
+	bench.ring.avail_next = bench.ring.used_next = 65534;
+	for (uint16_t i = 0; i < 4; i++)
+		ring_offer(&bench.ring, i);
+	take_over(65534, 65534);
+	for (uint16_t i = 0; i < 4; i++) {
+		assert_int_equal(pop(), i);
+		vn_virtqueue_push(&bench.vq, i, 0);
+	}
+	vn_virtqueue_publish(&bench.vq);
+	assert_int_equal(ring_used_index(&bench.ring), 2);
+	take_over(bench.vq.avail_next, bench.vq.used_next);
+	bench.ring.used_next = 2;
+	serve(7);
+}
+
+// vhost has served the queue, whose used index is known from the ring alone.
+static void a_queue_comes_back_from_another(void **state)
+{
+	(void)state;
+	uint16_t head;
+	serve(1);
+	ring_offer(&bench.ring, 2);
+	ring_offer(&bench.ring, 4);
+	ring_offer(&bench.ring, 6);
+	ring_set(&bench.ring, bench.ring.used + 2, 3);
+	bench.ring.used_next = 3;
+	vn_virtqueue_advance(&bench.vq, 3);
+	assert_int_equal(pop(), 6);
+	assert_int_equal(vn_virtqueue_pop(&bench.vq, &head), 0);
+	vn_virtqueue_push(&bench.vq, 6, 0);
+	vn_virtqueue_publish(&bench.vq);
+	assert_int_equal(ring_used_index(&bench.ring), 4);
+}
+
 static void a_device_can_break_a_queue(void **state)
 {
 	(void)state;
@@ -823,6 +914,9 @@ int main(void)
 		TEST(a_full_queue_is_no_jump),
 		TEST(head_in_flight),
 		TEST(a_pushed_head_may_come_again),
+		TEST(a_head_that_is_put_back_comes_again),
+		TEST(a_queue_goes_on_where_it_was_left),
+		TEST(a_queue_comes_back_from_another),
 		TEST(a_device_can_break_a_queue),
 		TEST(event_index_arithmetic),
 		TEST(interrupts_by_flag),

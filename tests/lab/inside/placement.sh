@@ -183,8 +183,8 @@ rmdir "$cgroup"
 run_and_look "a guest placed by auto" -m 256M,hugepages=2M,node=1 -c 2,pin=auto \
 	-d "$work/disk"
 seen "its vCPUs run on 2 and 3" threads "vcpu0 2 2" "vcpu1 3 3"
-seen "its I/O threads run on 1" threads "blk0-0 1 1" "blk0-1 1 1" "rng0 1 1"
-seen "its other threads run on 0" threads "serial 0 0" "veneer 0 0"
+seen "its I/O threads run on 1" threads "blk0-0 1 1" "blk0-1 1 1"
+seen "its other threads run on 0" threads "devices 0 0" "veneer 0 0"
 not_seen "nothing but vCPUs may run on 2 and 3" threads \
 	"^([^v]|v[^c])[^ ]* [^ ]*[23-]"
 seen "its memory is on node 1" numa_maps ".* bind:1 .*huge.* N1=[0-9]+ kernelpagesize_kB=2048"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The run-time directory and the server of statistics, by their sockets: requests that are whole,
-// in pieces, wrong and too many, clients that neither read nor write, and sockets of the dead. The
-// guest is a snapshot made by hand.
+// The run-time directory and the server, by their sockets: requests that are whole, in pieces,
+// wrong and too many, clients that neither read nor write, and sockets of the dead. What is served
+// are statistics, of which the guest is a snapshot made by hand, and a resource that answers later.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +20,7 @@
 
 #include "base/macros.h"
 #include "cli/runtime.h"
+#include "cli/server.h"
 #include "cli/stats_server.h"
 #include "stats_sample.h"
 
@@ -42,7 +43,7 @@ void veneer_stats_free(struct veneer_stats *stats)
 }
 
 static char directory[64];
-static struct stats_server *server;
+static struct server *server;
 
 static int make_directory(void **state)
 {
@@ -62,19 +63,47 @@ static int remove_directory(void **state)
 	return rmdir(directory);
 }
 
+static char nobody; // stands for a guest
+static struct veneer *vm;
+static struct stats_server stats = {.guest = {.name = "web"}, .vm = &vm};
+
+// What is said when it is asked for, or later.
+static const char *word;
+
+static void tell_word(struct server_client *client, const char *query, void *opaque)
+{
+	(void)opaque;
+	if (query && *query)
+		server_answer(client, "text/plain", strdup(query));
+	else if (word)
+		server_answer(client, "text/plain", strdup(word));
+	else
+		server_defer(client);
+}
+
+static const struct server_resource word_resources[] = {
+	{"POST", "/word", tell_word},
+	{.path = NULL},
+};
+
 static int open_server(void **state)
 {
 	struct veneer_error error = {.code = 0};
 	if (make_directory(state) < 0)
 		return -1;
-	if (stats_server_open(&server, "web", &error) < 0)
+	word = NULL;
+	vm = (struct veneer *)&nobody;
+	stats.guest.pid = getpid();
+	if (server_open(&server, "web", &error) < 0)
 		fail_msg("%s", error.message);
+	server_add(server, stats_resources, &stats);
+	server_add(server, word_resources, NULL);
 	return 0;
 }
 
 static int close_server(void **state)
 {
-	stats_server_close(server);
+	server_close(server);
 	return remove_directory(state);
 }
 
@@ -109,13 +138,13 @@ static int connect_to_server(void)
 
 static void serve(void)
 {
-	struct pollfd fds[STATS_POLL_MAX];
+	struct pollfd fds[SERVER_POLL_MAX];
 	for (unsigned i = 0; i < 20; i++) {
-		unsigned count = stats_server_poll(server, fds);
-		assert_int_equal(count, STATS_POLL_MAX);
+		unsigned count = server_poll(server, fds);
+		assert_int_equal(count, SERVER_POLL_MAX);
 		if (poll(fds, count, 0) == 0)
 			return;
-		stats_server_serve(server, NULL);
+		server_serve(server);
 	}
 }
 
@@ -217,6 +246,11 @@ static void refuses_what_is_wrong(void **state)
 		{"POST /json HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "405 Method Not Allowed"},
 		{"\r\n\r\n", "405 Method Not Allowed"},
 		{"\x16\x03\x01\r\n\r\n", "405 Method Not Allowed"},
+		{"PUT /word HTTP/1.1\r\n\r\n", "405 Method Not Allowed"},
+		{"GET /word HTTP/1.1\r\n\r\n", "405 Method Not Allowed"},
+		{"POST /word\r\n\r\n", "400 Bad Request"},
+		{"POST /word HTTP/1.1\r\ncontent-length: 1\r\n\r\n", "400 Bad Request"},
+		{"POST /word HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "400 Bad Request"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		int fd = connect_to_server();
@@ -226,6 +260,10 @@ static void refuses_what_is_wrong(void **state)
 		close(fd);
 	}
 	int fd = connect_to_server();
+	say(fd, "GET / HTTP/1.1\r\n\r\n");
+	assert_answer(fd, "404 Not Found", "there are /text, /json, /metrics and /word\n");
+	close(fd);
+	fd = connect_to_server();
 	assert_int_equal(send(fd, "GET \0", 5, 0), 5);
 	assert_answer(fd, "400 Bad Request", "no HTTP/1");
 	close(fd);
@@ -242,18 +280,18 @@ static void refuses_what_is_wrong(void **state)
 static void quiet_clients_make_room(void **state)
 {
 	(void)state;
-	int fds[STATS_CLIENTS_MAX], deaf = connect_to_server(), size = 1;
+	int fds[SERVER_CLIENTS_MAX], deaf = connect_to_server(), size = 1;
 	setsockopt(deaf, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	for (unsigned i = 0; i < 100; i++) { // answers far beyond what the socket holds
 		serve();
 		if (send(deaf, "GET /metrics HTTP/1.1\r\n\r\n", 25, MSG_DONTWAIT) < 0)
 			break;
 	}
-	for (unsigned i = 0; i < STATS_CLIENTS_MAX; i++) {
+	for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++) {
 		fds[i] = connect_to_server();
 		serve();
 	}
-	for (unsigned i = 0; i < STATS_CLIENTS_MAX; i++) {
+	for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++) {
 		say(fds[i], "GET /json HTTP/1.1\r\n\r\n");
 		assert_answer(fds[i], "200 OK", "web");
 	}
@@ -261,9 +299,9 @@ static void quiet_clients_make_room(void **state)
 	say(last, "GET /json HTTP/1.1\r\n\r\n");
 	assert_answer(last, "200 OK", "web");
 	assert_true(is_closed(fds[0]));
-	for (unsigned i = 1; i < STATS_CLIENTS_MAX; i++)
+	for (unsigned i = 1; i < SERVER_CLIENTS_MAX; i++)
 		assert_false(is_closed(fds[i]));
-	for (unsigned i = 0; i < STATS_CLIENTS_MAX; i++)
+	for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++)
 		close(fds[i]);
 	close(last);
 	close(deaf);
@@ -279,9 +317,105 @@ static void clients_that_leave_are_forgotten(void **state)
 		close(fd);
 		serve();
 	}
-	struct pollfd fds[STATS_POLL_MAX];
-	stats_server_poll(server, fds);
-	for (unsigned i = 1; i < STATS_POLL_MAX; i++)
+	struct pollfd fds[SERVER_POLL_MAX];
+	server_poll(server, fds);
+	for (unsigned i = 1; i < SERVER_POLL_MAX; i++)
+		assert_int_equal(fds[i].fd, -1);
+}
+
+static void queries_reach_their_resource(void **state)
+{
+	(void)state;
+	int fd = connect_to_server();
+	say(fd, "POST /word?one=1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+	assert_answer(fd, "200 OK", "\r\n\r\none=1");
+	close(fd);
+}
+
+// Two wait, and then get their answer; what one of them asked for meanwhile follows it.
+static void answers_can_come_later(void **state)
+{
+	(void)state;
+	int fds[] = {connect_to_server(), connect_to_server()};
+	say(fds[0], "POST /word HTTP/1.1\r\n\r\n");
+	say(fds[1], "POST /word HTTP/1.1\r\n\r\nPOST /word?more HTTP/1.1\r\n\r\n");
+	serve();
+	assert_string_equal(hear(fds[0]), "");
+	assert_string_equal(hear(fds[1]), "");
+	word = "done";
+	server_finish(server);
+	assert_non_null(strstr(hear(fds[0]), "\r\n\r\ndone"));
+	serve();
+	hear(fds[1]);
+	assert_non_null(strstr(heard, "\r\n\r\ndone"));
+	assert_non_null(strstr(heard, "\r\n\r\nmore"));
+	close(fds[0]);
+	close(fds[1]);
+}
+
+// Who asks as the guest ends is answered too; nobody comes after that.
+static void the_last_are_served(void **state)
+{
+	(void)state;
+	int fd = connect_to_server();
+	say(fd, "POST /word HTTP/1.1\r\n\r\n");
+	word = "late";
+	vm = NULL;
+	server_finish(server);
+	assert_answer(fd, "200 OK", "late");
+	assert_int_equal(only_guest().pid, 0);
+	say(fd, "GET /json HTTP/1.1\r\n\r\n"); // of a guest that is there no more
+	serve();
+	assert_true(is_closed(fd));
+	close(fd);
+}
+
+// Who waits keeps the place, whoever else comes; and when too many wait, one more is told so.
+static void waiting_is_bounded(void **state)
+{
+	(void)state;
+	int waiting[SERVER_WAITERS_MAX], fds[SERVER_CLIENTS_MAX + 4];
+	for (unsigned i = 0; i < SERVER_WAITERS_MAX; i++) {
+		waiting[i] = connect_to_server();
+		say(waiting[i], "POST /word HTTP/1.1\r\n\r\n");
+		serve();
+	}
+	int one_more = connect_to_server();
+	say(one_more, "POST /word HTTP/1.1\r\n\r\n");
+	assert_answer(one_more, "503 Service Unavailable", "too many");
+	assert_true(is_closed(one_more));
+	close(one_more);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = connect_to_server();
+		say(fds[i], "GET /json HTTP/1.1\r\n\r\n");
+		assert_answer(fds[i], "200 OK", "web");
+	}
+	assert_true(is_closed(fds[0]));
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+	word = "all";
+	server_finish(server);
+	for (unsigned i = 0; i < SERVER_WAITERS_MAX; i++) {
+		assert_non_null(strstr(hear(waiting[i]), "\r\n\r\nall"));
+		close(waiting[i]);
+	}
+}
+
+// One that waits and leaves is noticed, and its place is free.
+static void waiting_clients_may_leave(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 3 * SERVER_POLL_MAX; i++) {
+		int fd = connect_to_server();
+		say(fd, "POST /word HTTP/1.1\r\n\r\n");
+		serve();
+		assert_false(is_closed(fd));
+		close(fd);
+		serve();
+	}
+	struct pollfd fds[SERVER_POLL_MAX];
+	server_poll(server, fds);
+	for (unsigned i = 1; i < SERVER_POLL_MAX; i++)
 		assert_int_equal(fds[i].fd, -1);
 }
 
@@ -301,12 +435,12 @@ static void running_guests_are_listed(void **state)
 static void names_are_taken_once(void **state)
 {
 	(void)state;
-	struct stats_server *other;
+	struct server *other;
 	struct veneer_error error = {.code = 0};
-	assert_int_equal(stats_server_open(&other, "web", &error), -EADDRINUSE);
+	assert_int_equal(server_open(&other, "web", &error), -EADDRINUSE);
 	assert_non_null(strstr(error.message, "'web'"));
-	assert_int_equal(stats_server_open(&other, "web2", &error), 0);
-	stats_server_close(other);
+	assert_int_equal(server_open(&other, "web2", &error), 0);
+	server_close(other);
 	assert_string_equal(only_guest().name, "web"); // which is as it was
 }
 
@@ -323,7 +457,7 @@ static void leave_socket(void)
 	struct veneer_error error = {.code = 0};
 	pid_t pid = fork();
 	if (pid == 0) {
-		stats_server_open(&server, "web", &error);
+		server_open(&server, "web", &error);
 		_exit(0);
 	}
 	waitpid(pid, NULL, 0);
@@ -335,9 +469,9 @@ static void sockets_of_the_dead_are_taken_over(void **state)
 	(void)state;
 	struct veneer_error error = {.code = 0};
 	leave_socket();
-	assert_int_equal(stats_server_open(&server, "web", &error), 0);
+	assert_int_equal(server_open(&server, "web", &error), 0);
 	assert_int_equal(only_guest().pid, getpid());
-	stats_server_close(server);
+	server_close(server);
 	assert_int_not_equal(access(socket_path(), F_OK), 0);
 }
 
@@ -357,19 +491,19 @@ static void directories_must_be_private(void **state)
 	snprintf(path, sizeof(path), "%s/veneer", directory);
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(chmod(path, 0755), 0);
-	assert_int_equal(stats_server_open(&server, "web", &error), -EPERM);
+	assert_int_equal(server_open(&server, "web", &error), -EPERM);
 	assert_non_null(strstr(error.message, "mode 0700"));
 	struct runtime_guest *guests;
 	size_t count;
 	assert_int_equal(runtime_list(&guests, &count, &error), -EPERM);
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(symlink("/tmp", path), 0);
-	assert_true(stats_server_open(&server, "web", &error) < 0);
+	assert_true(server_open(&server, "web", &error) < 0);
 	unlink(path);
 	if (geteuid() == 0) {
 		assert_int_equal(mkdir(path, 0700), 0);
 		assert_int_equal(chown(path, 12345, 12345), 0);
-		assert_int_equal(stats_server_open(&server, "web", &error), -EPERM);
+		assert_int_equal(server_open(&server, "web", &error), -EPERM);
 	}
 }
 
@@ -381,7 +515,7 @@ static void long_paths_are_refused(void **state)
 	snprintf(path, sizeof(path), "%s/%0100d", directory, 0);
 	assert_int_equal(mkdir(path, 0700), 0);
 	setenv("XDG_RUNTIME_DIR", path, 1);
-	assert_int_equal(stats_server_open(&server, "web", &error), -ENAMETOOLONG);
+	assert_int_equal(server_open(&server, "web", &error), -ENAMETOOLONG);
 	assert_non_null(strstr(error.message, "107 bytes"));
 	strcat(path, "/veneer");
 	rmdir(path);
@@ -401,6 +535,11 @@ int main(void)
 		SERVED(refuses_what_is_wrong),
 		SERVED(quiet_clients_make_room),
 		SERVED(clients_that_leave_are_forgotten),
+		SERVED(queries_reach_their_resource),
+		SERVED(answers_can_come_later),
+		SERVED(the_last_are_served),
+		SERVED(waiting_is_bounded),
+		SERVED(waiting_clients_may_leave),
 		SERVED(running_guests_are_listed),
 		SERVED(names_are_taken_once),
 		ALONE(sockets_of_the_dead_are_taken_over),
