@@ -35,12 +35,6 @@ static int parse_host(
 	return vn_host_cpus_parse(field, value, why);
 }
 
-static void expect_host(const struct vn_prop *prop, struct vn_text *text)
-{
-	(void)prop;
-	vn_text_add(text, VN_HOST_CPUS_LIST);
-}
-
 static int parse_guest(
 	const struct vn_prop *prop, void *field, const char *value, struct vn_text *why)
 {
@@ -72,7 +66,6 @@ static char *format(const struct vn_prop *prop, const void *field)
 	return text;
 }
 
-const struct vn_prop_type vn_prop_host_cpus = {
-	.parse = parse_host, .expect = expect_host, .format = format};
+const struct vn_prop_type vn_prop_host_cpus = {.parse = parse_host, .format = format};
 const struct vn_prop_type vn_prop_guest_cpus = {
 	.parse = parse_guest, .expect = expect_guest, .format = format};

@@ -244,12 +244,7 @@ static int parse_choice(
 	return 0;
 }
 
-static char *format_choice(const struct vn_prop *prop, const void *field)
-{
-	return format_flag(prop, field);
-}
-
-const struct vn_prop_type vn_prop_choice = {.parse = parse_choice, .format = format_choice};
+const struct vn_prop_type vn_prop_choice = {.parse = parse_choice, .format = format_flag};
 
 static bool is_word(const struct vn_prop *prop, const char *value)
 {
@@ -572,43 +567,39 @@ static uint64_t changed(const struct vn_option *option, const void *values)
 	return bits;
 }
 
-// An option that is not repeatable may also be left out altogether.
+// All that is required is set. An option that is not repeatable may also be left out altogether.
 static int check_required(const struct vn_option *option, uint64_t set, struct veneer_error *error)
 {
-	char choice[128];
+	char missing[REASON_MAX];
+	struct vn_text text = VN_TEXT(missing);
 	if (!option->many && set == 0)
 		return 0;
 	for (const struct vn_prop *prop = option->props; prop->name; prop++) {
 		if (!(prop->flags & VN_PROP_REQUIRED) || vn_option_is_given(option, prop, set))
 			continue;
-		struct vn_text text = VN_TEXT(choice);
-		add_choice(prop, &text);
-		return vn_fail(error, -EINVAL, "%s: needs %s", called(option, prop), choice);
+		vn_text_add(&text, "%s", *missing ? "," : "");
+		if (prop->flags & VN_PROP_FIRST)
+			vn_text_add(&text, "%s", prop->argument);
+		else
+			add_choice(prop, &text);
 	}
-	return 0;
+	return *missing ? vn_fail(error, -EINVAL, "%s: needs %s", option->name, missing) : 0;
 }
 
 int vn_option_check(
 	const struct vn_option *option, void *values, uint64_t given, struct veneer_error *error)
 {
 	uint64_t set = given | changed(option, values);
-	int code = check_kind(option, set, error);
+	int code = check_required(option, set, error);
+	if (code == 0)
+		code = check_kind(option, set, error);
 	if (code == 0 && option->check)
 		code = option->check(values, error);
-	if (code == 0)
-		code = check_required(option, set, error);
 	return keyed(option, code, error);
 }
 
-int vn_option_parse(
-	const struct vn_option *option, void *values, const char *text, struct veneer_error *error)
-{
-	uint64_t given;
-	return vn_option_parse_given(option, values, &given, text, error);
-}
-
-int vn_option_parse_given(const struct vn_option *option, void *values, uint64_t *given,
-	const char *text, struct veneer_error *error)
+int vn_option_parse(const struct vn_option *option, void *values, uint64_t *given, const char *text,
+	struct veneer_error *error)
 {
 	*given = 0;
 	memcpy(values, option->defaults, option->size);
@@ -767,11 +758,6 @@ static int format_words(
 	return close_text(stream, text, code);
 }
 
-int vn_option_format(const struct vn_option *option, const void *values, char **text)
-{
-	return format_words(option, values, changed(option, values), text);
-}
-
 // Is the first word among those given, where it has to be of a certain kind?
 static bool has_first(const struct vn_option *option, uint64_t given)
 {
@@ -785,7 +771,7 @@ static bool has_first(const struct vn_option *option, uint64_t given)
 	return false;
 }
 
-int vn_option_format_given(
+int vn_option_format(
 	const struct vn_option *option, const void *values, uint64_t given, char **text)
 {
 	*text = NULL;

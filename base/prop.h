@@ -33,7 +33,7 @@ struct vn_prop_type {
 		const struct vn_prop *prop, void *field, const char *value, struct vn_text *why);
 
 	// Describe valid values, as in "a number from 1 to 16". NULL: `choices` of the property
-	// does.
+	// does, or `parse` always says why.
 	void (*expect)(const struct vn_prop *prop, struct vn_text *text);
 
 	// The field as `parse` would take it, in a string that is the caller's to free. NULL: no
@@ -117,22 +117,19 @@ struct vn_option {
 	const struct vn_prop *props;
 	size_t size; // of the structure
 	const void *defaults; // such a structure, which owns nothing
-	// Refuse values that contradict each other; may fill in defaults. NULL: none do.
+	// Refuse values that contradict each other; may fill in defaults. What is required is there
+	// by then. NULL: none do.
 	int (*check)(void *values, struct veneer_error *error);
 };
 
 // On any failure of these functions, the error's key is the option's name, or "option.property"
 // where that is known, and the message begins with option->name.
 
-// Fill `values` from the defaults and then from `text`. -EINVAL, -ENOMEM: `values` owns nothing
-// then.
-int vn_option_parse(
-	const struct vn_option *option, void *values, const char *text, struct veneer_error *error);
-
-// The same, and which properties were given: bit N of *given for row N of the table. A value that
-// is as in the defaults counts; a flag that is set to off does not.
-int vn_option_parse_given(const struct vn_option *option, void *values, uint64_t *given,
-	const char *text, struct veneer_error *error);
+// Fill `values` from the defaults and then from `text`, and *given with the properties that were
+// given: bit N for row N of the table. A value that is as in the defaults counts; a flag that is
+// set to off does not. -EINVAL, -ENOMEM: `values` owns nothing then.
+int vn_option_parse(const struct vn_option *option, void *values, uint64_t *given, const char *text,
+	struct veneer_error *error);
 
 bool vn_option_is_given(const struct vn_option *option, const struct vn_prop *prop, uint64_t given);
 
@@ -154,7 +151,7 @@ int vn_option_set(const struct vn_option *option, void *values, const char *name
 int vn_option_set_fd(const struct vn_option *option, void *values, const char *name, int fd,
 	struct veneer_error *error);
 
-// Check the values against each other, and that what the option requires is there; may fill in
+// Check that what the option requires is there, and the values against each other; may fill in
 // defaults. What was given for another kind is refused even if it is as by default. -EINVAL,
 // -ENOMEM.
 int vn_option_check(
@@ -163,13 +160,9 @@ int vn_option_check(
 // The row of this name, or NULL.
 const struct vn_prop *vn_option_prop(const struct vn_option *option, const char *name);
 
-// The values as words, without properties that have their default: for messages. The caller's to
-// free. -ENOMEM.
-int vn_option_format(const struct vn_option *option, const void *values, char **text);
-
-// The properties that were given, as vn_option_parse() takes them. -ENODATA: no text says it, as
-// the first word was not given, or one of them is a descriptor.
-int vn_option_format_given(
+// The properties that were given, as vn_option_parse() takes them: the caller's to free. -ENODATA:
+// no text says it, as the first word was not given, or one of them is a descriptor. -ENOMEM.
+int vn_option_format(
 	const struct vn_option *option, const void *values, uint64_t given, char **text);
 
 // One property's value; "on" for one without values; a list's items with commas between them.

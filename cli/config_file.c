@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_MAX     (16u << 20) // bytes
-#define NUMBER_BYTES 336 // for a double's 309 digits and nine decimals
+#include "base/json_number.h"
+
+#define FILE_MAX (16u << 20) // bytes
 
 static int with_path(struct veneer_error *error, const char *path, int ret)
 {
@@ -23,27 +24,36 @@ static int with_path(struct veneer_error *error, const char *path, int ret)
 	return ret;
 }
 
+static int cannot_read(struct veneer_error *error, int number, const char *path)
+{
+	return vn_fail(
+		error, -number, "--config-file: cannot read '%s': %s", path, strerror(number));
+}
+
 // All of the file, with a 0 behind it: the caller's to free.
 static int read_file(char **text, size_t *size, const char *path, struct veneer_error *error)
 {
-	FILE *file = fopen(path, "re");
+	bool standard = strcmp(path, "-") == 0;
+	FILE *file = standard ? stdin : fopen(path, "re");
 	int ret = 0;
 
 	*text = NULL;
 	*size = 0;
 	if (!file)
-		return vn_fail(error, -errno, "%s", strerror(errno));
+		return cannot_read(error, errno, path);
 	*text = malloc(FILE_MAX + 1);
 	*size = *text ? fread(*text, 1, FILE_MAX + 1, file) : 0;
 	if (!*text)
 		ret = vn_fail(error, -ENOMEM, "out of memory");
 	else if (ferror(file))
-		ret = vn_fail(error, -EIO, "%s", strerror(errno));
+		ret = cannot_read(error, errno, path);
 	else if (*size > FILE_MAX)
-		ret = vn_fail(error, -EFBIG, "has more than %u MiB", FILE_MAX >> 20);
+		ret = vn_fail(error, -EFBIG, "--config-file: '%s' has more than %u MiB", path,
+			FILE_MAX >> 20);
 	else
 		(*text)[*size] = '\0';
-	fclose(file);
+	if (!standard)
+		fclose(file);
 	return ret;
 }
 
@@ -57,27 +67,13 @@ static void reset_own(struct options *options, const struct vn_prop *prop)
 	memcpy(field, (const char *)run_option.defaults + prop->offset, prop->width);
 }
 
-// A number as people write it: no exponent, and no more digits than it needs.
-static void write_number(char *text, size_t size, const json_t *value)
-{
-	if (json_is_integer(value)) {
-		snprintf(text, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-		return;
-	}
-	int length = snprintf(text, size, "%.9f", json_real_value(value));
-	while (length > 0 && text[length - 1] == '0')
-		text[--length] = '\0';
-	if (length > 0 && text[length - 1] == '.')
-		text[--length] = '\0';
-}
-
 // One of the program's own options.
 static int set_own(struct options *options, const struct vn_prop *prop, const json_t *value,
 	struct veneer_error *error)
 {
 	const char *text = json_string_value(value);
 	bool bare = !prop->argument || (prop->flags & VN_PROP_OPTIONAL);
-	char number[NUMBER_BYTES];
+	char number[VN_JSON_NUMBER_BYTES];
 
 	if (strcmp(prop->name, CONFIG_FILE) == 0)
 		return vn_fail(error, -EINVAL, "%s: a file names no other", prop->name);
@@ -88,7 +84,7 @@ static int set_own(struct options *options, const struct vn_prop *prop, const js
 	if (json_is_true(value) && !bare)
 		return vn_fail(error, -EINVAL, "%s: needs a value", prop->name);
 	if (json_is_number(value)) {
-		write_number(number, sizeof(number), value);
+		vn_json_number(number, value);
 		text = number;
 	} else if (!text && !json_is_true(value)) {
 		return vn_fail(
@@ -141,12 +137,17 @@ static int parse(struct options *options, const char *text, size_t size, struct 
 
 int config_file_read(struct options *options, const char *path, struct veneer_error *error)
 {
+	bool standard = strcmp(path, "-") == 0;
 	char *text;
 	size_t size;
 
+	if (standard && options->took_stdin)
+		return vn_fail(error, -EINVAL, "--config-file -: standard input was read already");
+	options->took_stdin |= standard;
 	int ret = read_file(&text, &size, path, error);
 	if (ret == 0)
-		ret = parse(options, text, size, error);
+		ret = with_path(error, standard ? "standard input" : path,
+			parse(options, text, size, error));
 	free(text);
-	return with_path(error, path, ret);
+	return ret;
 }

@@ -8,7 +8,8 @@
 
 #include "cli/options.h"
 
-// What is wrong is said with the file's name before it. -EINVAL, or why it cannot be read.
+// `path` "-": standard input, once. What is wrong in the file is said with its name before it.
+// -EINVAL, or why it cannot be read.
 int config_file_read(struct options *options, const char *path, struct veneer_error *error);
 
 #endif

@@ -94,7 +94,7 @@ static void add_guest_option(struct listing *listing, const struct command_synta
 
 	*entry = (struct entry){.name = option->name,
 		.letter = option->letter,
-		.group = option->group ? option->group : "Devices",
+		.group = option->group,
 		.guest = -1,
 		.help = sense ? sense->help : option->help};
 	if (sense) {

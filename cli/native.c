@@ -15,15 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <linux/fs.h>
-
 #include "base/clock.h"
+#include "base/file_size.h"
 #include "base/macros.h"
 #include "base/option_limits.h"
 #include "base/words.h"
@@ -348,18 +346,6 @@ static void warm_up(struct disk *disk)
 	}
 }
 
-static uint64_t size_of(int fd)
-{
-	struct stat st;
-	uint64_t bytes = 0;
-
-	if (fstat(fd, &st) < 0)
-		return 0;
-	if (S_ISBLK(st.st_mode))
-		return ioctl(fd, BLKGETSIZE64, &bytes) < 0 ? 0 : bytes;
-	return S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
-}
-
 static void measure_open_disk(struct text *text, struct disk *disk, bool cached)
 {
 	size_t area = LARGE_IN_FLIGHT * LARGE_BYTES;
@@ -391,8 +377,7 @@ static void measure_disk(struct text *text, const char *path, bool cached)
 	disk.fd = open(path, O_RDONLY | O_CLOEXEC | (cached ? 0 : O_DIRECT));
 	if (disk.fd < 0)
 		return;
-	disk.bytes = size_of(disk.fd);
-	if (disk.bytes >= READ_BYTES)
+	if (vn_file_size(disk.fd, &disk.bytes) == 0 && disk.bytes >= READ_BYTES)
 		measure_open_disk(text, &disk, cached);
 	close(disk.fd);
 }

@@ -149,6 +149,12 @@ static bool abbreviated(const struct table *table, const char *word, int index)
 	return index >= 0 && strcspn(word + 2, "=") != strlen(table->longs[index].name);
 }
 
+// `docker run -it` is in many people's fingers: it is no initrd named t.
+static bool is_containers(const struct table *table, const char *word)
+{
+	return table->syntax == &run_syntax && strcmp(word, "-it") == 0;
+}
+
 // Unknown option or word: suggest the nearest name, or say where they are listed.
 static int unknown_option(
 	const struct table *table, const char *what, const char *word, struct veneer_error *error)
@@ -156,6 +162,11 @@ static int unknown_option(
 	const char *name = word + strspn(word, "-");
 	struct vn_nearest nearest = vn_nearest_to(name, strcspn(name, "="));
 
+	if (is_containers(table, word))
+		return refuse(error,
+			"%s '%s': there is no -t, and -i is --initrd; "
+			"the guest's serial port is on the terminal without them",
+			what, word);
 	for (unsigned i = 0; i < table->count; i++)
 		vn_nearest_try(&nearest, table->longs[i].name, strlen(table->longs[i].name));
 	if (nearest.name)
@@ -173,7 +184,7 @@ static bool one_dash(const struct table *table, const char *word)
 	for (unsigned i = 0; i < table->count; i++)
 		if (strcmp(word + 1, table->longs[i].name) == 0)
 			return true;
-	return word[1] == 'h';
+	return word[1] == 'h' || is_containers(table, word);
 }
 
 // getopt_long() has refused `word`.
@@ -281,12 +292,27 @@ static int parse_stats(
 			: 0;
 }
 
+// Nothing of standard input is left for the serial port.
+static int check_stdin(const struct options *options, struct veneer_error *error)
+{
+	const struct run_options *run = &options->run;
+	bool runs = !run->dry_run && !run->dump_dtb;
+
+	if (!options->took_stdin || !runs || run->serial.mode != SERIAL_STDIO)
+		return 0;
+	return refuse(error, "--config-file -: the serial port reads standard input too; "
+			     "add --serial file:/dev/stdout, for output only, or another one");
+}
+
 static int parse_run(
 	struct options *options, int argc, char *const argv[], struct veneer_error *error)
 {
 	int ret = parse_words(options, &run_syntax, &options->run, argc, argv, error);
 
 	if (ret < 0 || options->action != ACTION_RUN)
+		return ret;
+	ret = check_stdin(options, error);
+	if (ret < 0)
 		return ret;
 	ret = veneer_config_check(options->config, error);
 	return with_dashes(error, error->key, strcspn(error->key, ".0123456789"), ret);

@@ -41,6 +41,7 @@ struct options {
 	struct doctor_options doctor;
 	struct stats_query query; // its strings are owned
 	struct stop_options stop;
+	bool took_stdin; // a --config-file was standard input
 	char *guest; // that a command is about: its name or process ID; owned
 };
 

@@ -23,6 +23,19 @@ void complain(const char *format, ...)
 	(void)written;
 }
 
+void complain_of(const struct veneer_error *error)
+{
+	size_t length = strcspn(error->key, ".0123456789");
+	const char *message = error->message;
+
+	if (length == 0 || strncmp(message, "--", 2) == 0)
+		complain("%s", message);
+	else if (strncmp(message, error->key, length) != 0)
+		complain("--%.*s: %s", (int)length, error->key, message);
+	else
+		complain("%s%s", strchr(": ", message[length]) ? "--" : "", message);
+}
+
 int print(const char *text)
 {
 	if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)

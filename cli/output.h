@@ -4,6 +4,8 @@
 #ifndef VN_OUTPUT_H
 #define VN_OUTPUT_H
 
+#include "veneer.h"
+
 // Exit statuses; the command line is a contract.
 enum {
 	STATUS_OK = 0,
@@ -18,6 +20,9 @@ enum {
 // A line on standard error, with the program's name, by one write: lines of several threads stay
 // whole.
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// What went wrong, beginning with the option that it is about.
+void complain_of(const struct veneer_error *error);
 
 // A text on standard output: STATUS_OK, or STATUS_FAILED when that cannot be written, which was
 // said.

@@ -115,7 +115,7 @@ static const struct vn_prop run_props[] = {
 		"stdio", &prop_serial, RUN(serial), .choices = "stdio, none, pty or file:PATH",
 		.group = "Console"},
 	{CONFIG_FILE, "FILE",
-		"Take options from a JSON file, as if they stood in this place. "
+		"Take options from a JSON file (-: standard input), as if they stood here. "
 		"Later options replace those of the file; repeatable ones are added. "
 		"See 'Options from a file' in veneer(1).",
 		"none", &vn_prop_string, RUN(config_file), .min = 1, .choices = "a file"},

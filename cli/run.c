@@ -246,7 +246,7 @@ static void keep_stats(struct run *run)
 	veneer_stats_free(run->stats);
 	run->stats = NULL;
 	if (run->options->run.stats.wanted && veneer_get_stats(run->vm, &run->stats, &error) < 0)
-		complain("%s", error.message);
+		complain_of(&error);
 }
 
 static void print_stats(const struct run *run)
@@ -450,7 +450,7 @@ static int run_guest(struct run *run)
 	console_drain(&run->console);
 	close_console(run);
 	if (ret < 0) {
-		complain("%s", error.message);
+		complain_of(&error);
 		return STATUS_FAILED;
 	}
 	print_stats(run);
@@ -465,7 +465,7 @@ static int choose_cpus(const struct options *options)
 	struct veneer_error error;
 
 	if (veneer_plan_make(&plan, options->config, &error) < 0) {
-		complain("%s", error.message);
+		complain_of(&error);
 		return STATUS_FAILED;
 	}
 	if (isatty(STDERR_FILENO))
@@ -494,7 +494,7 @@ static int add_measurements(const struct options *options)
 			  : vn_fail(&error, -ENOMEM, "out of memory");
 
 	if (ret < 0)
-		complain("%s", error.message);
+		complain_of(&error);
 	free(cmdline);
 	return ret < 0 ? STATUS_FAILED : STATUS_OK;
 }
@@ -533,7 +533,7 @@ static int try_and_measure(const struct run *run)
 	if (options_has(run->options, "kernel") || !native_is_wanted(run->options))
 		return STATUS_OK;
 	if (try_guest(run, &error) < 0) {
-		complain("%s", error.message);
+		complain_of(&error);
 		return STATUS_FAILED;
 	}
 	return add_measurements(run->options);
@@ -546,7 +546,7 @@ static int open_console(struct run *run)
 	if (run->has_console)
 		return STATUS_OK;
 	if (console_open(&run->console, &run->options->run.serial, &error) < 0) {
-		complain("%s", error.message);
+		complain_of(&error);
 		return STATUS_FAILED;
 	}
 	run->has_console = true;
@@ -651,7 +651,7 @@ int run_dump_dtb(const struct options *options)
 		veneer_destroy(vm);
 	}
 	if (ret < 0)
-		complain("%s", error.message);
+		complain_of(&error);
 	return ret < 0 ? STATUS_FAILED : STATUS_OK;
 }
 
@@ -661,7 +661,7 @@ int run_dry(const struct options *options)
 	struct veneer_error error;
 
 	if (veneer_plan_make(&plan, options->config, &error) < 0) {
-		complain("%s", error.message);
+		complain_of(&error);
 		return STATUS_FAILED;
 	}
 	int status = print(plan->text);

@@ -56,7 +56,6 @@ struct vn_ioloop {
 	struct io_uring polled; // for transfers only, if there is one
 	bool has_polled;
 	unsigned polled_in_flight;
-	bool sqpoll;
 	struct io_uring_sqe nowhere; // for submissions after a failure
 	int failure; // why it failed: a negative errno, or 0
 	struct vn_ioloop_hook *hooks;
@@ -279,24 +278,25 @@ static void unregister(struct vn_ioloop *loop)
 }
 
 // Whether requests that the kernel was given have not completed. Each completes once.
-static bool is_busy(const struct vn_ioloop *loop, const struct io_uring *ring)
+static bool is_busy(const struct io_uring *ring)
 {
 	// The thread of SQPOLL takes what it was given sooner or later.
-	unsigned given = IO_URING_READ_ONCE(*(loop->sqpoll ? ring->sq.ktail : ring->sq.khead));
+	bool later = ring->flags & IORING_SETUP_SQPOLL;
+	unsigned given = IO_URING_READ_ONCE(*(later ? ring->sq.ktail : ring->sq.khead));
 	unsigned ended = IO_URING_READ_ONCE(*ring->cq.khead) + count_lost(ring);
 	return (int)(given - ended) > 0;
 }
 
 // Cancel the requests of a failed ring and wait for their ends, as far as it still works. Whether
 // all have ended.
-static bool cancel_all(const struct vn_ioloop *loop, struct io_uring *ring)
+static bool cancel_all(struct io_uring *ring)
 {
 	struct io_uring_sync_cancel_reg all = {
 		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
 		.timeout = {.tv_sec = CANCEL_MS / 1000}};
 	uint64_t deadline = vn_clock_ns() + CANCEL_MS * NS_PER_MS;
 	(void)io_uring_register_sync_cancel(ring, &all);
-	while (is_busy(loop, ring) && vn_clock_ns() < deadline) {
+	while (is_busy(ring) && vn_clock_ns() < deadline) {
 		struct io_uring_cqe *cqes[BATCH];
 		if (io_uring_get_events(ring) < 0)
 			return false;
@@ -305,15 +305,15 @@ static bool cancel_all(const struct vn_ioloop *loop, struct io_uring *ring)
 		if (count == 0)
 			sched_yield();
 	}
-	return !is_busy(loop, ring);
+	return !is_busy(ring);
 }
 
 static bool settle(struct vn_ioloop *loop)
 {
 	if (!vn_ioloop_has_failed(loop))
 		return true; // before that, whoever uses the loop has waited
-	bool settled = cancel_all(loop, &loop->ring);
-	return loop->has_polled ? cancel_all(loop, &loop->polled) && settled : settled;
+	bool settled = cancel_all(&loop->ring);
+	return loop->has_polled ? cancel_all(&loop->polled) && settled : settled;
 }
 
 // Unregistering waits for requests in flight, which may be for ever: the kernel then takes the ring
@@ -505,7 +505,6 @@ int vn_ioloop_set_polling(struct vn_ioloop *loop, bool sqpoll, bool iopoll)
 	int code = 0;
 	if (vn_ioloop_has_failed(loop))
 		return -EIO;
-	loop->sqpoll = sqpoll;
 	if (iopoll) {
 		code = open_ring(loop, &loop->polled, sqpoll, IORING_SETUP_IOPOLL);
 		loop->has_polled = code == 0;

@@ -5,8 +5,6 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/cpuset_prop.h"
@@ -17,8 +15,6 @@
 #define SIZE_MIN     (4 * MIB) // Linux ignores a smaller node; and someone forgot the unit
 #define SIZE_DEFAULT VN_STRING(VN_MEMORY_DEFAULT_MIB) "M"
 #define BUILTIN_MIN  VN_STRING(VN_BUILTIN_MEMORY_MIB) "M"
-
-#define CELL_UNNAMED ((unsigned)-1)
 
 // Of a cell, or of all together: no sum of a few overflows.
 #define TOTAL_MAX BIT64(46)
@@ -138,23 +134,7 @@ static const struct vn_prop cell_props[] = {
 	{.name = NULL},
 };
 
-static int check_cell(void *values, struct veneer_error *error)
-{
-	const struct vn_cell_options *cell = values;
-	char *text;
-	if (cell->number != CELL_UNNAMED && !vn_cpuset_is_empty(&cell->cpus) && cell->size > 0)
-		return 0;
-	if (vn_option_format(&vn_cell_option, cell, &text) < 0)
-		return vn_fail(error, -ENOMEM, "numa: out of memory");
-	vn_fail(error, -EINVAL,
-		"numa %s: a cell needs a number, CPUs and memory, "
-		"such as cell=0,cpus=0-3,memory=4G",
-		text);
-	free(text);
-	return -EINVAL;
-}
-
-static const struct vn_cell_options cell_defaults = {.number = CELL_UNNAMED, .node = -1};
+static const struct vn_cell_options cell_defaults = {.node = -1};
 
 const struct vn_option vn_cell_option = {.name = "numa",
 	.many = true,
@@ -164,5 +144,4 @@ const struct vn_option vn_cell_option = {.name = "numa",
 	.group = "Processors and memory",
 	.props = cell_props,
 	.size = sizeof(struct vn_cell_options),
-	.defaults = &cell_defaults,
-	.check = check_cell};
+	.defaults = &cell_defaults};

@@ -19,7 +19,10 @@
 #include "base/thread.h"
 #include "core/kvm_stats.h"
 
-#define KICK_SIGNAL SIGRTMIN
+// A standard signal: the kernel queues as many real-time signals as RLIMIT_SIGPENDING allows, and
+// refuses more, but a standard one is always pending once. Its default action is to be ignored,
+// which a blocked signal is not.
+#define KICK_SIGNAL SIGURG
 
 // The kernel's signal set has 64 bits, libc's more.
 #define KERNEL_SIGSET_SIZE 8
@@ -265,8 +268,7 @@ static void park(struct vn_vcpu *vcpu)
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK_SIGNAL);
-	while (sigtimedwait(&kick, NULL, &no_time) > 0)
-		;
+	(void)sigtimedwait(&kick, NULL, &no_time);
 }
 
 static void leave(struct vn_vcpu *vcpu)

@@ -89,7 +89,10 @@ struct vn_serial {
 	uint8_t fifo[FIFO_SIZE];
 	unsigned fifo_start, fifo_count;
 	struct channel in;
-	uint8_t arriving[FIFO_SIZE]; // where the read in flight puts its bytes
+	// Where the read in flight puts its bytes, and those that wait for room in the FIFO: the
+	// guest may have closed the line since, or been reset.
+	uint8_t arriving[FIFO_SIZE];
+	unsigned arrived_start, arrived_count;
 
 	uint8_t out_buffer[OUT_SIZE];
 	unsigned out_start, out_count;
@@ -326,17 +329,31 @@ static bool want_write(const struct vn_serial *serial)
 }
 
 // The line is open while the guest asks for data, and cut in loopback.
-static bool want_read(const struct vn_serial *serial)
+static bool has_room(const struct vn_serial *serial)
 {
 	bool asked = (serial->mcr & UART_MCR_RTS) || (serial->ier & UART_IER_RDI);
 
-	return asked && !(serial->mcr & UART_MCR_LOOP) && fifo_room(serial) && !serial->in.busy &&
+	return asked && !(serial->mcr & UART_MCR_LOOP) && fifo_room(serial);
+}
+
+static void take_arrived(struct vn_serial *serial)
+{
+	while (serial->arrived_count > 0 && has_room(serial)) {
+		fifo_push(serial, serial->arriving[serial->arrived_start++]);
+		serial->arrived_count--;
+	}
+}
+
+static bool want_read(const struct vn_serial *serial)
+{
+	return has_room(serial) && serial->arrived_count == 0 && !serial->in.busy &&
 	       !serial->in.ended && !serial->stopping;
 }
 
 // At the end of each register access.
 static void accessed(struct vn_serial *serial)
 {
+	take_arrived(serial);
 	update_line(serial);
 	if (serial->woken || !(want_write(serial) || want_read(serial)))
 		return;
@@ -477,8 +494,11 @@ static void in_complete(struct vn_ioloop_op *op, int result, uint32_t flags)
 	pthread_mutex_lock(&serial->lock);
 	result = transferred(serial, &serial->in, result, POLLIN);
 	serial->in.ended = result < 0;
-	for (int i = 0; i < result; i++)
-		fifo_push(serial, serial->arriving[i]);
+	if (result > 0) {
+		serial->arrived_start = 0;
+		serial->arrived_count = (unsigned)result;
+		take_arrived(serial);
+	}
 	update_line(serial);
 	start_transfers(serial);
 	pthread_mutex_unlock(&serial->lock);

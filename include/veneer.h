@@ -25,6 +25,9 @@
 // negative errno, may be called from any thread, and fills `error` when it fails, unless that is
 // NULL. -ENOMEM can come from each of them.
 //
+// To have its own threads leave a guest, it sends them SIGURG, which they keep blocked: a program
+// that takes SIGURG by sigwait(3) or signalfd(2) misses those of its own that reach such a thread.
+//
 // All descriptors that the library makes are close-on-exec. After fork(2), the child must not use
 // the library, nor guest memory, which it does not have (MADV_DONTFORK); exec or exit is fine.
 //
@@ -260,7 +263,7 @@ struct veneer_hooks {
 enum veneer_state VENEER_GROWS {
 	VENEER_STATE_CREATED = 1, // ready for veneer_start(): new, or reset after its end
 	VENEER_STATE_RUNNING, // all vCPUs have been started
-	VENEER_STATE_ENDED, // no vCPU runs, or is about to; devices do until veneer_destroy()
+	VENEER_STATE_ENDED, // no vCPU runs, or is about to; devices may until veneer_destroy()
 	VENEER_STATE_PAUSED, // no vCPU runs, no device has a request in flight; veneer_resume()
 };
 
@@ -282,8 +285,9 @@ VENEER_API int veneer_create(struct veneer **vm, const struct veneer_config *con
 // reset.
 VENEER_API int veneer_start(struct veneer *vm, struct veneer_error *error);
 
-// Pause a running guest. On return, no vCPU runs, no device has a request in flight, and nothing in
-// the library touches guest memory. Blocks as long as the host takes for the requests that have
+// Pause a running guest. On return, no vCPU runs, no virtio device has a request in flight, and
+// nothing in the library touches guest memory. Serial output that the guest has sent is still
+// written. Blocks as long as the host takes for the requests that have
 // begun; those that have not stay in their queues until veneer_resume(). 0 also if it is paused.
 // -EINVAL (VENEER_ERROR_STATE): it was not started, has ended, or ended while it was being paused.
 //
@@ -305,10 +309,12 @@ VENEER_API int veneer_resume(struct veneer *vm, struct veneer_error *error);
 //
 // Blocks as veneer_pause() does; after the end, also for serial output that veneer_wait() is
 // writing in another thread. -EINVAL (VENEER_ERROR_STATE): it was not started, has lost memory
-// (veneer_handle_sigbus()), one of its I/O threads has failed, or it ended meanwhile. Other errors
-// are those of opening and loading kernel and initrd, as in veneer_create(), and of KVM: the guest
-// has then ended by VENEER_END_FAILED, also if it had ended otherwise before, and can be reset
-// again.
+// (veneer_handle_sigbus()), one of its I/O threads has failed, or it ended meanwhile. If kernel or
+// initrd cannot be opened, the errors are those of veneer_create(), and the guest is as it was:
+// names are resolved as they were then, from the current directory and with the caller's rights of
+// today, so a program that changes these hands over descriptors (veneer_config_set_fd()). After
+// other errors, of reading the files and of KVM, the guest has ended by VENEER_END_FAILED, also if
+// it had ended otherwise before, and can be reset again.
 VENEER_API int veneer_reset(struct veneer *vm, struct veneer_error *error);
 
 // End the guest at once, as if its power were cut, in any state. Does not wait for it.
@@ -377,9 +383,9 @@ VENEER_API void veneer_destroy(struct veneer *vm);
 VENEER_API int veneer_press_power_button(struct veneer *vm, struct veneer_error *error);
 
 // Look at the size of the disk of this name ("disk0") again, and tell the guest when it has
-// changed. In any state. Numbers are those that the configuration had in veneer_create(), and keep
-// their meaning in the guest's life. -EINVAL: there is no such disk, or it cannot have the new
-// size.
+// changed. In any state, though it waits while the disk is being paused. Numbers are those that the
+// configuration had in veneer_create(), and keep their meaning in the guest's life. -EINVAL: there
+// is no such disk, or it cannot have the new size.
 VENEER_API int veneer_refresh_disk(struct veneer *vm, const char *disk, struct veneer_error *error);
 
 // For a program's handler of SIGBUS (SA_SIGINFO; the library installs none), with its si_code and
@@ -507,7 +513,7 @@ VENEER_API int veneer_memory_backing(
 	const struct veneer *vm, size_t cell, struct veneer_backing *backing, size_t size);
 
 // Write the guest's flattened device tree to a file descriptor, in any state; blocks as long as
-// `fd` does. Errors are those of write(2).
+// `fd` does, and as a pause or a reset that another thread is in. Errors are those of write(2).
 VENEER_API int veneer_write_dtb(const struct veneer *vm, int fd, struct veneer_error *error);
 
 #ifdef __cplusplus

@@ -155,11 +155,13 @@ static void pause_queue(struct vn_virtio_device *device, unsigned index)
 	queue->used_next = queue->ring.used_next;
 }
 
+// The last queue first: a network's control queue needs the others to carry out a command, and what
+// it sends may be answered.
 void vn_virtio_pause(struct vn_virtio_device *device)
 {
 	vn_virtio_lock(device);
 	device->paused = true;
-	for (unsigned i = 0; i < device->queue_count; i++)
+	for (unsigned i = device->queue_count; i-- > 0;)
 		pause_queue(device, i);
 	vn_virtio_unlock(device);
 }

@@ -131,7 +131,7 @@ void vn_vhost_stop(
 {
 	struct vhost_vring_state state = {.index = queue};
 	vn_vhost_set_tap(vhost, queue, -1);
-	if (ioctl(vhost->fd, VHOST_GET_VRING_BASE, &state) == 0)
+	if (ring && ioctl(vhost->fd, VHOST_GET_VRING_BASE, &state) == 0)
 		vn_virtqueue_advance(ring, (uint16_t)state.num);
 	set_file(vhost, VHOST_SET_VRING_KICK, queue, VHOST_FILE_UNBIND);
 	set_file(vhost, VHOST_SET_VRING_CALL, queue, VHOST_FILE_UNBIND);

@@ -46,8 +46,8 @@ int vn_vhost_set_tap(const struct vn_vhost *vhost, enum vn_vhost_queue queue, in
 // Have another eventfd signalled for interrupts.
 int vn_vhost_set_call(const struct vn_vhost *vhost, enum vn_vhost_queue queue, int call);
 
-// Take a queue back, also one whose start failed: nothing of it is in flight any more, no eventfd
-// of it in use, and the ring says where it is to go on.
+// Take a queue back: nothing of it is in flight any more, no eventfd of it in use, and the ring
+// says where it is to go on. `ring` NULL: its start failed, and the ring is as it was.
 void vn_vhost_stop(
 	const struct vn_vhost *vhost, enum vn_vhost_queue queue, struct vn_virtqueue *ring);
 

@@ -330,7 +330,7 @@ static int set_whole(struct veneer_config *config, const struct target *target, 
 	if (!values)
 		return no_memory(error);
 	uint64_t given;
-	int code = vn_option_parse_given(option, values, &given, value, error);
+	int code = vn_option_parse(option, values, &given, value, error);
 	if (code < 0) {
 		vn_config_number_key(option,
 			target->numbered ? target->number : vn_config_count(config, option), error);
@@ -493,9 +493,9 @@ static int format_item(const struct vn_config_item *item, const char *property, 
 {
 	const struct vn_prop *prop = property ? vn_option_prop(item->option, property) : NULL;
 	if (!property)
-		return item->given ? vn_option_format_given(
-					     item->option, item->values, item->given, value)
-				   : -ENOENT;
+		return item->given
+			       ? vn_option_format(item->option, item->values, item->given, value)
+			       : -ENOENT;
 	if (!prop || !vn_option_is_given(item->option, prop, item->given))
 		return -ENOENT;
 	return vn_option_format_prop(prop, item->values, value);

@@ -16,7 +16,7 @@
 struct vn_config_item {
 	const struct vn_option *option;
 	unsigned number; // among those of its option
-	uint64_t given; // the properties that the caller set, as vn_option_parse_given() has them
+	uint64_t given; // the properties that the caller set, as vn_option_parse() has them
 	void *values; // as option->props describes them; owned
 };
 
@@ -45,7 +45,7 @@ void *vn_config_values(
 // How many items an option has.
 unsigned vn_config_count(const struct veneer_config *config, const struct vn_option *option);
 
-// Move `values`, as vn_option_parse_given() fills them, into the configuration: replace the
+// Move `values`, as vn_option_parse() fills them, into the configuration: replace the
 // option's values, or add an item if it is repeatable. -ENOMEM; -EINVAL: it has too many. The
 // caller still owns them then.
 int vn_config_put(struct veneer_config *config, const struct vn_option *option, const void *values,

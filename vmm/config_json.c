@@ -4,42 +4,27 @@
 // command line or an object with a member for each property; a repeatable option takes an array of
 // these.
 #include <errno.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/macros.h"
+#include "base/json_number.h"
 #include "vmm/config.h"
-
-#define NUMBER_MAX 32 // bytes of a number, written out
-
-// A number is written as the properties' parsers take one: whole, unless it has a fraction.
-static void print_number(char text[NUMBER_MAX], const json_t *value)
-{
-	double real = json_number_value(value);
-	bool whole = real >= 0 && real < 1e15 && real == (double)(uint64_t)real;
-	if (json_is_integer(value))
-		snprintf(text, NUMBER_MAX, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-	else if (whole)
-		snprintf(text, NUMBER_MAX, "%" PRIu64, (uint64_t)real);
-	else
-		snprintf(text, NUMBER_MAX, "%.15g", real);
-}
 
 // A JSON value as text for the property's parser. *result NULL: a word without a value; *given
 // false: not set (false for such a word). `text` holds numbers. `name` is what a message begins
 // with. A wrong type is -EINVAL.
 static int value_text(const struct vn_prop *prop, const char *name, const json_t *value,
-	char text[NUMBER_MAX], const char **result, bool *given, struct veneer_error *error)
+	char text[VN_JSON_NUMBER_BYTES], const char **result, bool *given,
+	struct veneer_error *error)
 {
 	*given = true;
 	*result = NULL;
 	if (json_is_string(value)) {
 		*result = json_string_value(value);
 	} else if (json_is_number(value)) {
-		print_number(text, value);
+		vn_json_number(text, value);
 		*result = text;
 	} else if (json_is_boolean(value) && vn_prop_takes_boolean(prop)) {
 		*given = prop->argument || json_is_true(value);
@@ -56,7 +41,7 @@ static int value_text(const struct vn_prop *prop, const char *name, const json_t
 static int set_one(const struct vn_option *option, void *values, uint64_t *set,
 	const struct vn_prop *prop, const json_t *value, struct veneer_error *error)
 {
-	char text[NUMBER_MAX], name[sizeof(error->key)];
+	char text[VN_JSON_NUMBER_BYTES], name[sizeof(error->key)];
 	const char *word;
 	bool given;
 	snprintf(name, sizeof(name), "%s: %s", option->name, prop->name);
@@ -134,7 +119,7 @@ static int read_object(struct veneer_config *config, const struct vn_option *opt
 static int read_value(struct veneer_config *config, const struct vn_option *option,
 	const json_t *value, struct veneer_error *error)
 {
-	char number[NUMBER_MAX], name[sizeof(error->key)];
+	char number[VN_JSON_NUMBER_BYTES], name[sizeof(error->key)];
 	const char *text;
 	bool given;
 	snprintf(name, sizeof(name), "%s:", option->name);

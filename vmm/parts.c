@@ -43,8 +43,9 @@ static int check_placement(struct vn_parts *parts, const struct vn_spec *spec,
 		return code;
 	struct veneer_plan plan = {.text = NULL};
 	struct vn_placement_guest guest = vn_plan_guest(spec);
-	code = vn_plan_on(&plan, &parts->placement, spec, host, error);
-	if (code == 0 && spec->cpus->pin_auto)
+	bool chosen = spec->cpus->pin_auto;
+	code = vn_plan_on(chosen ? &plan : NULL, &parts->placement, spec, host, error);
+	if (code == 0 && chosen)
 		vn_note(log, "%s", plan.summary);
 	if (code == 0)
 		vn_placement_warn(&parts->placement, &guest, host, log);
@@ -177,9 +178,9 @@ static int create_machine(struct vn_parts *parts, const struct vn_spec *spec,
 		return code;
 	parts->machine.memory = &parts->memory;
 	parts->machine.cpus = spec->cpus->count;
-	code = vn_topology_make(&parts->machine.topology, &spec->cpus->topology, spec->cpus->count,
-		parts->machine.numa.cell_of, parts->caches_known ? parts->cache_of : NULL, error);
-	return code == 0 ? create_kvm(parts, spec, error) : code;
+	vn_topology_make(&parts->machine.topology, &spec->cpus->topology, spec->cpus->count,
+		parts->machine.numa.cell_of, parts->caches_known ? parts->cache_of : NULL);
+	return create_kvm(parts, spec, error);
 }
 
 static int create_vcpu(struct vn_parts *parts, unsigned i, unsigned tsc_khz,
@@ -261,46 +262,57 @@ static int create_devices(struct vn_parts *parts, const struct vn_spec *spec,
 	return vn_devices_create(&parts->devices, &site, spec, error);
 }
 
-static int build_fdt(struct vn_parts *parts, struct veneer_error *error)
-{
+struct opened {
+	struct vn_boot_source *source;
+	struct vn_boot boot;
+	struct vn_machine machine;
 	void *dtb;
-	size_t size;
-	int code = vn_fdt_build(&parts->machine, &dtb, &size, error);
-	if (code < 0)
-		return code;
-	free(parts->dtb);
-	parts->dtb = dtb;
-	parts->dtb_size = size;
-	return 0;
-}
+	size_t dtb_size;
+};
 
-// All that a kernel and an initrd can be refused for but their contents, and what the guest is told
-// of its machine. Touches no guest memory. Also before each reset: the files are opened by name
-// again, so that a kernel that was replaced meanwhile is the one that boots.
-static int prepare_boot(
-	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+// Open the files, and make the device tree of a copy of the machine, which has what depends on
+// them.
+static int open_boot(struct vn_parts *parts, const struct vn_spec *spec, struct opened *opened,
+	struct veneer_error *error)
 {
-	struct vn_machine *machine = &parts->machine;
+	struct vn_machine *machine = &opened->machine;
 	const struct vn_boot_files files = {.kernel = spec->kernel,
 		.builtin = vn_builtin_guest,
 		.builtin_size = vn_builtin_guest_size,
 		.initrd = spec->initrd};
-	vn_boot_close(parts->source); // of a reset that failed
-	parts->source = NULL;
-	int code = vn_boot_open(&parts->source, &parts->boot, &files, &parts->memory, error);
+	int code = vn_boot_open(&opened->source, &opened->boot, &files, &parts->memory, error);
 	if (code < 0)
 		return code;
-	machine->initrd_start = parts->boot.initrd_start;
-	machine->initrd_end = parts->boot.initrd_end;
+	machine->initrd_start = opened->boot.initrd_start;
+	machine->initrd_end = opened->boot.initrd_end;
 	machine->cmdline = parts->cmdline;
 	code = vn_machine_write_cmdline(machine, parts->cmdline, spec->cmdline, error);
 	if (code == 0)
-		code = vn_boot_check_cmdline(&parts->boot, parts->cmdline, error);
+		code = vn_boot_check_cmdline(&opened->boot, parts->cmdline, error);
 	if (code < 0) {
 		vn_error_set_key(error, "cmdline");
 		return code;
 	}
-	return build_fdt(parts, error);
+	return vn_fdt_build(machine, &opened->dtb, &opened->dtb_size, error);
+}
+
+int vn_parts_prepare_boot(
+	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
+{
+	struct opened opened = {.machine = parts->machine};
+	int code = open_boot(parts, spec, &opened, error);
+	if (code < 0) {
+		vn_boot_close(opened.source);
+		return code;
+	}
+	vn_boot_close(parts->source); // of a reset that failed
+	free(parts->dtb);
+	parts->source = opened.source;
+	parts->boot = opened.boot;
+	parts->machine = opened.machine;
+	parts->dtb = opened.dtb;
+	parts->dtb_size = opened.dtb_size;
+	return 0;
 }
 
 // Such a kernel may run for a minute before it meets an instruction that stops it.
@@ -384,7 +396,7 @@ int vn_parts_create(struct vn_parts *parts, const struct vn_spec *spec,
 	if (code == 0)
 		code = create_devices(parts, spec, env, error);
 	if (code == 0)
-		code = prepare_boot(parts, spec, error);
+		code = vn_parts_prepare_boot(parts, spec, error);
 	if (code == 0)
 		warn_of_emulation(spec, env->log);
 	if (code == 0)
@@ -444,12 +456,15 @@ static int reset_kvm(struct vn_parts *parts, const struct vn_spec *spec, struct 
 
 int vn_parts_reset(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
 {
-	int code = prepare_boot(parts, spec, error);
-	if (code < 0)
-		return code;
 	vn_devices_reset(parts->devices);
-	code = reset_kvm(parts, spec, error);
+	int code = reset_kvm(parts, spec, error);
 	return code == 0 ? load(parts, error) : code;
+}
+
+void vn_parts_resume(const struct vn_parts *parts, const struct vn_spec *spec)
+{
+	vn_chips_resume(&parts->kvm, spec->cpus->pit);
+	vn_devices_resume(parts->devices);
 }
 
 void vn_parts_destroy(struct vn_parts *parts)

@@ -55,10 +55,19 @@ int vn_parts_create(struct vn_parts *parts, const struct vn_spec *spec,
 	const struct vn_parts_env *env, struct veneer_error *error);
 void vn_parts_destroy(struct vn_parts *parts);
 
+// Open kernel and initrd before a reset: by their names again, so that a kernel that was replaced
+// meanwhile is the one that boots. All that they can be refused for but their contents is refused
+// here. Touches no guest memory, and the guest may run. After a failure, all is as it was.
+int vn_parts_prepare_boot(
+	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error);
+
 // Put processors, chips and devices back to the state that vn_parts_create() made, and load the
-// kernel again, from its file as it is now. The rest of guest memory stays, and so do devices'
-// files and interfaces. All vCPUs are parked or have no thread, and the devices are paused. After a
-// failure the guest cannot go on, but can be reset again.
+// kernel again. The rest of guest memory stays, and so do devices' files and interfaces. All vCPUs
+// are parked or have no thread, and the devices are paused. After a failure the guest cannot go on,
+// but can be reset again.
 int vn_parts_reset(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error);
+
+// Let devices and chips go on after a pause, before the vCPUs do.
+void vn_parts_resume(const struct vn_parts *parts, const struct vn_spec *spec);
 
 #endif

@@ -355,7 +355,7 @@ int vn_plan_on(struct veneer_plan *plan, struct vn_placement *placement, const s
 		code = vn_placement_choose(placement, &guest, host, error);
 	if (code < 0)
 		vn_error_set_key(error, "cpus");
-	if (code == 0)
+	if (code == 0 && plan)
 		code = write_plan(
 			plan, placement, &guest, host, devices, device_count, choose, error);
 	free(devices);

@@ -15,7 +15,7 @@ void vn_plan_placement(struct vn_placement *placement, const struct vn_spec *spe
 struct vn_placement_guest vn_plan_guest(const struct vn_spec *spec);
 
 // Choose, if the option `cpus` says pin=auto, else take what it says; and explain. `plan` is zero
-// before; its strings are the caller's, also after a failure.
+// before; its strings are the caller's, also after a failure. NULL: explain nothing.
 int vn_plan_on(struct veneer_plan *plan, struct vn_placement *placement, const struct vn_spec *spec,
 	const struct vn_host *host, struct veneer_error *error);
 

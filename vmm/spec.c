@@ -90,8 +90,8 @@ static int sort_cells(struct vn_spec *spec, struct veneer_error *error)
 	for (unsigned i = 0; i < spec->cell_count; i++)
 		if (!(found & 1u << i))
 			return vn_fail(error, -EINVAL,
-				"numa: %u cells are numbered from 0 to %u; there is no cell %u",
-				spec->cell_count, spec->cell_count - 1, i);
+				"numa: cells are numbered from 0 without gaps; there is no cell %u",
+				i);
 	return 0;
 }
 

@@ -45,6 +45,7 @@ struct veneer {
 	pthread_mutex_t lock;
 	unsigned life; // how often it was reset after its end; changes under both of these locks
 	enum veneer_state state;
+	bool resetting, press_late; // a press of the power button waits for the reset
 	bool panicked;
 	char panic[VN_END_MESSAGE_MAX]; // what it said then
 	uint64_t since_ns; // CLOCK_MONOTONIC: when it last began to run
@@ -242,12 +243,13 @@ int veneer_start(struct veneer *vm, struct veneer_error *error)
 	pthread_mutex_lock(&vm->lock);
 	int code =
 		vm->state == VENEER_STATE_CREATED ? start(vm, error) : refuse(vm, "start", error);
+	bool first = vm->life == 0;
 	pthread_mutex_unlock(&vm->lock);
 	pthread_mutex_unlock(&vm->control);
 	if (code < 0)
 		return code;
 	// The guest runs meanwhile, and does not wait for it.
-	if (!vm->parts.memory.stays)
+	if (!vm->parts.memory.stays && first)
 		vn_memory_limits_warn(&vm->parts.memory, "", &vm->log);
 	return 0;
 }
@@ -345,7 +347,7 @@ static int go_on(struct veneer *vm, enum veneer_event_kind kind, const char *wha
 	struct veneer_error *error)
 {
 	pthread_mutex_unlock(&vm->lock);
-	vn_devices_resume(vm->parts.devices);
+	vn_parts_resume(&vm->parts, &vm->spec);
 	pthread_mutex_lock(&vm->lock);
 	int code = enter(vm, VENEER_STATE_RUNNING, kind, what, error);
 	if (code == 0)
@@ -353,13 +355,24 @@ static int go_on(struct veneer *vm, enum veneer_event_kind kind, const char *wha
 	return code;
 }
 
+// Under the lock.
+static void press_late(struct veneer *vm)
+{
+	if (vm->press_late)
+		vn_devices_press_power_button(vm->parts.devices);
+	vm->press_late = false;
+}
+
 // Reset a guest that rests and has not ended. It runs afterwards if its state is running.
 static int reset_living(struct veneer *vm, struct veneer_error *error)
 {
 	bool running = vm->state == VENEER_STATE_RUNNING;
+	vm->resetting = true;
 	pthread_mutex_unlock(&vm->lock);
 	int code = vn_parts_reset(&vm->parts, &vm->spec, error);
 	pthread_mutex_lock(&vm->lock);
+	vm->resetting = false;
+	press_late(vm);
 	if (code < 0) {
 		if (vm->state != VENEER_STATE_ENDED)
 			end_now(vm, VENEER_END_FAILED, 0, error->message);
@@ -395,7 +408,7 @@ static void take_over_finish(struct veneer *vm)
 	pthread_mutex_unlock(&vm->finish_lock);
 }
 
-static int refuse_to_revive(const char *why, struct veneer_error *error)
+static int refuse_to_reset(const char *why, struct veneer_error *error)
 {
 	vn_fail(error, -EINVAL, "cannot reset a guest %s", why);
 	vn_error_set_kind(error, VENEER_ERROR_STATE);
@@ -406,7 +419,7 @@ static int refuse_to_revive(const char *why, struct veneer_error *error)
 static int check_loops(const struct veneer *vm, struct veneer_error *error)
 {
 	return vn_devices_have_failed(vm->parts.devices)
-		       ? refuse_to_revive("of which an I/O thread has failed", error)
+		       ? refuse_to_reset("of which an I/O thread has failed", error)
 		       : 0;
 }
 
@@ -414,9 +427,7 @@ static int check_loops(const struct veneer *vm, struct veneer_error *error)
 // afterwards.
 static int revive(struct veneer *vm, struct veneer_error *error)
 {
-	int code = vn_memory_is_lost(&vm->parts.memory)
-			   ? refuse_to_revive("that has lost memory", error)
-			   : check_loops(vm, error);
+	int code = check_loops(vm, error);
 	if (code < 0)
 		return code;
 	pthread_mutex_unlock(&vm->lock);
@@ -441,21 +452,44 @@ static int revive(struct veneer *vm, struct veneer_error *error)
 	return code;
 }
 
-int veneer_reset(struct veneer *vm, struct veneer_error *error)
+// What can be refused before anything of the guest is touched. *over: it had ended before that.
+static int prepare_reset(struct veneer *vm, bool *over, struct veneer_error *error)
 {
-	struct veneer_error why = {.code = 0};
+	int code = 0;
+	pthread_mutex_lock(&vm->lock);
+	*over = vm->state == VENEER_STATE_ENDED;
+	if (vm->state == VENEER_STATE_CREATED)
+		code = refuse(vm, "reset", error);
+	else if (vn_memory_is_lost(&vm->parts.memory))
+		code = refuse_to_reset("that has lost memory", error);
+	pthread_mutex_unlock(&vm->lock);
+	return code == 0 ? vn_parts_prepare_boot(&vm->parts, &vm->spec, error) : code;
+}
+
+static int reset_prepared(struct veneer *vm, bool over, struct veneer_error *error)
+{
 	int code;
-	pthread_mutex_lock(&vm->control);
 	pthread_mutex_lock(&vm->lock);
 	if (vm->state == VENEER_STATE_RUNNING)
 		rest(vm); // meanwhile it may end
-	if (vm->state == VENEER_STATE_CREATED)
-		code = refuse(vm, "reset", &why);
+	if (over)
+		code = revive(vm, error);
 	else if (vm->state == VENEER_STATE_ENDED)
-		code = revive(vm, &why);
+		code = refuse_to_reset("that ended meanwhile", error);
 	else
-		code = reset_living(vm, &why);
+		code = reset_living(vm, error);
 	pthread_mutex_unlock(&vm->lock);
+	return code;
+}
+
+int veneer_reset(struct veneer *vm, struct veneer_error *error)
+{
+	struct veneer_error why = {.code = 0};
+	bool over;
+	pthread_mutex_lock(&vm->control);
+	int code = prepare_reset(vm, &over, &why);
+	if (code == 0)
+		code = reset_prepared(vm, over, &why);
 	pthread_mutex_unlock(&vm->control);
 	if (code < 0 && error)
 		*error = why;
@@ -548,10 +582,12 @@ int veneer_press_power_button(struct veneer *vm, struct veneer_error *error)
 {
 	int code = 0;
 	pthread_mutex_lock(&vm->lock);
-	if (vm->state == VENEER_STATE_RUNNING)
-		vn_devices_press_power_button(vm->parts.devices);
-	else
+	if (vm->state != VENEER_STATE_RUNNING)
 		code = refuse(vm, "press the power button of", error);
+	else if (vm->resetting)
+		vm->press_late = true;
+	else
+		vn_devices_press_power_button(vm->parts.devices);
 	pthread_mutex_unlock(&vm->lock);
 	return code;
 }

@@ -3,6 +3,7 @@
 // From a kernel's file to a vCPU about to run it.
 #include "arch/x86/boot.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -240,6 +241,17 @@ static int open_initrd(struct vn_boot_source *source, struct vn_boot *boot,
 	return place_initrd(boot, memory, &source->initrd, error);
 }
 
+// Return `code`; on failure, say in the message and the key which option it is about.
+static int of_option(const char *option, int code, struct veneer_error *error)
+{
+	if (code < 0) {
+		vn_error_set_key(error, "%s", option);
+		vn_error_insert(error, 0, ": ");
+		vn_error_insert(error, 0, option);
+	}
+	return code;
+}
+
 int vn_boot_open(struct vn_boot_source **result, struct vn_boot *boot,
 	const struct vn_boot_files *files, const struct vn_memory *memory,
 	struct veneer_error *error)
@@ -249,14 +261,10 @@ int vn_boot_open(struct vn_boot_source **result, struct vn_boot *boot,
 	if (!source)
 		return vn_fail(error, -ENOMEM, "no memory for a kernel's headers");
 	source->kernel.fd = source->initrd.fd = -1;
-	const char *key = "kernel";
-	int code = open_kernel(source, boot, files, memory, error);
-	if (code == 0 && files->initrd) {
-		key = "initrd";
-		code = open_initrd(source, boot, files, memory, error);
-	}
+	int code = of_option("kernel", open_kernel(source, boot, files, memory, error), error);
+	if (code == 0 && files->initrd)
+		code = of_option("initrd", open_initrd(source, boot, files, memory, error), error);
 	if (code < 0) {
-		vn_error_set_key(error, "%s", key);
 		vn_boot_close(source);
 		return code;
 	}
@@ -293,14 +301,9 @@ static int load_initrd(const struct vn_boot_source *source, const struct vn_boot
 int vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
 	const struct vn_memory *memory, struct veneer_error *error)
 {
-	const char *key = "kernel";
-	int code = load_kernel(source, boot, memory, error);
-	if (code == 0 && source->has_initrd) {
-		key = "initrd";
-		code = load_initrd(source, boot, memory, error);
-	}
-	if (code < 0)
-		vn_error_set_key(error, "%s", key);
+	int code = of_option("kernel", load_kernel(source, boot, memory, error), error);
+	if (code == 0 && source->has_initrd)
+		code = of_option("initrd", load_initrd(source, boot, memory, error), error);
 	return code;
 }
 
@@ -335,9 +338,7 @@ int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine,
 	uint8_t *low = vn_memory_at(machine->memory, VN_GPA(0), VN_MAP_KERNEL_MIN);
 	if (!low)
 		return vn_fail(error, -EFAULT, "the guest has less than 1 MiB of memory");
-	int code = vn_boot_check_cmdline(boot, machine->cmdline, error);
-	if (code < 0)
-		return code;
+	assert(strlen(machine->cmdline) < VN_MAP_CMDLINE_MAX); // vn_boot_check_cmdline()
 	strcpy((char *)low + VN_MAP_CMDLINE, machine->cmdline);
 	return boot->protocol == VN_BOOT_PVH
 		       ? vn_pvh_write(low, boot, machine, rsdp, dtb, dtb_size, error)

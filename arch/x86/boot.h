@@ -54,10 +54,10 @@ void vn_boot_close(struct vn_boot_source *source); // NULL is allowed
 int vn_boot_check_cmdline(
 	const struct vn_boot *boot, const char *cmdline, struct veneer_error *error);
 
-// Put the command line, memory map, and the protocol's structures into guest memory: boot_params
-// with SETUP_RNG_SEED and SETUP_DTB, page tables and GDT; or start_info with module 0 the initrd
-// (or an empty entry) and module 1, whose command line is "dtb", the device tree. `rsdp` 0: no
-// ACPI. -E2BIG when the command line or the device tree is too long.
+// Put the command line, which has passed vn_boot_check_cmdline(), memory map, and the protocol's
+// structures into guest memory: boot_params with SETUP_RNG_SEED and SETUP_DTB, page tables and GDT;
+// or start_info with module 0 the initrd (or an empty entry) and module 1, whose command line is
+// "dtb", the device tree. `rsdp` 0: no ACPI. -E2BIG when the device tree is too long.
 int vn_boot_finish(const struct vn_boot *boot, const struct vn_machine *machine, vn_gpa rsdp,
 	const void *dtb, size_t dtb_size, struct veneer_error *error);
 

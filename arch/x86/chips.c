@@ -73,20 +73,30 @@ static int copy_chip(
 			: 0;
 }
 
+static int copy_pit(const struct vn_kvm *to, const struct vn_kvm *from, struct veneer_error *error)
+{
+	struct kvm_pit_state2 state;
+	int code = vn_kvm_ioctl(from->vm_fd, KVM_GET_PIT2, &state);
+	if (code == 0)
+		code = vn_kvm_ioctl(to->vm_fd, KVM_SET_PIT2, &state);
+	return code < 0 ? vn_fail(error, code, "KVM does not copy the i8254: %s", strerror(-code))
+			: 0;
+}
+
+// The i8254 first, whose tick would stay pending in the others.
 int vn_chips_copy(
 	const struct vn_kvm *to, const struct vn_kvm *from, bool pit, struct veneer_error *error)
 {
 	static const uint32_t chips[] = {
 		KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC};
-	struct kvm_pit_state2 state;
-	int code = 0;
+	int code = pit ? copy_pit(to, from, error) : 0;
 	for (size_t i = 0; code == 0 && i < ARRAY_SIZE(chips); i++)
 		code = copy_chip(to, from, chips[i], error);
-	if (code < 0 || !pit)
-		return code;
-	code = vn_kvm_ioctl(from->vm_fd, KVM_GET_PIT2, &state);
-	if (code == 0)
-		code = vn_kvm_ioctl(to->vm_fd, KVM_SET_PIT2, &state);
-	return code < 0 ? vn_fail(error, code, "KVM does not copy the i8254: %s", strerror(-code))
-			: 0;
+	return code;
+}
+
+void vn_chips_resume(const struct vn_kvm *kvm, bool pit)
+{
+	if (pit)
+		(void)copy_pit(kvm, kvm, NULL);
 }

@@ -8,8 +8,6 @@
 #include <errno.h>
 #include <stdbool.h>
 
-#include "base/limits.h"
-
 // The least number of bits that `count` numbers fit in.
 static unsigned bits(unsigned count)
 {
@@ -84,14 +82,8 @@ int vn_topology_check(
 
 	if (!is_given(given))
 		return 0;
-	for (unsigned i = 0; i < 4; i++) {
-		// So that the product of the rest still fits.
-		if (counts[i] > UINT16_MAX)
-			return vn_fail(error, -EINVAL,
-				"cpus: topology=%ux%ux%ux%u: there are at most %d CPUs", counts[0],
-				counts[1], counts[2], counts[3], VN_CPUS_MAX);
+	for (unsigned i = 0; i < 4; i++)
 		product *= counts[i];
-	}
 	if (product == cpus)
 		return 0;
 	return vn_fail(error, -EINVAL,
@@ -101,13 +93,9 @@ int vn_topology_check(
 		product == 1 ? "" : "s", cpus);
 }
 
-int vn_topology_make(struct vn_topology *topology, const struct vn_topology_options *given,
-	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error)
+void vn_topology_make(struct vn_topology *topology, const struct vn_topology_options *given,
+	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of)
 {
-	int code = vn_topology_check(given, cpus, error);
-
-	if (code < 0)
-		return code;
 	if (is_given(given)) {
 		*topology = (struct vn_topology){
 			given->sockets, given->dies, given->cores, given->threads, 0};
@@ -118,7 +106,6 @@ int vn_topology_make(struct vn_topology *topology, const struct vn_topology_opti
 	}
 	split_l3(topology, cell_of);
 	split_l3(topology, cache_of);
-	return 0;
 }
 
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology)

@@ -31,17 +31,18 @@ struct vn_topology_shifts {
 	unsigned core, l3, die, socket;
 };
 
-// Do the numbers that were asked for make `cpus` CPUs? Asking for nothing always fits. -EINVAL.
+// Do the numbers that were asked for, of 16 bits each, make `cpus` CPUs? Asking for nothing always
+// fits. -EINVAL.
 int vn_topology_check(
 	const struct vn_topology_options *given, unsigned cpus, struct veneer_error *error);
 
-// What a program asks for; where it asks for nothing, one socket with a core for each CPU, or as
-// many sockets as there need be for none to be in two NUMA cells. `cell_of` tells each CPU's cell,
-// and `cache_of` which of the host's level 3 caches it runs under; either may be NULL. A level 3
-// cache is split where it would be in two cells, which kernels take for impossible, or span two of
-// the host's. -EINVAL as vn_topology_check().
-int vn_topology_make(struct vn_topology *topology, const struct vn_topology_options *given,
-	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of, struct veneer_error *error);
+// What a program asks for, which has passed vn_topology_check(); where it asks for nothing, one
+// socket with a core for each CPU, or as many sockets as there need be for none to be in two NUMA
+// cells. `cell_of` tells each CPU's cell, and `cache_of` which of the host's level 3 caches it runs
+// under; either may be NULL. A level 3 cache is split where it would be in two cells, which kernels
+// take for impossible, or span two of the host's.
+void vn_topology_make(struct vn_topology *topology, const struct vn_topology_options *given,
+	unsigned cpus, const uint8_t *cell_of, const uint8_t *cache_of);
 
 // CPUs of a socket.
 unsigned vn_topology_socket_cpus(const struct vn_topology *topology);

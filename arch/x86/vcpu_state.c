@@ -8,6 +8,18 @@
 
 #include "base/macros.h"
 
+// What KVM's list of registers to save leaves out, although a guest changes it: memory types,
+// machine checks' banks, and, on some hosts, TSC_AUX. Those that a vCPU lacks are left out as well.
+#define MSR_MTRR_VARIABLE 0x200 // base and mask of 8
+#define MTRR_VARIABLES    16
+#define MSR_MTRR_DEFAULT  0x2ff
+#define MSR_MC0_CTL       0x400 // control, status, address, miscellaneous of each bank
+#define MC_REGISTERS      (4 * 32)
+#define MSR_TSC_AUX       0xc0000103
+static const uint32_t mtrr_fixed[] = {
+	0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
+#define MSRS_MORE (MTRR_VARIABLES + ARRAY_SIZE(mtrr_fixed) + 1 + MC_REGISTERS + 1)
+
 #define XSAVE_SIZE 4096 // of KVM_GET_XSAVE: without what a guest has to ask for (AMX)
 #define NESTED_MAX (3 * 4096) // more than any KVM has of a hypervisor within the guest
 
@@ -71,7 +83,28 @@ static size_t msrs_size(uint32_t count)
 	return sizeof(struct kvm_msrs) + count * sizeof(struct kvm_msr_entry);
 }
 
-// The registers that KVM says are to be saved. Asked with no room, it tells their number.
+static void add_msr(struct kvm_msrs *msrs, uint32_t index)
+{
+	for (uint32_t i = 0; i < msrs->nmsrs; i++)
+		if (msrs->entries[i].index == index)
+			return;
+	msrs->entries[msrs->nmsrs++].index = index;
+}
+
+static void add_more_msrs(struct kvm_msrs *msrs)
+{
+	for (uint32_t i = 0; i < MTRR_VARIABLES; i++)
+		add_msr(msrs, MSR_MTRR_VARIABLE + i);
+	for (size_t i = 0; i < ARRAY_SIZE(mtrr_fixed); i++)
+		add_msr(msrs, mtrr_fixed[i]);
+	add_msr(msrs, MSR_MTRR_DEFAULT);
+	for (uint32_t i = 0; i < MC_REGISTERS; i++)
+		add_msr(msrs, MSR_MC0_CTL + i);
+	add_msr(msrs, MSR_TSC_AUX);
+}
+
+// The registers that KVM says are to be saved, and some more. Asked with no room, it tells their
+// number.
 static int list_msrs(struct vn_vcpu_state *state, const struct vn_kvm *kvm)
 {
 	struct kvm_msr_list number = {.nmsrs = 0};
@@ -80,13 +113,14 @@ static int list_msrs(struct vn_vcpu_state *state, const struct vn_kvm *kvm)
 		return code;
 	struct kvm_msr_list *list =
 		calloc(1, sizeof(*list) + number.nmsrs * sizeof(list->indices[0]));
-	state->msrs = calloc(1, msrs_size(number.nmsrs));
+	uint32_t room = number.nmsrs + (uint32_t)MSRS_MORE;
+	state->msrs = calloc(1, msrs_size(room));
 	if (list && state->msrs) {
 		list->nmsrs = number.nmsrs;
 		code = vn_kvm_ioctl(kvm->system_fd, KVM_GET_MSR_INDEX_LIST, list);
-		state->msrs->nmsrs = code < 0 ? 0 : list->nmsrs;
-		for (uint32_t i = 0; i < state->msrs->nmsrs; i++)
-			state->msrs->entries[i].index = list->indices[i];
+		for (uint32_t i = 0; code >= 0 && i < list->nmsrs; i++)
+			add_msr(state->msrs, list->indices[i]);
+		add_more_msrs(state->msrs);
 	} else {
 		code = -ENOMEM;
 	}

@@ -769,7 +769,7 @@ static int create(struct vn_virtio_device **device, const struct vn_device_env *
 	strncpy(blk->name, env->name, sizeof(blk->name) - 1);
 	if (options->serial)
 		memcpy(blk->serial, options->serial, strnlen(options->serial, sizeof(blk->serial)));
-	blk->queue_count = options->queues ? options->queues : 1;
+	blk->queue_count = options->queues;
 	blk->poll_max = options->poll_us * NS_PER_US;
 	blk->limited = options->iops.per_second > 0 || options->bps.per_second > 0;
 	vn_rate_init(&blk->operations, options->iops.per_second, options->iops.burst);

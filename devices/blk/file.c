@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_size.h"
 #include "base/iovec.h"
 #include "base/macros.h"
 #include "devices/blk/file_descriptor.h"
@@ -696,14 +696,10 @@ static int lock(struct blk_file *file, const struct vn_blk_options *disk, const 
 
 static int read_capacity(struct blk_file *file, uint64_t *capacity, struct veneer_error *error)
 {
-	struct stat status;
-	int code = file->traits.device ? ioctl(file->fd, BLKGETSIZE64, capacity)
-				       : fstat(file->fd, &status);
+	int code = vn_file_size(file->fd, capacity);
 	if (code < 0)
-		return vn_fail(error, -errno, "disk %s: its size is unknown: %s", file->path,
-			strerror(errno));
-	if (!file->traits.device)
-		*capacity = (uint64_t)status.st_size;
+		return vn_fail(error, code, "disk %s: its size is unknown: %s", file->path,
+			strerror(-code));
 	return 0;
 }
 

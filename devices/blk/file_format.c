@@ -5,16 +5,14 @@
 #include "devices/blk/file_format.h"
 
 #include <errno.h>
-#include <linux/fs.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_size.h"
 #include "base/macros.h"
 
 #define BOOT_SIGNATURE_AT 510
@@ -74,18 +72,6 @@ const struct vn_blk_format *vn_blk_format_find(const void *first, const void *la
 	return NULL;
 }
 
-// The size by the file's or device's own account: seeking would move an offset that others share.
-static off_t size_of(int fd)
-{
-	struct stat status;
-	uint64_t bytes;
-	if (fstat(fd, &status) < 0)
-		return -errno;
-	if (!S_ISBLK(status.st_mode))
-		return status.st_size;
-	return ioctl(fd, BLKGETSIZE64, &bytes) < 0 ? -errno : (off_t)bytes;
-}
-
 // Read the block at `at` by way of a buffer of 2 * ALIGN bytes.
 static int read_block(int fd, off_t at, char *buffer, char *block)
 {
@@ -102,15 +88,16 @@ static int read_block(int fd, off_t at, char *buffer, char *block)
 
 static int read_ends(int fd, char *first, char *last)
 {
-	off_t size = size_of(fd);
-	if (size < 0)
-		return (int)size;
+	uint64_t size;
+	int code = vn_file_size(fd, &size);
+	if (code < 0)
+		return code;
 	char *buffer = aligned_alloc(ALIGN, 2 * ALIGN);
 	if (!buffer)
 		return -ENOMEM;
-	int code = read_block(fd, 0, buffer, first);
+	code = read_block(fd, 0, buffer, first);
 	if (code == 0 && size >= VN_BLK_FORMAT_BLOCK)
-		code = read_block(fd, size - VN_BLK_FORMAT_BLOCK, buffer, last);
+		code = read_block(fd, (off_t)size - VN_BLK_FORMAT_BLOCK, buffer, last);
 	free(buffer);
 	return code;
 }

@@ -100,8 +100,6 @@ static int check(void *values, struct veneer_error *error)
 	const struct vn_blk_options *options = values;
 	bool direct =
 		options->cache == VN_BLK_CACHE_NONE || options->cache == VN_BLK_CACHE_DIRECTSYNC;
-	if (!vn_file_is_set(&options->path))
-		return vn_fail(error, -EINVAL, "disk: needs a path");
 	if (!options->iopoll || direct)
 		return 0;
 	vn_fail(error, -EINVAL, "disk: iopoll=on is for cache=none and cache=directsync");

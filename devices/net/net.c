@@ -781,7 +781,7 @@ static bool start_in_kernel(struct net_queue *queue)
 		code = vn_vhost_set_tap(&pair->vhost, which,
 			net->backend->ops->descriptor(net->backend, pair->index));
 	if (code < 0) {
-		vn_vhost_stop(&pair->vhost, which, queue->ring);
+		vn_vhost_stop(&pair->vhost, which, NULL);
 		vn_warn(net->device.log, "%s: queue %u is served without vhost, which refuses: %s",
 			net->name, queue->index, strerror(-code));
 		return false;
@@ -861,7 +861,8 @@ static void stop_on_loop(void *arg)
 	queue->waiting = false;
 	if (queue->role == RX)
 		stop_receiving(queue, stop->why);
-	if (stop->why == VN_VIRTIO_PAUSE && ours && vn_virtqueue_publish(queue->ring))
+	// What vhost signalled last may have gone with the call's eventfd: say it again.
+	if (stop->why == VN_VIRTIO_PAUSE && (!ours || vn_virtqueue_publish(queue->ring)))
 		vn_virtio_interrupt(&pair->net->device, queue->index);
 }
 

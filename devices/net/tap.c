@@ -519,7 +519,6 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct vn_net_options
 	struct tap *tap = calloc(1, sizeof(*tap));
 	if (!tap)
 		return vn_fail(error, -ENOMEM, "network: no memory");
-	unsigned queues = options->queues ? options->queues : 1;
 	strncpy(tap->name, vn_file_called(&options->tap, text), sizeof(tap->name) - 1);
 	tap->log = log;
 	atomic_flag_clear(&tap->told);
@@ -527,10 +526,10 @@ int vn_net_tap_open(struct vn_net_backend **backend, const struct vn_net_options
 	tap->queues[0].attached = true;
 	int code = open_netlink(tap, error);
 	if (code == 0)
-		code = options->tap.name ? open_first(tap, queues, error)
-					 : take_first(tap, &options->tap, queues, error);
+		code = options->tap.name ? open_first(tap, options->queues, error)
+					 : take_first(tap, &options->tap, options->queues, error);
 	if (code == 0)
-		code = open_further(tap, queues, error);
+		code = open_further(tap, options->queues, error);
 	if (code == 0)
 		code = measure(tap, options->mtu, error);
 	if (code == 0)

@@ -300,7 +300,9 @@ unset -f veneer
 cd - >/dev/null || exit 1
 
 run --config-file "$work/missing.json"
-expect "a file that is not there" 125 "$work/missing.json: No such file"
+expect "a file that is not there" 125 "^veneer: --config-file: cannot read '$work/missing.json': No such file"
+run --config-file "$work"
+expect "a folder" 125 "^veneer: --config-file: cannot read '$work': Is a directory"
 printf '{"cpus": 1,\n "memory": }' >"$work/config.json"
 run --config-file "$work/config.json"
 expect "a file that is no JSON" 125 'config.json: line 2, column'
@@ -317,6 +319,32 @@ for value in 0.00001 1234567890e-1 600 2.50; do
 	run --config-file "$work/config.json" --dry-run
 	expect "a time limit of $value" 0
 done
+# from_stdin TEXT ARGUMENT...: as run, with the text on standard input.
+from_stdin() {
+	status=0
+	printf '%s' "$1" | timeout --signal=KILL 120 "$veneer" run --config-file - "${@:2}" >"$work/out" 2>"$work/err" ||
+		status=$?
+}
+from_stdin '{"cpus": 2}' --dry-run
+expect "options come from standard input" 0 '^vcpu1'
+from_stdin '{"cpus": 2, "dry-run": true}' --cpus 1
+! grep -q vcpu1 "$work/out"
+status=$?
+expect "and the command line has the last word" 0
+from_stdin '{"cpus": "few"}' --dry-run
+expect "what is wrong in it is said" 125 "^veneer: standard input: cpus: 'few' is not"
+from_stdin '' --dry-run
+expect "also where it is empty" 125 '^veneer: standard input: line 1, column 0'
+from_stdin '{"cpus": 2}' --config-file - --dry-run
+expect "it is read once" 125 '^veneer: --config-file -: standard input was read already$'
+from_stdin '{"cmdline": "exit=7"}' --dump-dtb "$work/dtb"
+! grep -q 'serial port' "$work/err"
+status=$?
+expect "the device tree has no use for it" 0
+from_stdin '{"cmdline": "exit=7"}'
+expect "and not the serial port's too" 125 '^veneer: --config-file -: the serial port reads standard input too'
+from_stdin '{"serial": "stdio"}' --serial none --serial stdio
+expect "wherever that is said" 125 '^veneer: --config-file -: the serial port reads standard input too'
 printf '{"dry-run": false}' >"$work/config.json"
 run --dry-run --config-file "$work/config.json" --dump-dtb "$work/dtb"
 ! grep -q vcpu0 "$work/out"

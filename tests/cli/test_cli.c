@@ -260,9 +260,39 @@ static void test_exit_statuses(void **state)
 	outcome = RUN(NULL, "run", "--timeout", "0.2", "-a", "spin");
 	expect_exit(outcome, 124);
 	assert_non_null(strstr(outcome->err, "0.2 s"));
-	expect_exit(RUN(NULL, "run", "-k", "/nonexistent"), 125);
-	expect_exit(RUN(NULL, "run", "--serial", "file:/nonexistent/x", "-a", "exit=0"), 125);
-	expect_exit(RUN(NULL, "run", "--dump-dtb", "/nonexistent/x"), 125);
+}
+
+// Whoever finds what is wrong, when the options are read or when the guest is made.
+static void test_messages_name_the_option(void **state)
+{
+	static const struct {
+		const char *arguments[6];
+		const char *begins;
+	} cases[] = {
+		{{"run", "-k", "/nonexistent"}, "--kernel: /nonexistent: No such file"},
+		{{"run", "-k", "/etc/passwd"}, "--kernel: /etc/passwd: neither an ELF kernel"},
+		{{"run", "-i", "/nonexistent"}, "--initrd: /nonexistent: No such file"},
+		{{"run", "-d", "/nonexistent"}, "--disk /nonexistent: No such file"},
+		{{"run", "-m", "64M,node=1023"}, "--memory: node=1023: the host has no such"},
+		{{"run", "-m", "3M"}, "--memory: '3M' is less than 4M"},
+		{{"run", "-c", "1,pin=1023"}, "--cpus: "},
+		{{"run", "-a", "exit=0", "--serial", "file:/nonexistent/x"},
+			"--serial: cannot write '/nonexistent/x': No such file"},
+		{{"run", "--dump-dtb", "/nonexistent/x"},
+			"--dump-dtb: cannot write '/nonexistent/x': No such file"},
+		{{"run", "--config-file", "/nonexistent"},
+			"--config-file: cannot read '/nonexistent': No such file"},
+	};
+
+	(void)state;
+	need_kvm();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct outcome *outcome = run(NULL, cases[i].arguments);
+		expect_exit(outcome, 125);
+		if (strncmp(outcome->err + strlen("veneer: "), cases[i].begins,
+			    strlen(cases[i].begins)) != 0)
+			fail_msg("not '%s': '%s'", cases[i].begins, outcome->err);
+	}
 }
 
 // Whatever this host is: every check is there, the exit status says whether one is wrong, and jq
@@ -1113,6 +1143,7 @@ int main(int argc, char *argv[])
 		cmocka_unit_test(test_bad_arguments),
 		cmocka_unit_test(test_full_output),
 		cmocka_unit_test(test_exit_statuses),
+		cmocka_unit_test(test_messages_name_the_option),
 		cmocka_unit_test(test_doctor),
 		cmocka_unit_test(test_piped_input),
 		cmocka_unit_test(test_dump_dtb),

@@ -211,7 +211,7 @@ wait "$pid"
 status=$?
 exec 5>&-
 pid=
-expect "a kernel that is gone at a reboot is named" 125 "^veneer: $work/kernel: No such file"
+expect "a kernel that is gone at a reboot is named" 125 "^veneer: --kernel: $work/kernel: No such file"
 run -a exit=9
 if grep -q . "$work/err"; then
 	fail "nothing is said of the built-in guest"

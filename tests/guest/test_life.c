@@ -18,9 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "arch/x86/boot.h"
 #include "base/macros.h"
 #include "tests/guest/embed.h"
 #include "vmm/builtin.h"
@@ -639,19 +641,18 @@ static void write_kernel(const char *path)
 	close(fd);
 }
 
-static void expect_failed(struct veneer *vm, const char *path)
+// A reset is refused, and changes nothing.
+static void expect_no_kernel(struct veneer *vm, const char *path)
 {
 	struct veneer_error error = {.code = 0};
+	enum veneer_state before = veneer_get_state(vm);
 	assert_int_equal(veneer_reset(vm, &error), -ENOENT);
 	assert_non_null(strstr(error.message, path));
 	assert_null(strchr(error.message, '\n'));
-	assert_int_equal(veneer_get_state(vm), VENEER_STATE_ENDED);
-	struct veneer_event end = wait_for(vm);
-	assert_int_equal(end.end, VENEER_END_FAILED);
-	assert_string_equal(end.message, error.message);
+	assert_int_equal(veneer_get_state(vm), before);
 }
 
-static void a_kernel_that_is_gone_ends_the_guest(void **state)
+static void a_kernel_that_is_gone_is_no_end(void **state)
 {
 	(void)state;
 	need_kvm();
@@ -669,10 +670,61 @@ static void a_kernel_that_is_gone_ends_the_guest(void **state)
 		if (i == 2)
 			assert_int_equal(wait_for(vm).end, VENEER_END_RESET);
 		assert_int_equal(unlink(path), 0);
-		expect_failed(vm, path);
-		expect_failed(vm, path);
-		EXPECT_REFUSED(veneer_start, "cannot start a guest that has ended");
+		expect_no_kernel(vm, path);
+		expect_no_kernel(vm, path);
+		if (i == 1)
+			resume(vm);
+		if (i == 2)
+			assert_int_equal(wait_for(vm).end, VENEER_END_RESET); // still
 		write_kernel(path); // the next reset finds it again
+		reset(vm);
+		if (i < 2)
+			veneer_stop(vm);
+		else
+			start(vm);
+		assert_int_equal(wait_for(vm).end, i < 2 ? VENEER_END_STOPPED : VENEER_END_RESET);
+		veneer_destroy(vm);
+	}
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
+// The files are found damaged only while they are loaded over the guest's own.
+static bool files_are_damaged;
+
+int __real_vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error);
+int __wrap_vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error);
+
+int __wrap_vn_boot_load(struct vn_boot_source *source, const struct vn_boot *boot,
+	const struct vn_memory *memory, struct veneer_error *error)
+{
+	return files_are_damaged ? vn_fail(error, -ENOEXEC, "damaged")
+				 : __real_vn_boot_load(source, boot, memory, error);
+}
+
+static void a_reset_that_fails_ends_the_guest(void **state)
+{
+	static const char *const words[] = {"spin", "spin", "reset"};
+	(void)state;
+	need_kvm();
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) { // it runs, is paused, has ended
+		struct veneer *vm = make(OPTIONS("cmdline", words[i], "cpus", "2"));
+		struct veneer_error error = {.code = 0};
+		start(vm);
+		if (i == 1)
+			pause_guest(vm);
+		if (i == 2)
+			assert_int_equal(wait_for(vm).end, VENEER_END_RESET);
+		files_are_damaged = true;
+		assert_int_equal(veneer_reset(vm, &error), -ENOEXEC);
+		files_are_damaged = false;
+		assert_int_equal(veneer_get_state(vm), VENEER_STATE_ENDED);
+		struct veneer_event end = wait_for(vm);
+		assert_int_equal(end.end, VENEER_END_FAILED);
+		assert_string_equal(end.message, "damaged");
+		EXPECT_REFUSED(veneer_start, "cannot start a guest that has ended");
 		reset(vm);
 		start(vm);
 		if (i < 2)
@@ -680,8 +732,30 @@ static void a_kernel_that_is_gone_ends_the_guest(void **state)
 		assert_int_equal(wait_for(vm).end, i < 2 ? VENEER_END_STOPPED : VENEER_END_RESET);
 		veneer_destroy(vm);
 	}
-	assert_int_equal(unlink(path), 0);
-	assert_int_equal(rmdir(directory), 0);
+}
+
+// Another process of this user may have taken all the room for queued signals.
+static void a_pause_needs_no_room_for_signals(void **state)
+{
+	static const char *const words[] = {"hlt", "spin"};
+	struct rlimit before, none;
+	(void)state;
+	need_kvm();
+	assert_int_equal(getrlimit(RLIMIT_SIGPENDING, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &none), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
+		struct veneer *vm = make(OPTIONS("cmdline", words[i], "cpus", "2"));
+		start(vm);
+		for (unsigned round = 0; round < 20; round++) {
+			usleep(round * 499);
+			pause_guest(vm);
+			resume(vm);
+		}
+		end_it(vm);
+	}
+	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &before), 0);
 }
 
 // ---- Many threads
@@ -883,7 +957,9 @@ int main(void)
 		cmocka_unit_test(resets_leave_nothing_behind),
 		cmocka_unit_test(devices_work_after_a_reset),
 		cmocka_unit_test(output_survives_a_reset),
-		cmocka_unit_test(a_kernel_that_is_gone_ends_the_guest),
+		cmocka_unit_test(a_kernel_that_is_gone_is_no_end),
+		cmocka_unit_test(a_reset_that_fails_ends_the_guest),
+		cmocka_unit_test(a_pause_needs_no_room_for_signals),
 		cmocka_unit_test(any_call_from_any_thread_in_any_order),
 		cmocka_unit_test(who_waits_hears_of_an_end_in_a_pause),
 		cmocka_unit_test(a_reset_meets_a_wait),

@@ -120,6 +120,7 @@ int create_disk(struct vn_virtio_device **device, const char *name,
 	const struct vn_blk_options *disk, struct veneer_error *error)
 {
 	struct vn_blk_options values = *disk;
+	vn_blk_type.complete(&values, &(const struct vn_device_guest){.cpus = 1});
 	if (values.poll_us == 0)
 		values.poll_us = VN_SPIN_US_DEFAULT;
 	else if (values.poll_us == NO_POLLING)

@@ -447,8 +447,10 @@ static void too_many_queues(void **state)
 	(void)state;
 	struct vn_blk_options values;
 	struct veneer_error error = {.code = 0};
+	uint64_t given;
 	assert_int_equal(
-		vn_option_parse(vn_blk_type.option, &values, "x,queues=17", &error), -EINVAL);
+		vn_option_parse(vn_blk_type.option, &values, &given, "x,queues=17", &error),
+		-EINVAL);
 	assert_non_null(strstr(error.message, "'17' is not a number from 1 to 16"));
 	attach(&(struct vn_blk_options){
 		.path = {.name = bench.path, .fd = -1}, .queues = VN_QUEUES_MAX});

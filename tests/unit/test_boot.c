@@ -191,13 +191,21 @@ static void test_entry_outside(void **state)
 	free(file.data);
 }
 
+// The message begins with the option and the path.
+static void assert_names(const char *option, const char *path, const struct veneer_error *error)
+{
+	char begins[PATH_SIZE + 16];
+	snprintf(begins, sizeof(begins), "%s: %s: ", option, path);
+	assert_int_equal(strncmp(error->message, begins, strlen(begins)), 0);
+	assert_string_equal(error->key, option);
+}
+
 static void refuse_path(const char *path, int expected, const char *text)
 {
 	struct guest guest;
 	int code = load_path(&guest, path);
 	assert_refused(path, code, expected, &guest.error, text);
-	assert_int_equal(strncmp(guest.error.message, path, strlen(path)), 0);
-	assert_string_equal(guest.error.key, "kernel");
+	assert_names("kernel", path, &guest.error);
 	assert_int_equal(
 		guest.error.kind, code == -ENOEXEC ? VENEER_ERROR_GUEST : VENEER_ERROR_CONFIG);
 	vn_memory_destroy(&guest.memory);
@@ -348,7 +356,7 @@ static void test_initrd_limits(void **state)
 	bzimage_header(&kernel)->initrd_addr_max--;
 	code = load_bytes(&guest, ELF_MEMORY, &kernel, path);
 	assert_refused("addr_max", code, -E2BIG, &guest.error, "an initrd of 8 KiB does not fit");
-	assert_int_equal(strncmp(guest.error.message, path, strlen(path)), 0);
+	assert_names("initrd", path, &guest.error);
 	vn_memory_destroy(&guest.memory);
 	close(fd);
 	free(initrd.data);
@@ -424,17 +432,17 @@ static void test_cmdline(void **state)
 	cmdline[sizeof(cmdline) - 1] = '\0';
 
 	assert_int_equal(load_bytes(&guest, ELF_MEMORY, &kernel, NULL), 0);
-	guest.machine.cmdline = cmdline;
-	int code = finish(&guest);
+	int code = vn_boot_check_cmdline(&guest.boot, cmdline, &guest.error);
 	assert_refused(
 		"2048", code, -E2BIG, &guest.error, "has 2048 bytes; this kernel takes 2047");
 
 	guest.machine.cmdline = cmdline + 1;
+	assert_int_equal(vn_boot_check_cmdline(&guest.boot, cmdline + 1, &guest.error), 0);
 	assert_int_equal(finish(&guest), 0);
 	assert_string_equal(at(&guest, VN_MAP_CMDLINE, VN_MAP_CMDLINE_MAX), cmdline + 1);
 
 	guest.boot.setup_header.cmdline_size = 255;
-	code = finish(&guest);
+	code = vn_boot_check_cmdline(&guest.boot, cmdline + 1, &guest.error);
 	assert_refused("255", code, -E2BIG, &guest.error, "has 2047 bytes; this kernel takes 255");
 	vn_memory_destroy(&guest.memory);
 	free(kernel.data);

@@ -555,6 +555,7 @@ static void wrong_json_is_refused(void **state)
 		{"{\"disk\": [{\"path\": true}]}", "disk0.path",
 			"disk0: path cannot be true or false"},
 		{"{\"disk\": [{}]}", "disk0", "disk0: {} says nothing"},
+		{"{\"disk\": {\"readonly\": true}}", "disk0", "disk: needs PATH"},
 		{"{\"disk\": [null]}", "disk0", "is not an object, a string, a number"},
 		{"{\"disk\": true}", "disk0", "disk: cannot be true or false"},
 		{"{\"disk0\": \"a\"}", "disk0", "there is no such option"},

@@ -390,7 +390,8 @@ static void refuses_vhost_where_there_is_none(void **state)
 	(void)state;
 	struct veneer_error error;
 	struct vn_virtio_device *device;
-	struct vn_net_options net = {.tap = {.name = tap0, .fd = -1}, .vhost = VN_NET_VHOST_ON};
+	struct vn_net_options net = {
+		.tap = {.name = tap0, .fd = -1}, .queues = 1, .vhost = VN_NET_VHOST_ON};
 	if (access("/dev/vhost-net", F_OK) == 0)
 		skip();
 	assert_true(netns_tap("tap0", IFF_TAP, true));
@@ -407,7 +408,8 @@ static void refuses_options(void **state)
 	(void)state;
 	struct veneer_error error;
 	struct vn_virtio_device *device;
-	struct vn_net_options net = {.tap = {.name = tap0, .fd = -1}, .mac = {0x01, 2, 3, 4, 5, 6}};
+	struct vn_net_options net = {
+		.tap = {.name = tap0, .fd = -1}, .queues = 1, .mac = {0x01, 2, 3, 4, 5, 6}};
 	struct ifreq request = netns_named("tap0");
 	assert_true(netns_tap("tap0", IFF_TAP, true));
 	assert_int_equal(create(&device, &net, &error), -EINVAL);
@@ -470,11 +472,11 @@ static void limits_are_kept(void **state)
 		struct vn_net_options net;
 		uint64_t ns; // the last of 40 packets cannot pass before
 	} cases[] = {
-		{{.pps = {400, 1}}, 38 * 2500000ull},
-		{{.pps = {400, 20}}, 19 * 2500000ull},
-		{{.bps = {MIB, 4096}}, 33000000},
-		{{.pps = {400, 1}, .bps = {1ull << 40, 0}}, 38 * 2500000ull},
-		{{.pps = {1ull << 40, 0}}, 0},
+		{{.queues = 1, .pps = {400, 1}}, 38 * 2500000ull},
+		{{.queues = 1, .pps = {400, 20}}, 19 * 2500000ull},
+		{{.queues = 1, .bps = {MIB, 4096}}, 33000000},
+		{{.queues = 1, .pps = {400, 1}, .bps = {1ull << 40, 0}}, 38 * 2500000ull},
+		{{.queues = 1, .pps = {1ull << 40, 0}}, 0},
 	};
 	uint8_t frame[FRAME], packet[SLOT];
 	uint32_t id;
@@ -508,7 +510,7 @@ static void a_reset_does_not_wait_for_a_limit(void **state)
 {
 	(void)state;
 	uint32_t id;
-	attach_as((struct vn_net_options){.pps = {1, 1}});
+	attach_as((struct vn_net_options){.queues = 1, .pps = {1, 1}});
 	for (unsigned round = 0; round < 2; round++) {
 		drive(mmio_features(&bench.bus), 3);
 		send_frames(10);
@@ -552,7 +554,7 @@ static void sends_full_queues(void **state)
 // did not notify of.
 static unsigned unnotified(unsigned poll_us)
 {
-	attach_as((struct vn_net_options){.poll_us = poll_us});
+	attach_as((struct vn_net_options){.queues = 1, .poll_us = poll_us});
 	drive(mmio_features(&bench.bus), 3);
 	unsigned count = 0;
 	uint32_t id;

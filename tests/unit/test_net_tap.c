@@ -76,24 +76,26 @@ static void refuses_names(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {"tap", "tap=", "tap=sixteen-bytes-ab", "tap=a/b"};
+	uint64_t given;
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct vn_net_options options;
 		struct veneer_error error = {.code = 0};
 		assert_int_equal(
-			vn_option_parse(&vn_net_option, &options, bad[i], &error), -EINVAL);
+			vn_option_parse(&vn_net_option, &options, &given, bad[i], &error), -EINVAL);
 		assert_non_null(strstr(error.message, i == 0 ? "tap=NAME" : "interface"));
 	}
 	struct vn_net_options options;
 	struct veneer_error error = {.code = 0};
 	assert_int_equal(
-		vn_option_parse(&vn_net_option, &options, "tap=fifteen-bytes-a", &error), 0);
+		vn_option_parse(&vn_net_option, &options, &given, "tap=fifteen-bytes-a", &error),
+		0);
 	vn_option_release(&vn_net_option, &options);
 }
 
 static void refuses_what_is_missing(void **state)
 {
 	(void)state;
-	assert_refused("none0", 0, 0, -ENODEV,
+	assert_refused("none0", 1, 0, -ENODEV,
 		"there is no interface none0; make it: ip tuntap add none0 mode tap user");
 	assert_refused("none0", 2, 0, -ENODEV, "mode tap multi_queue user");
 	// Asking has not made it.
@@ -144,7 +146,7 @@ static void refuses_a_large_mtu(void **state)
 	assert_int_equal(bench.backend->mtu, 1400);
 	close_backend();
 	assert_true(netns_set_mtu("tap0", 9000));
-	assert_opens("tap0", 0, 0);
+	assert_opens("tap0", 1, 0);
 	assert_int_equal(bench.backend->mtu, 9000);
 	assert_int_equal(bench.backend->pairs, 1);
 	close_backend();

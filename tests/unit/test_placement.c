@@ -355,7 +355,7 @@ static void expect_plan(const struct machine *machine, const char *const *option
 {
 	struct vn_host *host = make_host(machine, &(struct wish){.vcpus = 0});
 	struct veneer_plan plan = {.text = NULL};
-	struct vn_placement placement;
+	struct vn_placement placement, unexplained;
 	struct veneer_config *config;
 	struct vn_spec spec;
 	struct veneer_error error;
@@ -368,6 +368,8 @@ static void expect_plan(const struct machine *machine, const char *const *option
 		fail_msg("%s", error.message);
 	assert_string_equal(plan.text, text);
 	assert_string_equal(plan.summary, summary);
+	assert_int_equal(vn_plan_on(NULL, &unexplained, &spec, host, &error), 0);
+	assert_memory_equal(unexplained.vcpus, placement.vcpus, sizeof(placement.vcpus));
 	free(plan.text);
 	free(plan.summary);
 	vn_spec_free(&spec);

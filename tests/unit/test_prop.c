@@ -66,11 +66,11 @@ static const struct vn_option thing_option = {.name = "thing",
 	.defaults = &thing_defaults,
 	.check = check_thing};
 
-static struct thing good(const char *text)
+static struct thing good(const char *text, uint64_t *given)
 {
 	struct thing thing;
 	struct veneer_error error = {.code = 0};
-	if (vn_option_parse(&thing_option, &thing, text, &error) < 0)
+	if (vn_option_parse(&thing_option, &thing, given, text, &error) < 0)
 		fail_msg("%s: %s", text, error.message);
 	return thing;
 }
@@ -78,8 +78,10 @@ static struct thing good(const char *text)
 static void words_become_fields(void **state)
 {
 	(void)state;
+	uint64_t given;
 	struct thing thing = good("a,,b,label=x=y,small=200,large=18446744073709551615,size=3G,"
-				  "page=1GiB,readonly,mode=wild,rate=5:9");
+				  "page=1GiB,readonly,mode=wild,rate=5:9",
+		&given);
 	assert_string_equal(thing.path, "a,b");
 	assert_string_equal(thing.label, "x=y");
 	assert_int_equal(thing.small, 200);
@@ -97,7 +99,8 @@ static void words_become_fields(void **state)
 static void what_is_not_named_is_as_by_default_and_the_last_word_counts(void **state)
 {
 	(void)state;
-	struct thing thing = good("p,label=a,label=bc,small=9,small=8");
+	uint64_t given;
+	struct thing thing = good("p,label=a,label=bc,small=9,small=8", &given);
 	assert_null(thing.tag);
 	assert_string_equal(thing.label, "bc");
 	assert_int_equal(thing.small, 8);
@@ -144,8 +147,10 @@ static void a_wrong_word_is_named_with_what_would_be_right(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct thing thing;
 		struct veneer_error error = {.code = 0};
+		uint64_t given;
 		assert_int_equal(
-			vn_option_parse(&thing_option, &thing, cases[i].text, &error), -EINVAL);
+			vn_option_parse(&thing_option, &thing, &given, cases[i].text, &error),
+			-EINVAL);
 		assert_string_equal(error.message, cases[i].line);
 		assert_null(thing.path);
 	}
@@ -154,7 +159,8 @@ static void a_wrong_word_is_named_with_what_would_be_right(void **state)
 static void a_property_is_set_by_itself(void **state)
 {
 	(void)state;
-	struct thing thing = good("p");
+	uint64_t given;
+	struct thing thing = good("p", &given);
 	struct veneer_error error = {.code = 0};
 	assert_int_equal(vn_option_set(&thing_option, &thing, "small", "5", &error), 0);
 	assert_int_equal(thing.small, 5);
@@ -180,14 +186,15 @@ static void values_are_written_as_they_are_read(void **state)
 		"p,size=2M,page=1G,readonly,mode=fast,rate=5:9", "p,fast=on,rate=7"};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-		struct thing thing = good(texts[i]), copy;
+		uint64_t given;
+		struct thing thing = good(texts[i], &given), copy;
 		char *text;
-		assert_int_equal(vn_option_format(&thing_option, &thing, &text), 0);
+		assert_int_equal(vn_option_format(&thing_option, &thing, given, &text), 0);
 		assert_string_equal(text, texts[i]);
 		free(text);
 		assert_int_equal(vn_option_copy(&thing_option, &copy, &thing), 0);
 		vn_option_release(&thing_option, &thing);
-		assert_int_equal(vn_option_format(&thing_option, &copy, &text), 0);
+		assert_int_equal(vn_option_format(&thing_option, &copy, given, &text), 0);
 		assert_string_equal(text, texts[i]);
 		free(text);
 		vn_option_release(&thing_option, &copy);
@@ -203,26 +210,24 @@ static void what_was_given_is_written(void **state)
 	char *text;
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-		assert_int_equal(
-			vn_option_parse_given(&thing_option, &thing, &given, texts[i], NULL), 0);
-		assert_int_equal(vn_option_format_given(&thing_option, &thing, given, &text), 0);
+		assert_int_equal(vn_option_parse(&thing_option, &thing, &given, texts[i], NULL), 0);
+		assert_int_equal(vn_option_format(&thing_option, &thing, given, &text), 0);
 		assert_string_equal(text, texts[i]);
 		free(text);
 		vn_option_release(&thing_option, &thing);
 	}
 	// A flag that is off is a word that is not there.
 	assert_int_equal(
-		vn_option_parse_given(&thing_option, &thing, &given, "p,small=7,readonly", NULL),
-		0);
+		vn_option_parse(&thing_option, &thing, &given, "p,small=7,readonly", NULL), 0);
 	assert_int_equal(vn_option_set(&thing_option, &thing, "readonly", "off", NULL), 0);
 	vn_option_give(&thing_option, vn_option_prop(&thing_option, "readonly"), &thing, &given);
-	assert_int_equal(vn_option_format_given(&thing_option, &thing, given, &text), 0);
+	assert_int_equal(vn_option_format(&thing_option, &thing, given, &text), 0);
 	assert_string_equal(text, "p,small=7");
 	free(text);
 	// Without its first word, no text says it.
 	vn_option_unset(&thing_option, vn_option_prop(&thing_option, "path"), &thing, &given);
 	assert_null(thing.path);
-	assert_int_equal(vn_option_format_given(&thing_option, &thing, given, &text), -ENODATA);
+	assert_int_equal(vn_option_format(&thing_option, &thing, given, &text), -ENODATA);
 	assert_null(text);
 	vn_option_release(&thing_option, &thing);
 }
@@ -252,15 +257,18 @@ static void signed_words_have_no_name(void **state)
 {
 	struct processor processor;
 	struct veneer_error error;
+	uint64_t given;
 	(void)state;
-	assert_int_equal(vn_option_parse(&processor_option, &processor, "m,-x", &error), 0);
+	assert_int_equal(vn_option_parse(&processor_option, &processor, &given, "m,-x", &error), 0);
 	assert_string_equal(processor.features, "-x");
 	vn_option_release(&processor_option, &processor);
 	assert_int_equal(
-		vn_option_parse(&processor_option, &processor, "m,features=+x", &error), -EINVAL);
+		vn_option_parse(&processor_option, &processor, &given, "m,features=+x", &error),
+		-EINVAL);
 	assert_non_null(strstr(error.message, "unknown word 'features=+x'"));
 	assert_int_equal(
-		vn_option_parse(&processor_option, &processor, "m,features=", &error), -EINVAL);
+		vn_option_parse(&processor_option, &processor, &given, "m,features=", &error),
+		-EINVAL);
 	memset(&processor, 0, sizeof(processor));
 	assert_int_equal(vn_option_set(&processor_option, &processor, "features", "+y", &error), 0);
 	assert_string_equal(processor.features, "+y");
@@ -343,7 +351,7 @@ static void an_item_that_cannot_be_written_fails_all(void **state)
 	struct pair pair = pair_defaults;
 	char *text = (char *)"x";
 	(void)state;
-	assert_int_equal(vn_option_format_given(&pair_option, &pair, 1, &text), -ENOMEM);
+	assert_int_equal(vn_option_format(&pair_option, &pair, 1, &text), -ENOMEM);
 	assert_null(text);
 	text = (char *)"x";
 	assert_int_equal(vn_option_format_prop(&pair_props[0], &pair, &text), -ENOMEM);
@@ -359,7 +367,7 @@ static void descriptors_have_no_text(void **state)
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	assert_int_equal(vn_option_set_fd(&pair_option, &pair, "file", fd, &error), 0);
 	assert_int_equal(vn_option_format_prop(&pair_props[1], &pair, &text), -ENODATA);
-	assert_int_equal(vn_option_format_given(&pair_option, &pair, 2, &text), -ENODATA);
+	assert_int_equal(vn_option_format(&pair_option, &pair, 2, &text), -ENODATA);
 	// Messages have the number that the caller knows, also those about a copy.
 	assert_int_not_equal(pair.file.fd, fd);
 	assert_int_equal(vn_prop_file.copy(&copy.file, &pair.file), 0);
@@ -375,11 +383,65 @@ static void descriptors_have_no_text(void **state)
 	close(fd);
 }
 
+struct order {
+	char *path, *owner;
+	uint64_t count;
+	bool urgent;
+};
+
+static const struct vn_prop order_props[] = {
+	{"path", "PATH", "Where.", NULL, &vn_prop_string, VN_PROP_FIELD(struct order, path),
+		.flags = VN_PROP_FIRST | VN_PROP_REQUIRED},
+	{"count", "N", "How many.", NULL, &vn_prop_number, VN_PROP_FIELD(struct order, count),
+		.max = 9, .flags = VN_PROP_REQUIRED},
+	{"owner", "S", "Whose.", NULL, &vn_prop_string, VN_PROP_FIELD(struct order, owner),
+		.flags = VN_PROP_REQUIRED},
+	{"urgent", NULL, "Now.", NULL, &vn_prop_flag, VN_PROP_FIELD(struct order, urgent)},
+	{.name = NULL},
+};
+
+// Sees complete orders only.
+static int check_order(void *values, struct veneer_error *error)
+{
+	const struct order *order = values;
+	return strcmp(order->path, order->owner) == 0 ? vn_fail(error, -EINVAL, "order: its own")
+						      : 0;
+}
+
+static const struct order order_defaults = {.count = 0};
+
+static const struct vn_option order_option = {.name = "order",
+	.many = true,
+	.props = order_props,
+	.size = sizeof(struct order),
+	.defaults = &order_defaults,
+	.check = check_order};
+
 static void what_is_required_is_named(void **state)
 {
+	static const struct {
+		const char *name, *value, *line;
+	} steps[] = {
+		{"urgent", NULL, "order: needs PATH,count=N,owner=S"},
+		{"count", "0", "order: needs PATH,owner=S"},
+		{"path", "a", "order: needs owner=S"},
+		{"owner", "a", "order: its own"},
+	};
 	struct pair pair = pair_defaults;
+	struct order order = order_defaults;
 	struct veneer_error error;
+	uint64_t given = 0;
 	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		const char *name = steps[i].name;
+		assert_int_equal(
+			vn_option_set(&order_option, &order, name, steps[i].value, &error), 0);
+		vn_option_give(&order_option, vn_option_prop(&order_option, name), &order, &given);
+		assert_int_equal(vn_option_check(&order_option, &order, given, &error), -EINVAL);
+		assert_string_equal(error.message, steps[i].line);
+		assert_string_equal(error.key, "order");
+	}
+	vn_option_release(&order_option, &order);
 	assert_int_equal(vn_option_check(&pair_option, &pair, 0, &error), -EINVAL);
 	assert_string_equal(error.message, "pair: needs file=F");
 	assert_string_equal(error.key, "pair");

@@ -274,10 +274,16 @@ static void test_reset_waits_for_the_driver(void **state)
 	vn_serial_reset(f->serial);
 	assert_int_equal(rd(f, UART_LSR) & UART_LSR_DR, 0); // that byte went with it
 	edges(f);
-	open_port(f, UART_FCR_ENABLE_FIFO, UART_IER_RDI);
-	send_in(f, "b");
-	wait_edge(f);
-	assert_int_equal(rd(f, UART_RX), 'b');
+	send_in(f, "bcdefghij"); // for which a read was in flight
+	nap();
+	assert_int_equal(rd(f, UART_LSR) & (UART_LSR_DR | UART_LSR_OE), 0);
+	open_port(f, UART_FCR_ENABLE_FIFO | UART_FCR_CLEAR_RCVR, UART_IER_RDI);
+	send_in(f, "k");
+	for (char c = 'b'; c <= 'k'; c++) {
+		wait_lsr(f, UART_LSR_DR);
+		assert_int_equal(rd(f, UART_RX), c);
+	}
+	assert_int_equal(rd(f, UART_LSR) & UART_LSR_OE, 0);
 	finish(f);
 }
 

@@ -10,16 +10,34 @@
 #include <cmocka.h>
 #include <linux/kvm.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "arch/x86/chips.h"
 #include "arch/x86/vcpu_state.h"
 #include "base/macros.h"
 
-#define CPUS            2
-#define MSR_SYSENTER_CS 0x174
-#define APIC_TASKPRI    0x80
-#define GSI             5
+#define CPUS         2
+#define APIC_TASKPRI 0x80
+#define GSI          5
+
+// Registers and what a guest may have there: also of those that KVM's list leaves out.
+static const struct kvm_msr_entry used_msrs[] = {
+	{.index = 0x174, .data = 8}, // IA32_SYSENTER_CS
+	{.index = 0x200, .data = 0x80000006}, // IA32_MTRR_PHYSBASE0
+	{.index = 0x201, .data = 0x80000800}, // IA32_MTRR_PHYSMASK0
+	{.index = 0x250, .data = 0x0505050505050505}, // IA32_MTRR_FIX64K_00000
+	{.index = 0x26f, .data = 0x0505050505050505}, // IA32_MTRR_FIX4K_F8000
+	{.index = 0x2ff, .data = 0xc00}, // IA32_MTRR_DEF_TYPE
+	{.index = 0x401, .data = 1ull << 63}, // IA32_MC0_STATUS: valid
+};
+
+#define USED_MSRS ARRAY_SIZE(used_msrs)
+
+union msrs {
+	struct kvm_msrs list;
+	uint8_t room[sizeof(struct kvm_msrs) + USED_MSRS * sizeof(struct kvm_msr_entry)];
+};
 
 struct machine {
 	struct vn_kvm kvm;
@@ -96,10 +114,7 @@ static void use_vcpu(int fd)
 	struct kvm_debugregs debugregs;
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp_state = {KVM_MP_STATE_RUNNABLE};
-	union {
-		struct kvm_msrs list;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.list.nmsrs = 1};
+	union msrs msrs = {.list.nmsrs = USED_MSRS};
 	call(fd, KVM_SET_MP_STATE, &mp_state);
 	call(fd, KVM_GET_REGS, &regs);
 	regs.rip = 0x1234;
@@ -116,8 +131,8 @@ static void use_vcpu(int fd)
 	call(fd, KVM_GET_DEBUGREGS, &debugregs);
 	debugregs.db[0] = 0x1000;
 	call(fd, KVM_SET_DEBUGREGS, &debugregs);
-	msrs.list.entries[0] = (struct kvm_msr_entry){.index = MSR_SYSENTER_CS, .data = 8};
-	call(fd, KVM_SET_MSRS, &msrs);
+	memcpy(msrs.list.entries, used_msrs, sizeof(used_msrs));
+	assert_int_equal(ioctl(fd, KVM_SET_MSRS, &msrs), USED_MSRS);
 	call(fd, KVM_GET_VCPU_EVENTS, &events);
 	events.nmi.pending = 1;
 	call(fd, KVM_SET_VCPU_EVENTS, &events);
@@ -135,19 +150,18 @@ static void use_vcpu(int fd)
 
 static void expect_as(int fd, int as)
 {
-	union {
-		struct kvm_msrs list;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.list.nmsrs = 1};
+	union msrs msrs = {.list.nmsrs = USED_MSRS}, others;
 	EXPECT_EQUAL(kvm_mp_state, KVM_GET_MP_STATE);
 	EXPECT_EQUAL(kvm_regs, KVM_GET_REGS);
 	EXPECT_EQUAL(kvm_sregs, KVM_GET_SREGS);
 	EXPECT_EQUAL(kvm_lapic_state, KVM_GET_LAPIC);
 	EXPECT_EQUAL(kvm_debugregs, KVM_GET_DEBUGREGS);
 	EXPECT_EQUAL(kvm_vcpu_events, KVM_GET_VCPU_EVENTS);
-	msrs.list.entries[0].index = MSR_SYSENTER_CS;
-	call(fd, KVM_GET_MSRS, &msrs);
-	assert_int_equal(msrs.list.entries[0].data, 0);
+	memcpy(msrs.list.entries, used_msrs, sizeof(used_msrs));
+	others = msrs;
+	assert_int_equal(ioctl(fd, KVM_GET_MSRS, &msrs), USED_MSRS);
+	assert_int_equal(ioctl(as, KVM_GET_MSRS, &others), USED_MSRS);
+	assert_memory_equal(&msrs, &others, sizeof(msrs));
 }
 
 static void a_vcpu_takes_the_state_of_a_new_one(void **state)
