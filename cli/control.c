@@ -32,8 +32,9 @@ static void press(struct control *control)
 // `pressed` is set even if the guest has just reset itself: --reboot must not start it again.
 bool control_press(struct control *control)
 {
-	if (control->pressed || !control->has_button || !*control->vm)
+	if (control->signalled || !control->has_button || !*control->vm)
 		return false;
+	control->signalled = true;
 	press(control);
 	return true;
 }
@@ -97,8 +98,8 @@ static int resume_guest(struct veneer *vm, struct veneer_error *error)
 	return vm ? veneer_resume(vm, error) : has_ended("resume", error);
 }
 
-// veneer_reset() makes a guest that has ended startable, but its run is over: refuse. If the guest
-// ends between the check and the reset, start it: the reset then came first.
+// veneer_reset() makes a guest that has ended startable, but its run is over: refuse. Of one that
+// ends between the two calls, the reset came first.
 static int reset_guest(struct veneer *vm, struct veneer_error *error)
 {
 	if (!vm || veneer_get_state(vm) == VENEER_STATE_ENDED)
@@ -188,8 +189,8 @@ static void serve_stop(struct server_client *client, const char *query, void *op
 		server_refuse(client, "400 Bad Request", "time= takes a number of seconds");
 		return;
 	}
-	begin_stop(control, grace_s);
-	server_defer(client);
+	if (server_defer(client, SERVER_RESERVED))
+		begin_stop(control, grace_s);
 }
 
 static void serve_wait(struct server_client *client, const char *query, void *opaque)
@@ -199,7 +200,7 @@ static void serve_wait(struct server_client *client, const char *query, void *op
 
 	(void)query;
 	if (!control->end) {
-		server_defer(client);
+		(void)server_defer(client, SERVER_SHARED);
 		return;
 	}
 	if (asprintf(&body, "{\"end\":\"%s\",\"status\":%d}\n", control->end, control->status) < 0)

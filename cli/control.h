@@ -28,6 +28,7 @@ struct control {
 	struct veneer *const *vm; // the guest; NULL there: none runs
 	bool has_button; // whether its kernel may know the power button
 	bool pressed; // the guest is to end: --reboot does not start it again
+	bool signalled; // SIGTERM has pressed the button
 	bool cut; // the caller of control_tick() is to end the guest now
 	uint64_t press_ns, cut_ns; // time of the next press and of the cut (CLOCK_MONOTONIC), or 0
 	const char *end; // how the run has ended, or NULL
@@ -37,8 +38,10 @@ struct control {
 // For server_add(), with a struct control.
 extern const struct server_resource control_resources[];
 
-// Press the guest's power button, now and every 3 seconds until the guest has ended. A paused guest
-// is resumed, to see the button. False: it was pressed before, there is none, or no guest runs.
+// SIGTERM: press the guest's power button, now and every 3 seconds until the guest has ended. A
+// paused guest is resumed, to see the button. False: this is the second SIGTERM, or there is no
+// button, or no guest runs. A button that POST /stop has pressed is pressed again, and the guest
+// keeps the time that it was given.
 bool control_press(struct control *control);
 
 // Lower *timeout_ms (-1: none), of poll(2), to the time until control_tick() is due.

@@ -24,6 +24,11 @@ static int ask(const char *who, const char *method, const char *target, unsigned
 	client_set_patience(in, patience_s);
 	ret = client_ask(in, method, target, &answer);
 	fclose(in);
+	if (ret == -ETIMEDOUT)
+		return vn_fail(error, ret,
+			"guest '%s' has not answered for %u s; it will still do this, unless it "
+			"ends first",
+			who, patience_s);
 	if (ret < 0)
 		return client_fail(error, ret, who);
 	if (answer.status == 200) {

@@ -86,13 +86,14 @@ static const char pause_intro[] =
 	"it run again. A paused guest stays paused.\n";
 
 static const char resume_intro[] =
-	"Lets a paused guest of this user run again, and tells its kernel that time has\n"
-	"passed. GUEST is the guest's name or process ID. A running guest stays as it is.\n";
+	"Lets a paused guest of this user run again. Its clocks have gone on during the\n"
+	"pause. GUEST is the guest's name or process ID. A running guest stays as it is.\n";
 
 static const char reset_intro[] =
 	"Resets a guest of this user, as its reset button would: its kernel is loaded and\n"
-	"started again, and data that it had not written is lost. GUEST is the guest's\n"
-	"name or process ID. A paused guest stays paused.\n";
+	"started again, and data that it had not written is lost. If kernel or initrd\n"
+	"cannot be opened, the guest stays as it was. GUEST is the guest's name or process\n"
+	"ID. A paused guest stays paused.\n";
 
 static const char stop_intro[] =
 	"Ends a guest of this user: presses its power button, and again every 3 seconds;\n"

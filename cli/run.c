@@ -220,7 +220,7 @@ static void watch(struct run *run)
 			{.fd = run->timer_fd, .events = POLLIN},
 		};
 		unsigned count = 3 + console_poll(&run->console, fds + 3, &timeout_ms);
-		count += server_poll(run->server, fds + count);
+		count += server_poll(run->server, fds + count, &timeout_ms);
 		control_timeout(&run->control, &timeout_ms);
 		if (poll(fds, count, timeout_ms) < 0)
 			continue; // EINTR: a stop and its end

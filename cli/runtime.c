@@ -22,7 +22,7 @@
 #include "base/error.h"
 
 #define SUFFIX         ".sock"
-#define BACKLOG        16
+#define BACKLOG        128 // clients that come during a long pause, each `veneer list` among them
 #define PATIENCE_S     5
 #define CANDIDATES_MAX 2
 
@@ -76,7 +76,13 @@ static int fill_address(struct sockaddr_un *address, const char *path, struct ve
 // Whether somebody listens: 0, -EAGAIN when that one is too busy now, or another negative errno.
 static int try_connect(int fd, const struct sockaddr_un *address)
 {
-	return connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+	int ret;
+
+	do { // -EINTR: this process was stopped and went on
+		ret = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno
+											  : 0;
+	} while (ret == -EINTR);
+	return ret;
 }
 
 static bool is_abandoned(const struct sockaddr_un *address)
@@ -161,7 +167,18 @@ int runtime_connect(const struct runtime_guest *guest, struct veneer_error *erro
 	if (ret == 0)
 		return fd;
 	close(fd);
-	return vn_fail(error, ret, "guest %s: %s", guest->name, strerror(-ret));
+	return vn_fail(error, ret, "guest '%s' %s%s", guest->name,
+		ret == -EAGAIN ? "does not answer" : "ended or gave no answer: ",
+		ret == -EAGAIN ? "" : strerror(-ret));
+}
+
+int runtime_peer(int fd)
+{
+	struct ucred peer = {.pid = 0};
+	socklen_t size = sizeof(peer);
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	return peer.pid;
 }
 
 // The process behind a socket, 0 where it does not answer, or -1 where there is none. Under the
@@ -170,8 +187,7 @@ static int pid_behind(const char *path)
 {
 	struct sockaddr_un address;
 	struct veneer_error unused;
-	struct ucred peer = {.pid = 0};
-	socklen_t size = sizeof(peer);
+	int pid = 0;
 
 	if (fill_address(&address, path, &unused) < 0)
 		return -1;
@@ -180,9 +196,9 @@ static int pid_behind(const char *path)
 		return -1;
 	int ret = try_connect(fd, &address);
 	if (ret == 0)
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+		pid = runtime_peer(fd);
 	close(fd);
-	return ret == 0 || ret == -EAGAIN ? peer.pid : -1;
+	return ret == 0 || ret == -EAGAIN ? pid : -1;
 }
 
 // A list that grows.

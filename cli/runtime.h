@@ -21,7 +21,7 @@ int runtime_listen(const char *name, char **path, struct veneer_error *error);
 // A running guest.
 struct runtime_guest {
 	char name[RUNTIME_NAME_MAX + 1];
-	int pid; // 0: it does not answer
+	int pid; // 0: it is too busy to accept another client, so its process is not known
 	char *path; // its socket
 };
 
@@ -30,7 +30,11 @@ struct runtime_guest {
 int runtime_list(struct runtime_guest **guests, size_t *count, struct veneer_error *error);
 void runtime_free(struct runtime_guest *guests, size_t count);
 
-// A socket connected to a guest's, that gives up on a guest which does not answer in five seconds.
+// A socket connected to a guest's, that gives up on a guest which does not answer in five seconds,
+// and waits as long for one that is busy.
 int runtime_connect(const struct runtime_guest *guest, struct veneer_error *error);
+
+// The guest's process, by a socket connected to it; 0: not known.
+int runtime_peer(int fd);
 
 #endif

@@ -12,13 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli/http.h"
 #include "cli/routes.h"
 #include "cli/runtime.h"
 
 #define REQUEST_MAX 4096 // bytes of a request's head
-#define PLACES      (SERVER_CLIENTS_MAX + SERVER_WAITERS_MAX)
+#define RETRY_MS    200
+#define LINGER_MS   100 // after the guest's end
 
 // A connection; `fd` -1: free.
 struct server_client {
@@ -28,10 +30,12 @@ struct server_client {
 	char *request; // REQUEST_MAX + 1 bytes
 	size_t request_size;
 	const struct server_resource *deferred; // the request without an answer so far, or NULL
+	enum server_place place; // of the deferred request
 	void *opaque; // of its table
 	char *answer; // or NULL
 	size_t answer_size, answer_sent;
 	bool last; // close after the answer
+	bool answered; // a request, at least
 	void *kept;
 	void (*release)(void *kept);
 };
@@ -39,10 +43,12 @@ struct server_client {
 // The main thread's.
 struct server {
 	int fd; // listens; -1: no more
-	char *path; // or NULL
+	bool finishing; // no requests are deferred any more
+	uint64_t retry_ns; // time at which to accept again (CLOCK_MONOTONIC), or 0: now
+	char *path; // of the socket; NULL: removed
 	uint64_t uses;
 	struct routes routes;
-	struct server_client clients[PLACES];
+	struct server_client clients[SERVER_PLACES];
 };
 
 int server_open(struct server **result, const char *name, struct veneer_error *error)
@@ -51,7 +57,7 @@ int server_open(struct server **result, const char *name, struct veneer_error *e
 
 	if (!server)
 		return vn_fail(error, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < PLACES; i++)
+	for (unsigned i = 0; i < SERVER_PLACES; i++)
 		server->clients[i] = (struct server_client){.server = server, .fd = -1};
 	server->fd = runtime_listen(name, &server->path, error);
 	if (server->fd < 0) {
@@ -79,15 +85,23 @@ void server_drop(struct server_client *client)
 	free(client->request);
 	free(client->answer);
 	*client = (struct server_client){.server = client->server, .fd = -1};
+	client->server->retry_ns = 0;
 }
 
-// From now on another guest may take the name.
+// From now on another guest may take the name, and nobody new connects.
+static void remove_socket(struct server *server)
+{
+	if (server->path)
+		unlink(server->path);
+	free(server->path);
+	server->path = NULL;
+}
+
 static void stop_listening(struct server *server)
 {
-	if (server->fd < 0)
-		return;
-	unlink(server->path);
-	close(server->fd);
+	remove_socket(server);
+	if (server->fd >= 0)
+		close(server->fd);
 	server->fd = -1;
 }
 
@@ -95,19 +109,21 @@ void server_close(struct server *server)
 {
 	if (!server)
 		return;
-	for (unsigned i = 0; i < PLACES; i++)
+	for (unsigned i = 0; i < SERVER_PLACES; i++)
 		server_drop(&server->clients[i]);
 	stop_listening(server);
-	free(server->path);
 	free(server);
 }
 
-unsigned server_poll(const struct server *server, struct pollfd *fds)
+unsigned server_poll(const struct server *server, struct pollfd *fds, int *timeout_ms)
 {
 	if (!server)
 		return 0;
-	fds[0] = (struct pollfd){.fd = server->fd, .events = POLLIN};
-	for (unsigned i = 0; i < PLACES; i++) {
+	bool later = server->retry_ns > 0;
+	fds[0] = (struct pollfd){.fd = later ? -1 : server->fd, .events = POLLIN};
+	if (later && (*timeout_ms < 0 || *timeout_ms > RETRY_MS))
+		*timeout_ms = RETRY_MS;
+	for (unsigned i = 0; i < SERVER_PLACES; i++) {
 		const struct server_client *client = &server->clients[i];
 		// While the answer is deferred, only POLLHUP matters.
 		fds[1 + i] = (struct pollfd){.fd = client->fd,
@@ -119,13 +135,14 @@ unsigned server_poll(const struct server *server, struct pollfd *fds)
 }
 
 // A free place, or that of the client that was idle longest. Clients with deferred answers keep
-// theirs: there are more places than SERVER_WAITERS_MAX.
+// theirs: SERVER_CLIENTS_MAX places are left to the others, and all when no answer is deferred any
+// more.
 static struct server_client *find_place(struct server *server)
 {
 	struct server_client *place = NULL, *quiet = NULL;
-	unsigned busy = 0;
+	unsigned busy = 0, max = server->finishing ? SERVER_PLACES : SERVER_CLIENTS_MAX;
 
-	for (unsigned i = 0; i < PLACES; i++) {
+	for (unsigned i = 0; i < SERVER_PLACES; i++) {
 		struct server_client *client = &server->clients[i];
 		if (client->fd < 0) {
 			place = client;
@@ -135,15 +152,29 @@ static struct server_client *find_place(struct server *server)
 				quiet = client;
 		}
 	}
-	return busy >= SERVER_CLIENTS_MAX ? quiet : place;
+	return busy < max && place ? place : quiet;
 }
 
-static void take_clients(struct server *server)
+// Without a descriptor (-EMFILE), say, the client stays where it is, and poll(2) would report it
+// again at once: try later, or when another client is gone.
+static void accept_later(struct server *server, int code)
 {
-	for (unsigned i = 0; i < SERVER_CLIENTS_MAX && server->fd >= 0; i++) {
+	if (code != -EAGAIN && code != -EINTR && code != -ECONNABORTED)
+		server->retry_ns = vn_clock_ns() + RETRY_MS * NS_PER_MS;
+}
+
+// False: there are none, for now.
+static bool take_clients(struct server *server)
+{
+	if (server->retry_ns > 0 && vn_clock_ns() < server->retry_ns)
+		return false;
+	server->retry_ns = 0;
+	for (unsigned i = 0; i < SERVER_CLIENTS_MAX; i++) {
 		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0)
-			return;
+		if (fd < 0) {
+			accept_later(server, -errno);
+			return false;
+		}
 		struct server_client *client = find_place(server);
 		server_drop(client);
 		client->fd = fd;
@@ -152,6 +183,7 @@ static void take_clients(struct server *server)
 		if (!client->request)
 			server_drop(client);
 	}
+	return true;
 }
 
 // ---- What handlers call
@@ -164,6 +196,7 @@ static void answer(struct server_client *client, const char *status, const char 
 		strlen(body), client->last ? "Connection: close\r\n" : "", body);
 
 	free(body);
+	client->answered = true;
 	client->deferred = NULL;
 	if (size < 0) {
 		client->answer = NULL;
@@ -206,20 +239,25 @@ void server_keep(struct server_client *client, void *kept, void (*release)(void 
 	client->release = release;
 }
 
-static unsigned count_deferred(const struct server *server)
+static unsigned count_deferred(const struct server *server, enum server_place place)
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < PLACES; i++)
-		count += server->clients[i].deferred != NULL;
+	for (unsigned i = 0; i < SERVER_PLACES; i++)
+		count += server->clients[i].deferred && server->clients[i].place == place;
 	return count;
 }
 
 // handle() has set `deferred` already, so the count includes this client.
-void server_defer(struct server_client *client)
+bool server_defer(struct server_client *client, enum server_place place)
 {
-	if (count_deferred(client->server) > SERVER_WAITERS_MAX)
-		server_refuse(client, "503 Service Unavailable", "too many wait already");
+	unsigned max = place == SERVER_RESERVED ? SERVER_RESERVED_MAX : SERVER_WAITERS_MAX;
+
+	client->place = place;
+	if (count_deferred(client->server, place) <= max)
+		return true;
+	server_refuse(client, "503 Service Unavailable", "too many wait already");
+	return false;
 }
 
 // ---- Requests
@@ -336,12 +374,9 @@ static void drop_if_gone(struct server_client *client)
 		server_drop(client);
 }
 
-void server_serve(struct server *server)
+static void serve_clients(struct server *server)
 {
-	if (!server)
-		return;
-	take_clients(server);
-	for (unsigned i = 0; i < PLACES; i++) {
+	for (unsigned i = 0; i < SERVER_PLACES; i++) {
 		struct server_client *client = &server->clients[i];
 		if (client->fd >= 0 && client->deferred)
 			drop_if_gone(client);
@@ -352,16 +387,62 @@ void server_serve(struct server *server)
 	}
 }
 
-void server_finish(struct server *server)
+void server_serve(struct server *server)
 {
 	if (!server)
 		return;
-	take_clients(server);
-	stop_listening(server);
-	for (unsigned i = 0; i < PLACES; i++) {
+	(void)take_clients(server);
+	serve_clients(server);
+}
+
+// ---- The end
+
+static void answer_deferred(struct server *server)
+{
+	for (unsigned i = 0; i < SERVER_PLACES; i++) {
 		struct server_client *client = &server->clients[i];
 		if (client->fd >= 0 && client->deferred)
 			client->deferred->handle(client, NULL, client->opaque);
 	}
-	server_serve(server);
+}
+
+// Whether a client has connected to ask something and was not answered, or has not read it all.
+static bool is_incomplete(const struct server *server)
+{
+	for (unsigned i = 0; i < SERVER_PLACES; i++) {
+		const struct server_client *client = &server->clients[i];
+		if (client->fd >= 0 && !client->deferred && (client->answer || !client->answered))
+			return true;
+	}
+	return false;
+}
+
+static void linger(struct server *server)
+{
+	uint64_t now = vn_clock_ns(), end = now + LINGER_MS * NS_PER_MS;
+	struct pollfd fds[SERVER_POLL_MAX];
+
+	for (; is_incomplete(server) && now < end; now = vn_clock_ns()) {
+		int timeout_ms = (int)((end - now) / NS_PER_MS) + 1;
+		unsigned count = server_poll(server, fds, &timeout_ms);
+		poll(fds, count, timeout_ms);
+		serve_clients(server);
+	}
+}
+
+void server_finish(struct server *server)
+{
+	bool more;
+
+	if (!server)
+		return;
+	server->finishing = true;
+	remove_socket(server);
+	answer_deferred(server);
+	do { // serving between, which makes room
+		more = take_clients(server);
+		serve_clients(server);
+	} while (more);
+	stop_listening(server);
+	linger(server);
 }

@@ -11,12 +11,15 @@
 #define VN_SERVER_H
 
 #include <poll.h>
+#include <stdbool.h>
 
 #include "veneer.h"
 
-#define SERVER_CLIENTS_MAX 8 // connections without a deferred answer
-#define SERVER_WAITERS_MAX 16 // connections with one
-#define SERVER_POLL_MAX    (SERVER_CLIENTS_MAX + SERVER_WAITERS_MAX + 1)
+#define SERVER_CLIENTS_MAX  8 // connections without a deferred answer
+#define SERVER_WAITERS_MAX  16 // connections with one
+#define SERVER_RESERVED_MAX 8 // and with one that has a reserved place
+#define SERVER_PLACES       (SERVER_CLIENTS_MAX + SERVER_WAITERS_MAX + SERVER_RESERVED_MAX)
+#define SERVER_POLL_MAX     (SERVER_PLACES + 1)
 
 struct server;
 struct server_client; // a connection with a request
@@ -37,14 +40,16 @@ void server_close(struct server *server);
 // the caller's. A NULL `server`, here and below: do nothing.
 void server_add(struct server *server, const struct server_resource *table, void *opaque);
 
-// Fill in the descriptors to poll. Returns how many: at most SERVER_POLL_MAX.
-unsigned server_poll(const struct server *server, struct pollfd *fds);
+// Fill in the descriptors to poll, and lower *timeout_ms (-1: none) to the time until
+// server_serve() is due without them. Returns how many: at most SERVER_POLL_MAX.
+unsigned server_poll(const struct server *server, struct pollfd *fds, int *timeout_ms);
 
 // Accept clients, read requests and send answers, as far as that is possible without blocking.
 void server_serve(struct server *server);
 
-// The guest has ended: accept the clients that are waiting for it, remove the socket, call the
-// handlers of deferred requests again, and serve once more. Does not wait for a client.
+// The guest has ended: remove the socket, call the handlers of deferred requests again, and serve
+// the clients that have connected. Waits up to 100 ms for one whose first request is on its way or
+// that does not read its answer.
 void server_finish(struct server *server);
 
 // ---- For handlers: one of these for each request
@@ -56,8 +61,16 @@ void server_answer(struct server_client *client, const char *type, char *body);
 // Answer with another status, such as "409 Conflict", and a line that says why.
 void server_refuse(struct server_client *client, const char *status, const char *reason);
 
-// Answer later, from the same handler. If SERVER_WAITERS_MAX wait already, refuses with 503.
-void server_defer(struct server_client *client);
+// Places of deferred requests. Reserved ones are for requests that must succeed when any number of
+// clients have taken the shared ones.
+enum server_place {
+	SERVER_SHARED,
+	SERVER_RESERVED,
+};
+
+// Answer later, from the same handler. False: all places of this kind are taken, and the client was
+// refused with 503. A handler that acts on its request defers first.
+bool server_defer(struct server_client *client, enum server_place place);
 
 // Close the connection without an answer.
 void server_drop(struct server_client *client);

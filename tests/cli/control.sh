@@ -94,6 +94,16 @@ waited() {
 	expect "$@"
 }
 
+# is_in PROCESS LETTER: its state, as proc_pid_stat(5) has it.
+is_in() {
+	grep -q "^State:[[:space:]]$2" "/proc/$1/status"
+}
+
+# sleeps CLIENT: it waits for the answer.
+sleeps() {
+	is_in "$1" S && [ -n "$(find "/proc/$1/fd" -lname 'socket:*')" ]
+}
+
 # ---- Pause, resume, reset
 
 begin echo
@@ -155,6 +165,45 @@ if command -v curl >/dev/null; then
 else
 	skip "the same by HTTP" "no curl"
 fi
+
+# A guest that does not answer yet, and a client that is stopped meanwhile.
+kill -STOP "$pid"
+"$veneer" pause web >"$work/second" 2>&1 </dev/null 3>&- &
+second=$!
+awaited sleeps "$second"
+kill -STOP "$second"
+awaited is_in "$second" T
+kill -CONT "$second"
+awaited sleeps "$second"
+kill -CONT "$pid"
+wait "$second"
+status=$?
+cp "$work/second" "$work/out"
+quietly "a client that is stopped and goes on has its answer"
+ask resume web
+
+# A guest whose backlog is full says its process only when it accepts clients again.
+kill -STOP "$pid"
+python3 - "$XDG_RUNTIME_DIR/veneer/web.sock" <<'END'
+import socket, sys
+clients = []
+try:
+    while True:
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].setblocking(False)
+        clients[-1].connect(sys.argv[1])
+except BlockingIOError:
+    pass
+END
+"$veneer" pause "$pid" >"$work/second" 2>&1 </dev/null 3>&- &
+second=$!
+awaited sleeps "$second"
+kill -CONT "$pid"
+wait "$second"
+status=$?
+cp "$work/second" "$work/out"
+quietly "a busy guest is found by its process, too"
+ask resume web
 
 # ---- Wait
 
@@ -249,6 +298,16 @@ wait "$second"
 status=$?
 expect "which ends it for both" 0
 ended "and for the run" 143
+
+begin_kernel button=2
+"$veneer" stop -t 100 web >"$work/second" 2>&1 </dev/null 3>&- &
+second=$!
+awaited says '^pressed' "$work/web"
+kill -TERM "$pid"
+wait "$second"
+status=$?
+expect "a first SIGTERM meanwhile is another press" 0
+ended "and does not cut the power" 0
 
 # ---- Ending a paused guest
 

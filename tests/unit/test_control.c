@@ -24,7 +24,8 @@
 // ---- The guest
 
 static enum veneer_state guest_state;
-static bool ends_first; // before the next reset
+static const char *reset_line; // with which a reset is refused, or NULL
+static bool ends_first; // before it is
 static char calls[256]; // that were made, with blanks between them
 
 static int call(const char *name)
@@ -74,9 +75,14 @@ int veneer_resume(struct veneer *vm, struct veneer_error *error)
 int veneer_reset(struct veneer *vm, struct veneer_error *error)
 {
 	(void)vm;
-	(void)error;
+	if (reset_line) {
+		if (ends_first)
+			guest_state = VENEER_STATE_ENDED;
+		call("reset");
+		return vn_fail(error, -EINVAL, "%s", reset_line);
+	}
 	if (ends_first)
-		guest_state = VENEER_STATE_CREATED;
+		guest_state = VENEER_STATE_CREATED; // it ended, and is reset all the same
 	return call("reset");
 }
 
@@ -111,6 +117,7 @@ static int open_server(void **state)
 	vm = (struct veneer *)&nobody;
 	control = (struct control){.vm = &vm, .has_button = true};
 	guest_state = VENEER_STATE_RUNNING;
+	reset_line = NULL;
 	ends_first = false;
 	calls[0] = '\0';
 	if (server_open(&server, "web", &error) < 0)
@@ -133,8 +140,9 @@ static int close_server(void **state)
 static void serve(void)
 {
 	struct pollfd fds[SERVER_POLL_MAX];
+	int unused = -1;
 
-	for (unsigned i = 0; i < 20 && poll(fds, server_poll(server, fds), 0) > 0; i++)
+	for (unsigned i = 0; i < 20 && poll(fds, server_poll(server, fds, &unused), 0) > 0; i++)
 		server_serve(server);
 }
 
@@ -200,12 +208,35 @@ static void refuses_with_the_line(void **state)
 	assert_calls(""); // which would have revived it
 }
 
-static void a_guest_that_ends_before_its_reset_goes_on(void **state)
+static void a_guest_that_ends_before_its_reset_has_ended(void **state)
+{
+	(void)state;
+	reset_line = "cannot reset a guest that ended meanwhile";
+	ends_first = true;
+	assert_answer(
+		ask("POST /reset"), "409 Conflict", "cannot reset a guest that ended meanwhile\n");
+	assert_calls("reset");
+	assert_answer(ask("GET /state"), "200 OK", "{\"state\":\"ended\"}\n");
+	assert_answer(ask("POST /reset"), "409 Conflict", "cannot reset a guest that has ended\n");
+	assert_calls("");
+}
+
+static void a_guest_that_was_reset_after_its_end_goes_on(void **state)
 {
 	(void)state;
 	ends_first = true;
 	assert_answer(ask("POST /reset"), "200 OK", "{\"state\":\"running\"}\n");
 	assert_calls("reset start");
+}
+
+static void a_guest_whose_reset_is_refused_goes_on(void **state)
+{
+	(void)state;
+	reset_line = "kernel 'vmlinux': No such file or directory";
+	assert_answer(ask("POST /reset"), "409 Conflict",
+		"kernel 'vmlinux': No such file or directory\n");
+	assert_calls("reset");
+	assert_answer(ask("GET /state"), "200 OK", "{\"state\":\"running\"}\n");
 }
 
 static void those_that_wait_are_told(void **state)
@@ -265,6 +296,49 @@ static void the_least_patient_stop_counts(void **state)
 	control_end(&control, "stopped", 143, server);
 	for (unsigned i = 0; i < 3; i++)
 		assert_answer(fds[i], "200 OK", "{\"state\":\"ended\"}\n");
+}
+
+// The first SIGTERM presses, also after a stop; and a guest's time is not cut short by it.
+static void a_first_sigterm_does_not_cut(void **state)
+{
+	(void)state;
+	int fd = ask("POST /stop?time=60");
+	uint64_t cut_ns = control.cut_ns;
+	assert_calls("press");
+	assert_true(control_press(&control));
+	assert_calls("press");
+	assert_true(control.cut_ns == cut_ns);
+	assert_false(control.cut);
+	assert_false(control_press(&control));
+	assert_calls("");
+	close(fd);
+}
+
+// Those that wait leave room for those that stop. A stop without a place does nothing.
+static void a_stop_is_refused_or_carried_out(void **state)
+{
+	int waiting[SERVER_WAITERS_MAX], stopping[SERVER_RESERVED_MAX];
+
+	(void)state;
+	for (unsigned i = 0; i < SERVER_WAITERS_MAX; i++)
+		waiting[i] = ask("GET /wait");
+	assert_answer(ask("GET /wait"), "503 Service Unavailable", "too many wait already\n");
+	for (unsigned i = 0; i < SERVER_RESERVED_MAX; i++) {
+		stopping[i] = ask("POST /stop?time=60");
+		assert_calls("press");
+	}
+	uint64_t cut_ns = control.cut_ns;
+	for (unsigned i = 0; i < 2; i++)
+		assert_answer(ask(i == 0 ? "POST /stop?time=0" : "POST /stop?time=1"),
+			"503 Service Unavailable", "too many wait already\n");
+	assert_calls("");
+	assert_false(control.cut);
+	assert_true(control.cut_ns == cut_ns);
+	control_end(&control, "stopped", 143, server);
+	for (unsigned i = 0; i < SERVER_WAITERS_MAX; i++)
+		assert_answer(waiting[i], "200 OK", "{\"end\":\"stopped\",\"status\":143}\n");
+	for (unsigned i = 0; i < SERVER_RESERVED_MAX; i++)
+		assert_answer(stopping[i], "200 OK", "{\"state\":\"ended\"}\n");
 }
 
 static void without_a_button_the_power_is_cut(void **state)
@@ -327,10 +401,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SERVED(answers_with_the_state),
 		SERVED(refuses_with_the_line),
-		SERVED(a_guest_that_ends_before_its_reset_goes_on),
+		SERVED(a_guest_that_ends_before_its_reset_has_ended),
+		SERVED(a_guest_that_was_reset_after_its_end_goes_on),
+		SERVED(a_guest_whose_reset_is_refused_goes_on),
 		SERVED(those_that_wait_are_told),
 		SERVED(a_stop_presses_again_and_then_cuts),
 		SERVED(the_least_patient_stop_counts),
+		SERVED(a_first_sigterm_does_not_cut),
+		SERVED(a_stop_is_refused_or_carried_out),
 		SERVED(without_a_button_the_power_is_cut),
 		SERVED(a_paused_guest_hears_the_button),
 		SERVED(a_paused_guest_is_cut_off_as_it_is),

@@ -13,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 #include "cli/runtime.h"
 #include "cli/server.h"
@@ -78,7 +80,7 @@ static void tell_word(struct server_client *client, const char *query, void *opa
 	else if (word)
 		server_answer(client, "text/plain", strdup(word));
 	else
-		server_defer(client);
+		server_defer(client, SERVER_SHARED);
 }
 
 static const struct server_resource word_resources[] = {
@@ -124,6 +126,13 @@ static struct runtime_guest only_guest(void)
 	return guest;
 }
 
+static const char *socket_path(void)
+{
+	static char path[128];
+	snprintf(path, sizeof(path), "%s/veneer/web.sock", directory);
+	return path;
+}
+
 static int connect_to_server(void)
 {
 	char path[128];
@@ -136,11 +145,13 @@ static int connect_to_server(void)
 	return fd;
 }
 
+static int unused = -1; // time-out of poll(2)
+
 static void serve(void)
 {
 	struct pollfd fds[SERVER_POLL_MAX];
 	for (unsigned i = 0; i < 20; i++) {
-		unsigned count = server_poll(server, fds);
+		unsigned count = server_poll(server, fds, &unused);
 		assert_int_equal(count, SERVER_POLL_MAX);
 		if (poll(fds, count, 0) == 0)
 			return;
@@ -318,9 +329,60 @@ static void clients_that_leave_are_forgotten(void **state)
 		serve();
 	}
 	struct pollfd fds[SERVER_POLL_MAX];
-	server_poll(server, fds);
+	server_poll(server, fds, &unused);
 	for (unsigned i = 1; i < SERVER_POLL_MAX; i++)
 		assert_int_equal(fds[i].fd, -1);
+}
+
+// Without a descriptor, a client waits for one, and the server does not spin meanwhile.
+static void clients_wait_for_descriptors(void **state)
+{
+	(void)state;
+	struct pollfd fds[SERVER_POLL_MAX];
+	struct rlimit limit;
+	int timeout_ms = -1, first = connect_to_server();
+	say(first, "GET /json HTTP/1.1\r\n\r\n");
+	assert_answer(first, "200 OK", "web");
+	int fd = connect_to_server();
+	say(fd, "GET /json HTTP/1.1\r\n\r\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	server_serve(server);
+	unsigned count = server_poll(server, fds, &timeout_ms);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(poll(fds, count, 0), 0);
+	assert_in_range(timeout_ms, 1, 1000);
+	timeout_ms = 1;
+	server_poll(server, fds, &timeout_ms);
+	assert_int_equal(timeout_ms, 1);
+	assert_string_equal(hear(fd), "");
+	usleep(300000);
+	server_serve(server);
+	assert_answer(fd, "200 OK", "web");
+	close(first);
+	close(fd);
+}
+
+// One that leaves makes room at once.
+static void a_descriptor_passes_to_the_next(void **state)
+{
+	(void)state;
+	struct rlimit limit;
+	int first = connect_to_server();
+	serve();
+	int fd = connect_to_server();
+	say(fd, "GET /json HTTP/1.1\r\n\r\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	server_serve(server);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	close(first);
+	server_serve(server);
+	server_serve(server);
+	assert_answer(fd, "200 OK", "web");
+	close(fd);
 }
 
 static void queries_reach_their_resource(void **state)
@@ -370,6 +432,72 @@ static void the_last_are_served(void **state)
 	close(fd);
 }
 
+// As many as may wait, and as many more that have connected but were not seen yet, of which some
+// ask when the end has begun.
+static void all_who_have_connected_are_served(void **state)
+{
+	(void)state;
+	int waiting[SERVER_WAITERS_MAX], fds[SERVER_WAITERS_MAX];
+	for (unsigned i = 0; i < ARRAY_SIZE(waiting); i++) {
+		waiting[i] = connect_to_server();
+		say(waiting[i], "POST /word HTTP/1.1\r\n\r\n");
+		serve();
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = connect_to_server();
+		if (i % 2)
+			say(fds[i], "POST /word HTTP/1.1\r\n\r\n");
+	}
+	word = "end";
+	pid_t pid = fork();
+	if (pid == 0) {
+		while (access(socket_path(), F_OK) == 0)
+			usleep(500);
+		for (unsigned i = 0; i < ARRAY_SIZE(fds); i += 2)
+			send(fds[i], "POST /word HTTP/1.1\r\n\r\n", 24, MSG_NOSIGNAL);
+		_exit(0);
+	}
+	server_finish(server);
+	waitpid(pid, NULL, 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		assert_non_null(strstr(hear(waiting[i]), "\r\n\r\nend"));
+		assert_non_null(strstr(hear(fds[i]), "\r\n\r\nend"));
+		close(waiting[i]);
+		close(fds[i]);
+	}
+}
+
+// One that was answered before does not hold up the end. The fastest of ten ends counts, since this
+// process may have to wait for a CPU.
+static void idle_clients_do_not_hold_up_the_end(void **state)
+{
+	uint64_t least = UINT64_MAX;
+	for (unsigned i = 0; i < 10; i++) {
+		int idle = connect_to_server();
+		say(idle, "GET /json HTTP/1.1\r\n\r\n");
+		assert_answer(idle, "200 OK", "web");
+		uint64_t before = vn_clock_ns();
+		server_finish(server);
+		uint64_t took = vn_clock_ns() - before;
+		least = took < least ? took : least;
+		close(idle);
+		close_server(state);
+		assert_int_equal(open_server(state), 0);
+	}
+	assert_true(least < 50 * NS_PER_MS);
+}
+
+static void silent_clients_hold_up_the_end_for_a_moment(void **state)
+{
+	(void)state;
+	int silent = connect_to_server();
+	uint64_t before = vn_clock_ns();
+	server_finish(server);
+	assert_in_range(vn_clock_ns() - before, 90 * NS_PER_MS, 10 * NS_PER_S);
+	assert_false(is_closed(silent));
+	close(silent);
+}
+
 // Who waits keeps the place, whoever else comes; and when too many wait, one more is told so.
 static void waiting_is_bounded(void **state)
 {
@@ -414,7 +542,7 @@ static void waiting_clients_may_leave(void **state)
 		serve();
 	}
 	struct pollfd fds[SERVER_POLL_MAX];
-	server_poll(server, fds);
+	server_poll(server, fds, &unused);
 	for (unsigned i = 1; i < SERVER_POLL_MAX; i++)
 		assert_int_equal(fds[i].fd, -1);
 }
@@ -442,13 +570,6 @@ static void names_are_taken_once(void **state)
 	assert_int_equal(server_open(&other, "web2", &error), 0);
 	server_close(other);
 	assert_string_equal(only_guest().name, "web"); // which is as it was
-}
-
-static const char *socket_path(void)
-{
-	static char path[128];
-	snprintf(path, sizeof(path), "%s/veneer/web.sock", directory);
-	return path;
 }
 
 // As a process that is killed does.
@@ -535,9 +656,14 @@ int main(void)
 		SERVED(refuses_what_is_wrong),
 		SERVED(quiet_clients_make_room),
 		SERVED(clients_that_leave_are_forgotten),
+		SERVED(clients_wait_for_descriptors),
+		SERVED(a_descriptor_passes_to_the_next),
 		SERVED(queries_reach_their_resource),
 		SERVED(answers_can_come_later),
 		SERVED(the_last_are_served),
+		SERVED(all_who_have_connected_are_served),
+		SERVED(idle_clients_do_not_hold_up_the_end),
+		SERVED(silent_clients_hold_up_the_end_for_a_moment),
 		SERVED(waiting_is_bounded),
 		SERVED(waiting_clients_may_leave),
 		SERVED(running_guests_are_listed),
