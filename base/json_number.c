@@ -22,5 +22,8 @@ void vn_json_number(char text[VN_JSON_NUMBER_BYTES], const json_t *value)
 		if (strtod(text, NULL) == real)
 			return;
 	}
-	snprintf(text, VN_JSON_NUMBER_BYTES, "%.15g", real);
+	// A third has no end, and nine decimals are what is meant; of less than that, none would be
+	// left.
+	if (!plain || strtod(text, NULL) == 0)
+		snprintf(text, VN_JSON_NUMBER_BYTES, "%.15g", real);
 }

@@ -26,9 +26,8 @@ static int ask(const char *who, const char *method, const char *target, unsigned
 	fclose(in);
 	if (ret == -ETIMEDOUT)
 		return vn_fail(error, ret,
-			"guest '%s' has not answered for %u s; it will still do this, unless it "
-			"ends first",
-			who, patience_s);
+			"guest '%s' has not answered for %u s; it may still do this", who,
+			patience_s);
 	if (ret < 0)
 		return client_fail(error, ret, who);
 	if (answer.status == 200) {

@@ -64,7 +64,9 @@ static const struct help_section doctor_sections[] = {
 };
 
 static const char list_intro[] =
-	"Lists the running guests of this user, one a line: name and process ID.\n"
+	"Lists the running guests of this user, one a line: name, process ID and state\n"
+	"(running or paused; '(does not answer)' where it does not say so in a second, as\n"
+	"during a long pause or reset).\n"
 	"'veneer stats GUEST' shows what one has done.\n";
 
 static const char stats_intro[] =

@@ -439,6 +439,7 @@ void server_finish(struct server *server)
 	server->finishing = true;
 	remove_socket(server);
 	answer_deferred(server);
+	server->retry_ns = 0; // the guest has given its descriptors back
 	do { // serving between, which makes room
 		more = take_clients(server);
 		serve_clients(server);

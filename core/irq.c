@@ -158,11 +158,13 @@ int vn_irqs_create(struct vn_irqs **result, const struct vn_kvm *kvm, struct ven
 	irqs->kvm = kvm;
 	pthread_mutex_init(&irqs->lock, NULL);
 	int code = make_room(irqs, GROW_BY);
-	if (code == 0)
-		code = commit(irqs);
+	if (code < 0)
+		vn_fail(error, code, "no memory for the interrupt routing table");
+	if (code == 0 && (code = commit(irqs)) < 0)
+		vn_fail(error, code, "KVM_SET_GSI_ROUTING: %s", strerror(-code));
 	if (code < 0) {
 		vn_irqs_destroy(irqs);
-		return vn_fail(error, code, "KVM_SET_GSI_ROUTING: %s", strerror(-code));
+		return code;
 	}
 	*result = irqs;
 	return 0;

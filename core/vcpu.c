@@ -20,8 +20,8 @@
 #include "core/kvm_stats.h"
 
 // A standard signal: the kernel queues as many real-time signals as RLIMIT_SIGPENDING allows, and
-// refuses more, but a standard one is always pending once. Its default action is to be ignored,
-// which a blocked signal is not.
+// refuses more, but a standard one is always pending once. By default SIGURG is ignored, but the
+// kernel ignores no signal that is blocked.
 #define KICK_SIGNAL SIGURG
 
 // The kernel's signal set has 64 bits, libc's more.
@@ -248,10 +248,19 @@ static void complete_exit(struct vn_vcpu *vcpu)
 		run_failed(vcpu, errno);
 }
 
-static void park(struct vn_vcpu *vcpu)
+// Drop a kick that has done its work, or one that was none: a signal for the whole process, which
+// would turn KVM_RUN back each time as long as nobody takes it.
+static void drop_kick(void)
 {
 	const struct timespec no_time = {0};
 	sigset_t kick;
+	sigemptyset(&kick);
+	sigaddset(&kick, KICK_SIGNAL);
+	(void)sigtimedwait(&kick, NULL, &no_time);
+}
+
+static void park(struct vn_vcpu *vcpu)
+{
 	complete_exit(vcpu);
 	pthread_mutex_lock(&vcpu->lock);
 	vcpu->parked = true;
@@ -263,12 +272,16 @@ static void park(struct vn_vcpu *vcpu)
 	// Tell a guest with kvmclock that it did not run, so that its watchdogs do not fire. KVM
 	// refuses if this vCPU has no kvmclock.
 	(void)vn_kvm_ioctl(vcpu->fd, KVM_KVMCLOCK_CTRL, NULL);
-	// The kick has done its work: drop it. One that comes from here on belongs to a wish that
-	// run() has yet to read.
+	// A kick that comes from here on belongs to a wish that run() has yet to read.
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
-	sigemptyset(&kick);
-	sigaddset(&kick, KICK_SIGNAL);
-	(void)sigtimedwait(&kick, NULL, &no_time);
+	drop_kick();
+}
+
+// The wish, which is looked at next, was there before its kick.
+static void interrupted(struct vn_vcpu *vcpu)
+{
+	vn_counter_add(&vcpu->exits[COUNT_SIGNAL], 1);
+	drop_kick();
 }
 
 static void leave(struct vn_vcpu *vcpu)
@@ -297,7 +310,7 @@ static void *run(void *arg)
 		else if (ioctl(vcpu->fd, KVM_RUN, NULL) == 0)
 			dispatch(vcpu);
 		else if (errno == EINTR || errno == EAGAIN)
-			vn_counter_add(&vcpu->exits[COUNT_SIGNAL], 1);
+			interrupted(vcpu);
 		else
 			run_failed(vcpu, errno);
 	}

@@ -264,7 +264,7 @@ enum veneer_state VENEER_GROWS {
 	VENEER_STATE_CREATED = 1, // ready for veneer_start(): new, or reset after its end
 	VENEER_STATE_RUNNING, // all vCPUs have been started
 	VENEER_STATE_ENDED, // no vCPU runs, or is about to; devices may until veneer_destroy()
-	VENEER_STATE_PAUSED, // no vCPU runs, no device has a request in flight; veneer_resume()
+	VENEER_STATE_PAUSED, // no vCPU runs, no request is in flight; until veneer_resume()
 };
 
 // Build a guest. All that can be wrong with the configuration is found, and all files, interfaces
@@ -311,10 +311,10 @@ VENEER_API int veneer_resume(struct veneer *vm, struct veneer_error *error);
 // writing in another thread. -EINVAL (VENEER_ERROR_STATE): it was not started, has lost memory
 // (veneer_handle_sigbus()), one of its I/O threads has failed, or it ended meanwhile. If kernel or
 // initrd cannot be opened, the errors are those of veneer_create(), and the guest is as it was:
-// names are resolved as they were then, from the current directory and with the caller's rights of
-// today, so a program that changes these hands over descriptors (veneer_config_set_fd()). After
-// other errors, of reading the files and of KVM, the guest has ended by VENEER_END_FAILED, also if
-// it had ended otherwise before, and can be reset again.
+// names are resolved again, with the current directory and the rights that the caller has now; a
+// program that changes these hands over descriptors (veneer_config_set_fd()). After other errors,
+// of reading the files and of KVM, the guest has ended by VENEER_END_FAILED, also if it had ended
+// otherwise before, and can be reset again.
 VENEER_API int veneer_reset(struct veneer *vm, struct veneer_error *error);
 
 // End the guest at once, as if its power were cut, in any state. Does not wait for it.
@@ -379,7 +379,8 @@ VENEER_API void veneer_destroy(struct veneer *vm);
 
 // Press the guest's power button once: a kernel that knows ACPI then powers off in its own time.
 // One that is booting is told when its driver starts; but it forgets a press for which nothing in
-// its user space listens yet, so repeat it until the guest ends. -EINVAL: the guest does not run.
+// its user space listens yet, so repeat it until the guest ends. During a reset it waits for the
+// guest to boot again. -EINVAL: the guest does not run.
 VENEER_API int veneer_press_power_button(struct veneer *vm, struct veneer_error *error);
 
 // Look at the size of the disk of this name ("disk0") again, and tell the guest when it has

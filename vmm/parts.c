@@ -454,6 +454,12 @@ static int reset_kvm(struct vn_parts *parts, const struct vn_spec *spec, struct 
 	return code;
 }
 
+void vn_parts_forget_boot(struct vn_parts *parts)
+{
+	vn_boot_close(parts->source);
+	parts->source = NULL;
+}
+
 int vn_parts_reset(struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error)
 {
 	vn_devices_reset(parts->devices);

@@ -61,6 +61,9 @@ void vn_parts_destroy(struct vn_parts *parts);
 int vn_parts_prepare_boot(
 	struct vn_parts *parts, const struct vn_spec *spec, struct veneer_error *error);
 
+// Close them again: the reset did not come about.
+void vn_parts_forget_boot(struct vn_parts *parts);
+
 // Put processors, chips and devices back to the state that vn_parts_create() made, and load the
 // kernel again. The rest of guest memory stays, and so do devices' files and interfaces. All vCPUs
 // are parked or have no thread, and the devices are paused. After a failure the guest cannot go on,

@@ -355,9 +355,10 @@ static int go_on(struct veneer *vm, enum veneer_event_kind kind, const char *wha
 	return code;
 }
 
-// Under the lock.
+// Under the lock: from here on, a press is one for the guest that has been reset.
 static void press_late(struct veneer *vm)
 {
+	vm->resetting = false;
 	if (vm->press_late)
 		vn_devices_press_power_button(vm->parts.devices);
 	vm->press_late = false;
@@ -367,11 +368,9 @@ static void press_late(struct veneer *vm)
 static int reset_living(struct veneer *vm, struct veneer_error *error)
 {
 	bool running = vm->state == VENEER_STATE_RUNNING;
-	vm->resetting = true;
 	pthread_mutex_unlock(&vm->lock);
 	int code = vn_parts_reset(&vm->parts, &vm->spec, error);
 	pthread_mutex_lock(&vm->lock);
-	vm->resetting = false;
 	press_late(vm);
 	if (code < 0) {
 		if (vm->state != VENEER_STATE_ENDED)
@@ -470,6 +469,7 @@ static int reset_prepared(struct veneer *vm, bool over, struct veneer_error *err
 {
 	int code;
 	pthread_mutex_lock(&vm->lock);
+	vm->resetting = true;
 	if (vm->state == VENEER_STATE_RUNNING)
 		rest(vm); // meanwhile it may end
 	if (over)
@@ -478,7 +478,10 @@ static int reset_prepared(struct veneer *vm, bool over, struct veneer_error *err
 		code = refuse_to_reset("that ended meanwhile", error);
 	else
 		code = reset_living(vm, error);
+	vm->resetting = vm->press_late = false;
 	pthread_mutex_unlock(&vm->lock);
+	if (code < 0)
+		vn_parts_forget_boot(&vm->parts);
 	return code;
 }
 

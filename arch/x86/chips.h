@@ -16,7 +16,8 @@ int vn_chips_copy(
 	const struct vn_kvm *to, const struct vn_kvm *from, bool pit, struct veneer_error *error);
 
 // Before the vCPUs of a guest run again that was paused: KVM counts the ticks of an i8254 that
-// nobody took meanwhile, and would deliver all of them now. Setting its state drops them.
+// nobody took meanwhile, and would deliver all of them now. Setting its state drops them,
+// and begins the period, or the one shot, that it was in anew.
 void vn_chips_resume(const struct vn_kvm *kvm, bool pit);
 
 #endif

@@ -20,6 +20,8 @@ static const uint32_t mtrr_fixed[] = {
 	0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
 #define MSRS_MORE (MTRR_VARIABLES + ARRAY_SIZE(mtrr_fixed) + 1 + MC_REGISTERS + 1)
 
+#define MSRS_AT_ONCE 64u // KVM takes fewer than 256
+
 #define XSAVE_SIZE 4096 // of KVM_GET_XSAVE: without what a guest has to ask for (AMX)
 #define NESTED_MAX (3 * 4096) // more than any KVM has of a hypervisor within the guest
 
@@ -197,18 +199,39 @@ static void drop_msr(struct kvm_msrs *msrs, uint32_t at)
 	msrs->nmsrs--;
 }
 
-// KVM stops at the first that this vCPU has not, which its list may well name.
+// Read or write registers from `at` on, as many as a call takes. How many KVM did: it stops at the
+// first that it refuses. *count: how many were asked for.
+static int transfer_msrs(
+	struct kvm_msrs *msrs, uint32_t at, int vcpu_fd, unsigned long request, uint32_t *count)
+{
+	union {
+		struct kvm_msrs list;
+		uint8_t room[sizeof(struct kvm_msrs) + MSRS_AT_ONCE * sizeof(struct kvm_msr_entry)];
+	} some = {.list.nmsrs = 0};
+	uint32_t left = msrs->nmsrs - at;
+	*count = some.list.nmsrs = left < MSRS_AT_ONCE ? left : MSRS_AT_ONCE;
+	size_t size = *count * sizeof(msrs->entries[0]);
+	memcpy(some.list.entries, &msrs->entries[at], size);
+	int done = vn_kvm_ioctl(vcpu_fd, request, &some);
+	if (request == KVM_GET_MSRS && done >= 0)
+		memcpy(&msrs->entries[at], some.list.entries, size);
+	return done;
+}
+
+// A vCPU has not all that KVM's list names: what it has not is dropped.
 static int read_msrs(
 	struct vn_vcpu_state *state, int vcpu_fd, unsigned index, struct veneer_error *error)
 {
-	for (;;) {
-		int count = vn_kvm_ioctl(vcpu_fd, KVM_GET_MSRS, state->msrs);
-		if (count < 0)
-			return fail("tell", "model-specific registers", index, count, error);
-		if ((uint32_t)count >= state->msrs->nmsrs)
-			return 0;
-		drop_msr(state->msrs, (uint32_t)count);
+	uint32_t at = 0, count;
+	while (at < state->msrs->nmsrs) {
+		int done = transfer_msrs(state->msrs, at, vcpu_fd, KVM_GET_MSRS, &count);
+		if (done < 0)
+			return fail("tell", "model-specific registers", index, done, error);
+		at += (uint32_t)done;
+		if ((uint32_t)done < count)
+			drop_msr(state->msrs, at);
 	}
+	return 0;
 }
 
 int vn_vcpu_state_read(
@@ -227,16 +250,14 @@ int vn_vcpu_state_read(
 static int write_msrs(
 	const struct vn_vcpu_state *state, int vcpu_fd, unsigned index, struct veneer_error *error)
 {
-	struct kvm_msrs *msrs = malloc(msrs_size(state->msrs->nmsrs));
-	if (!msrs)
-		return vn_fail(error, -ENOMEM, "no memory for a vCPU's registers");
-	memcpy(msrs, state->msrs, msrs_size(state->msrs->nmsrs));
-	int count = 0;
-	while (msrs->nmsrs > 0 && (count = vn_kvm_ioctl(vcpu_fd, KVM_SET_MSRS, msrs)) >= 0 &&
-		(uint32_t)count < msrs->nmsrs)
-		drop_msr(msrs, (uint32_t)count);
-	free(msrs);
-	return count < 0 ? fail("take", "model-specific registers", index, count, error) : 0;
+	uint32_t at = 0, count;
+	while (at < state->msrs->nmsrs) {
+		int done = transfer_msrs(state->msrs, at, vcpu_fd, KVM_SET_MSRS, &count);
+		if (done < 0)
+			return fail("take", "model-specific registers", index, done, error);
+		at += (uint32_t)done + ((uint32_t)done < count);
+	}
+	return 0;
 }
 
 // KVM has the vCPU take an INIT or SIPI that is on its way to it when it is asked for its run

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -758,6 +759,31 @@ static void a_pause_needs_no_room_for_signals(void **state)
 	assert_int_equal(setrlimit(RLIMIT_SIGPENDING, &before), 0);
 }
 
+// All threads of a program may block the signal that is the kick, and one for the process then
+// stays pending.
+static void a_signal_for_the_process_stops_no_guest(void **state)
+{
+	sigset_t urgent, before;
+	(void)state;
+	need_kvm();
+	int output = make_file("output");
+	sigemptyset(&urgent);
+	sigaddset(&urgent, SIGURG);
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, &urgent, &before), 0);
+	struct veneer *vm = make_printing(OPTIONS("cmdline", "button"), output);
+	start(vm);
+	await_printed(output, "ready", 1);
+	for (unsigned round = 0; round < 10; round++) {
+		assert_int_equal(kill(getpid(), SIGURG), 0);
+		await_more_exits(vm, io_exits(vm) + 3);
+		pause_guest(vm);
+		resume(vm);
+	}
+	end_it(vm);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
+	close(output);
+}
+
 // ---- Many threads
 
 #define THREADS 4
@@ -960,6 +986,7 @@ int main(void)
 		cmocka_unit_test(a_kernel_that_is_gone_is_no_end),
 		cmocka_unit_test(a_reset_that_fails_ends_the_guest),
 		cmocka_unit_test(a_pause_needs_no_room_for_signals),
+		cmocka_unit_test(a_signal_for_the_process_stops_no_guest),
 		cmocka_unit_test(any_call_from_any_thread_in_any_order),
 		cmocka_unit_test(who_waits_hears_of_an_end_in_a_pause),
 		cmocka_unit_test(a_reset_meets_a_wait),

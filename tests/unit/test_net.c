@@ -505,6 +505,44 @@ static void limits_are_kept(void **state)
 	}
 }
 
+static void pause_and_resume(void)
+{
+	vn_virtio_pause(bench.device);
+	vn_virtio_resume(bench.device);
+}
+
+// Pauses find packets that wait for their turn, and a timer for them, either way.
+static void a_pause_keeps_packets_that_wait(void **state)
+{
+	(void)state;
+	enum { COUNT = 20 };
+	uint8_t frame[FRAME], packet[SLOT];
+	uint32_t id;
+	attach_as((struct vn_net_options){.queues = 1, .pps = {400, 1}});
+	drive(mmio_features(&bench.bus), 3);
+	uint64_t start = vn_clock_ns();
+	send_frames(COUNT);
+	for (unsigned k = 0; k < COUNT; k++) {
+		pause_and_resume();
+		wait_used(TX, &id);
+		assert_int_equal(id, k);
+	}
+	assert_true(vn_clock_ns() - start >= (COUNT - 2) * 2500000ull);
+	start = vn_clock_ns();
+	offer_buffers(RX, 0, COUNT, 1526);
+	for (unsigned k = 0; k < COUNT; k++) {
+		make_frame(frame, FRAME, k);
+		put_on_wire(NULL, frame, FRAME);
+	}
+	for (unsigned k = 0; k < COUNT; k++) {
+		pause_and_resume();
+		assert_int_equal(take_packet(RX, packet), HEADER + FRAME);
+		assert_int_equal(packet[HEADER + 14], k);
+	}
+	assert_true(vn_clock_ns() - start >= (COUNT - 2) * 2500000ull);
+	assert_int_equal(detach(NULL), 0);
+}
+
 // A reset has nothing to wait for while packets do, and what was sent before counts after it.
 static void a_reset_does_not_wait_for_a_limit(void **state)
 {
@@ -1174,12 +1212,6 @@ static void resets_under_load(void **state)
 	pthread_join(thread, NULL);
 }
 
-static void pause_and_resume(void)
-{
-	vn_virtio_pause(bench.device);
-	vn_virtio_resume(bench.device);
-}
-
 // With buffers that the device has taken already, with none, and with too few of them.
 static void a_pause_loses_no_packet(void **state)
 {
@@ -1309,6 +1341,7 @@ int main(void)
 		cmocka_unit_test(refuses_options),
 		cmocka_unit_test(polled_queues_need_fewer_notifications),
 		cmocka_unit_test(limits_are_kept),
+		cmocka_unit_test(a_pause_keeps_packets_that_wait),
 		cmocka_unit_test(a_reset_does_not_wait_for_a_limit),
 		WITH(describes_itself, attach_all),
 		WITH(sends, attach_all),

@@ -385,6 +385,23 @@ static void a_descriptor_passes_to_the_next(void **state)
 	close(fd);
 }
 
+// When the guest ends, it gives its descriptors back, and who waits for one is answered at once.
+static void descriptors_are_there_at_the_end(void **state)
+{
+	(void)state;
+	struct rlimit limit;
+	int fd = connect_to_server();
+	say(fd, "GET /json HTTP/1.1\r\n\r\n");
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	server_serve(server);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	server_finish(server);
+	assert_answer(fd, "200 OK", "web");
+	close(fd);
+}
+
 static void queries_reach_their_resource(void **state)
 {
 	(void)state;
@@ -658,6 +675,7 @@ int main(void)
 		SERVED(clients_that_leave_are_forgotten),
 		SERVED(clients_wait_for_descriptors),
 		SERVED(a_descriptor_passes_to_the_next),
+		SERVED(descriptors_are_there_at_the_end),
 		SERVED(queries_reach_their_resource),
 		SERVED(answers_can_come_later),
 		SERVED(the_last_are_served),

@@ -7,7 +7,7 @@
 #            and to a disk with a limit, whose blocks it also discards
 #   TAP      files go there and back, compared by checksum, iperf3 runs both ways, and numbered datagrams are sent
 #            both ways, of which none may be missing, doubled or late; with a limit
-#   vhost    the same with vhost-net, which has no limits
+#   vhost    the same with vhost-net, which has no limits, on virtio-pci and, with 100 pauses, on virtio-mmio
 #   journal  the journal of tests/lab/journal_writer.c on a disk with a limit; it still grows after the pauses, and
 #            the guest's power is cut in one more
 #
@@ -319,9 +319,9 @@ on_disks() {
 	verdict "disks: the guest's kernel misses nothing" "$(late)"
 }
 
-# on_net NAME OPTIONS
+# on_net NAME OPTIONS [ARGUMENT]...
 on_net() {
-	run net -c 2 -m 384M --net "tap=vn0,queues=2,$2" -d /dev/vdb,readonly \
+	run net -c 2 -m 384M --net "tap=vn0,queues=2,$2" "${@:3}" -d /dev/vdb,readonly \
 		-a "$cmdline guest.test=script,dmesg guest.level=4"
 	verdict "$1: files and iperf3 through $pauses pauses" "$(ended)" "$(paused $pauses)"
 	verdict "$1: datagrams to the guest, each once and in its turn" "$(too_few "$(told DATAGRAMS)")"
@@ -351,11 +351,13 @@ on_busy() {
 }
 
 exec 5>&1
-plan 17
+plan 21
 guest_limit=150
 on_disks
 on_net TAP vhost=off,bps=1M
 on_net vhost vhost=on
+# There, vhost's interrupts pass through Veneer.
+pauses=100 on_net "vhost on mmio" vhost=on --transport mmio
 on_journal
 on_busy
 finish
