@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/macros.h"
 #include "cli/runtime.h"
 
-#define ANSWER_MAX (64ul << 20) // bytes; far above any
+#define ANSWER_MAX (64 * MIB) // bytes; far above any
 
 static bool is_process(int pid, const char *who)
 {

@@ -9,8 +9,9 @@
 #include <string.h>
 
 #include "base/json_number.h"
+#include "base/macros.h"
 
-#define FILE_MAX (16u << 20) // bytes
+#define FILE_MAX (16 * MIB) // bytes
 
 static int with_path(struct veneer_error *error, const char *path, int ret)
 {
@@ -49,7 +50,7 @@ static int read_file(char **text, size_t *size, const char *path, struct veneer_
 		ret = cannot_read(error, errno, path);
 	else if (*size > FILE_MAX)
 		ret = vn_fail(error, -EFBIG, "--config-file: '%s' has more than %u MiB", path,
-			FILE_MAX >> 20);
+			(unsigned)(FILE_MAX / MIB));
 	else
 		(*text)[*size] = '\0';
 	if (!standard)

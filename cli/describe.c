@@ -485,11 +485,14 @@ static void print_cell(FILE *out, const char *text)
 	}
 }
 
+// `key`: or NULL, in a table without keys.
 static void markdown_row(FILE *out, const char *head, const char *key, const char *help)
 {
 	fputs("| `", out);
 	print_cell(out, head);
-	fprintf(out, "` | `%s` | ", key);
+	fputs("` | ", out);
+	if (key)
+		fprintf(out, "`%s` | ", key);
 	print_cell(out, help);
 	fputs(" |\n", out);
 }
@@ -512,6 +515,15 @@ static void markdown_words(FILE *out, const struct entry *entry)
 	}
 }
 
+// Only options of a guest have keys, and only these are in several tables.
+static void markdown_head(FILE *out, const struct command_syntax *syntax, const char *group)
+{
+	if (syntax->all)
+		fprintf(out, "\n### %s\n\n| option | key | meaning |\n|---|---|---|\n", group);
+	else
+		fputs("\n| option | meaning |\n|---|---|\n", out);
+}
+
 void describe_markdown(FILE *out, const struct command_syntax *syntax)
 {
 	struct listing listing;
@@ -523,11 +535,10 @@ void describe_markdown(FILE *out, const struct command_syntax *syntax)
 		if (strcmp(entry->name, "help") == 0)
 			continue;
 		if (begins_group(&listing, entry))
-			fprintf(out, "\n## %s\n\n| option | key | meaning |\n|---|---|---|\n",
-				entry->group);
+			markdown_head(out, syntax, entry->group);
 		add_option_head(&head_text, entry);
 		add_option_help(&help_text, entry);
-		markdown_row(out, head, entry->name, help);
+		markdown_row(out, head, syntax->all ? entry->name : NULL, help);
 		if (entry->words)
 			markdown_words(out, entry);
 	}
@@ -668,23 +679,42 @@ void describe_words(FILE *out)
 
 // ---- Bounds
 
-void describe_ranges(FILE *out)
+static void print_range(FILE *out, const char *command, const char *option, const char *role,
+	const struct veneer_property *property)
 {
-	struct veneer_option option;
+	bool size = property->type == VENEER_TYPE_SIZE;
+
+	if ((!size && property->type != VENEER_TYPE_NUMBER) ||
+		(property->min == 0 && property->max == 0))
+		return;
+	fprintf(out, "%s %s %s %s %" PRIu64, command, option, property->name, role, property->min);
+	if (property->max > 0 && !size)
+		fprintf(out, " %" PRIu64 "\n", property->max);
+	else
+		fputs(" -\n", out);
+}
+
+static void print_entry_ranges(FILE *out, const char *command, const struct entry *entry)
+{
 	struct veneer_property property;
 
-	for (unsigned i = 0; options_of_guest(&run_syntax, &i, &option); i++)
-		for (unsigned j = 0; next_property(i, &j, HEADS | WORDS, &property);) {
-			bool size = property.type == VENEER_TYPE_SIZE;
-			if ((!size && property.type != VENEER_TYPE_NUMBER) ||
-				(property.min == 0 && property.max == 0))
-				continue;
-			fprintf(out, "%s %s %s %" PRIu64, option.name, property.name,
-				property.role == VENEER_PROPERTY_FIRST ? "first" : "word",
-				property.min);
-			if (property.max > 0 && !size)
-				fprintf(out, " %" PRIu64 "\n", property.max);
-			else
-				fputs(" -\n", out);
-		}
+	if (entry->guest < 0 && entry->value.name)
+		print_range(out, command, entry->name, "whole", &entry->value);
+	for (unsigned i = 0; entry->guest >= 0 &&
+			     next_property((unsigned)entry->guest, &i, HEADS | WORDS, &property);)
+		print_range(out, command, entry->name,
+			property.role == VENEER_PROPERTY_FIRST ? "first" : "word", &property);
+}
+
+void describe_ranges(FILE *out)
+{
+	struct listing listing;
+
+	for (const struct command *command = command_list; command->name; command++) {
+		if (!command->syntax)
+			continue;
+		list_options(&listing, command->syntax);
+		for (unsigned i = 0; i < listing.count; i++)
+			print_entry_ranges(out, command->name, &listing.entries[i]);
+	}
 }

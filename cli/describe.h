@@ -21,8 +21,8 @@ void describe_text(FILE *out, const char *text);
 // file. VALUEs can come first, WORDs after a comma.
 void describe_words(FILE *out);
 
-// The bounds of numbers and sizes, a line each: "OPTION PROPERTY first|word MIN MAX"; MAX "-":
-// none.
+// The bounds of numbers and sizes, a line each: "COMMAND OPTION PROPERTY first|word|whole MIN MAX".
+// whole: the number is the option's value, and PROPERTY is the option. MAX "-": none.
 void describe_ranges(FILE *out);
 
 #endif

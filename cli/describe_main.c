@@ -2,7 +2,7 @@
 //
 // A build-time tool that prints, from the tables of options: `describe manual` veneer(1), `describe
 // options` docs/options.md, `describe completion TEMPLATE` a shell's script, and for tests
-// `describe ranges`.
+// `describe commands` and `describe ranges`.
 #include <stdio.h>
 #include <string.h>
 
@@ -107,22 +107,44 @@ static void print_manual(void)
 	     ".BR curl (1),\n.BR qemu\\-img (1),\n.BR ip (8)");
 }
 
-static void print_options(void)
+static void print_run_words(void)
 {
-	puts("# The options of `veneer run`\n\n"
-	     "Made from the tables that also make `veneer help run`, veneer(1) and the shells' "
-	     "completion:\n"
-	     "`build/cli/describe options >docs/options.md`. "
-	     "A WORD is a row that begins with `...,` below its\n"
-	     "option. Words are separated by commas, and a comma inside a word is doubled (`,,`). "
-	     "SIZE is in bytes,\n"
-	     "or with K, M, G or T: powers of 1024. LIST is of CPU numbers, such as `0-3,8`.\n\n"
+	puts("\nA WORD is a row that begins with `...,` below its option. "
+	     "Words are separated by commas, and a comma\n"
+	     "inside a word is doubled (`,,`). SIZE is in bytes, or with K, M, G or T: "
+	     "powers of 1024. LIST is of CPU\n"
+	     "numbers, such as `0-3,8`.\n\n"
 	     "The key is the name for `veneer_config_set()` and, "
 	     "without the option's name and number, in an\n"
 	     "object of a `--config-file` ([config-file.md](config-file.md)). "
 	     "Options under Console and Run\n"
 	     "are the program's own; the library does not know them.");
-	describe_markdown(stdout, &run_syntax);
+}
+
+static void print_options(void)
+{
+	puts("# Options\n\n"
+	     "Made from the tables that also make `veneer help COMMAND`, veneer(1) and the shells' "
+	     "completion:\n"
+	     "`build/cli/describe options >docs/options.md`. "
+	     "Each command also takes `-h, --help`; commands that are\n"
+	     "not here take no other option.");
+	for (const struct command *command = command_list; command->name; command++) {
+		if (!help_has_options(command))
+			continue;
+		printf("\n## veneer %s\n", command->name);
+		if (command->syntax->all)
+			print_run_words();
+		describe_markdown(stdout, command->syntax);
+	}
+}
+
+// The commands that can have options, a line each.
+static void print_commands(void)
+{
+	for (const struct command *command = command_list; command->name; command++)
+		if (command->syntax)
+			puts(command->name);
 }
 
 // The template with the lines of words in the place of @WORDS@.
@@ -151,6 +173,8 @@ int main(int argc, char **argv)
 		print_manual();
 	else if (argc == 2 && strcmp(argv[1], "options") == 0)
 		print_options();
+	else if (argc == 2 && strcmp(argv[1], "commands") == 0)
+		print_commands();
 	else if (argc == 2 && strcmp(argv[1], "ranges") == 0)
 		describe_ranges(stdout);
 	else if (argc == 3 && strcmp(argv[1], "completion") == 0)

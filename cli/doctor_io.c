@@ -34,8 +34,9 @@ static void check_io_uring(struct doctor_report *report, const struct doctor_hos
 	if (disabled)
 		doctor_remedy(check, "sysctl kernel.io_uring_disabled=0");
 	else if (code == -EPERM || code == -EACCES)
-		doctor_remedy(check, "let io_uring_setup, io_uring_enter and io_uring_register "
-				     "through the container's seccomp profile");
+		doctor_remedy(check,
+			"let io_uring_setup, io_uring_enter "
+			"and io_uring_register through the container's seccomp profile");
 	else if (code == -ENOMEM)
 		doctor_remedy(check, "ulimit -l unlimited");
 	else

@@ -169,8 +169,7 @@ static int print_name(FILE *out, const struct command *command)
 		command->arguments);
 }
 
-// Whether a command has options besides --help.
-static bool has_options(const struct command *command)
+bool help_has_options(const struct command *command)
 {
 	const struct command_syntax *syntax = command->syntax;
 
@@ -180,7 +179,7 @@ static bool has_options(const struct command *command)
 void help_synopsis(FILE *out, const struct command *command)
 {
 	print_name(out, command);
-	fputs(has_options(command) ? " [OPTION]...\n" : "\n", out);
+	fputs(help_has_options(command) ? " [OPTION]...\n" : "\n", out);
 }
 
 void help_list_commands(FILE *out)

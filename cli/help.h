@@ -25,6 +25,9 @@ struct help_text help_text(enum action action);
 // A command and what may follow it, a line.
 void help_synopsis(FILE *out, const struct command *command);
 
+// Whether a command has options besides --help.
+bool help_has_options(const struct command *command);
+
 // A table of all commands, a line each.
 void help_list_commands(FILE *out);
 

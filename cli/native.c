@@ -36,9 +36,9 @@
 #define READ_BYTES      4096u
 #define SAMPLES         2000u
 #define MIN_SAMPLES     16u
-#define PHASE_NS        400000000ull
+#define PHASE_NS        (400 * NS_PER_MS)
 #define DEPTH_MAX       32u
-#define LARGE_BYTES     (1u << 20)
+#define LARGE_BYTES     MIB
 #define LARGE_IN_FLIGHT 4u
 #define LARGE_MAX       64u
 #define WARM_MAX        (256 * MIB) // of the file read ahead where the page cache is used

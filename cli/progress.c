@@ -5,9 +5,10 @@
 
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 
-#define AFTER_NS 500000000 // nobody wonders before
+#define AFTER_NS (500 * NS_PER_MS) // nobody wonders before
 
 const char *progress_clear(struct progress *progress)
 {

@@ -39,7 +39,8 @@ static int unsettled_ms(const struct pty *pty)
 {
 	uint64_t now = vn_clock_ns();
 
-	return now >= pty->settled_ns ? 0 : (int)((pty->settled_ns - now + 999999) / 1000000);
+	return now >= pty->settled_ns ? 0
+				      : (int)((pty->settled_ns - now + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 static void make_raw(int slave)
@@ -117,7 +118,7 @@ void pty_look(struct pty *pty)
 		;
 	bool used = poll(&pfd, 1, 0) == 0;
 	if (used && !pty->used)
-		pty->settled_ns = vn_clock_ns() + SETTLE_MS * 1000000ull;
+		pty->settled_ns = vn_clock_ns() + SETTLE_MS * NS_PER_MS;
 	pty->used = used;
 }
 

@@ -525,6 +525,24 @@ static int try_guest(const struct run *run, struct veneer_error *error)
 	return ret;
 }
 
+// Refuse a name that another guest has before anything is measured for this one.
+static int check_name(const struct run *run)
+{
+	struct veneer_error error;
+	struct server *server;
+	char name[RUNTIME_NAME_MAX + 1];
+
+	if (veneer_config_get(run->options->config, "name", name, sizeof(name)) < 0)
+		return 0;
+	int ret = server_open(&server, name, &error);
+	if (ret == 0)
+		server_close(server);
+	if (ret != -EADDRINUSE)
+		return 0; // open_server() warns of the rest
+	complain("--name: %s", error.message);
+	return ret;
+}
+
 // Seconds of it, in which signals still do what they do by default, and no time limit runs.
 static int try_and_measure(const struct run *run)
 {
@@ -532,6 +550,8 @@ static int try_and_measure(const struct run *run)
 
 	if (options_has(run->options, "kernel") || !native_is_wanted(run->options))
 		return STATUS_OK;
+	if (check_name(run) < 0)
+		return STATUS_FAILED;
 	if (try_guest(run, &error) < 0) {
 		complain_of(&error);
 		return STATUS_FAILED;

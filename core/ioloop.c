@@ -33,7 +33,7 @@
 #define MESSAGE_MAX 128
 
 // The most that the kernel takes as one buffer.
-#define BUFFER_MAX ((size_t)1 << 30)
+#define BUFFER_MAX GIB
 
 // A run of registered memory: buffers of BUFFER_MAX, but for the last, from number `first` on.
 struct run {
@@ -382,7 +382,8 @@ static int start_thread(struct vn_ioloop *loop, struct veneer_error *error)
 	pthread_join(loop->thread, NULL);
 	if (loop->setup == -EPERM || loop->setup == -ENOSYS)
 		return vn_fail(error, loop->setup,
-			"this host forbids io_uring: see /proc/sys/kernel/io_uring_disabled "
+			"this host forbids io_uring: "
+			"see /proc/sys/kernel/io_uring_disabled "
 			"and the container's system-call filter");
 	if (loop->setup == -EINVAL)
 		return vn_fail(error, loop->setup, "io_uring here is too old: Linux 6.1 is needed");

@@ -11,9 +11,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define NAME_MAX_BYTES 256
 #define DESCS_MAX      4096
-#define DATA_MAX       (1u << 20) // bytes
+#define DATA_MAX       MIB // bytes
 
 int vn_kvm_stats_open(int fd)
 {

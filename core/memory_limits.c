@@ -311,8 +311,8 @@ static int fail_ordinary(
 {
 	return vn_fail(error, -ENOMEM,
 		"%" PRIu64 " MiB of guest memory needed, %s %" PRIu64 " MiB available, %" PRIu64
-		" MiB missing; free some (echo 1 > /proc/sys/vm/drop_caches, fewer huge pages) "
-		"or ask for less",
+		" MiB missing; "
+		"free some (echo 1 > /proc/sys/vm/drop_caches, fewer huge pages) or ask for less",
 		bytes / MIB, where, left / MIB, mib_up(bytes - left));
 }
 

@@ -14,12 +14,13 @@
 
 #include "base/clock.h"
 #include "base/cpuset.h"
+#include "base/macros.h"
 #include "base/sysfs.h"
 #include "base/thread.h"
 
-#define SLICE       ((uint64_t)64 << 20) // some 10 ms of work
+#define SLICE       (64 * MIB) // some 10 ms of work
 #define TEAM_MAX    32 // more do not clear memory faster than its bus allows
-#define INTERVAL_NS 100000000 // between two calls of `progress`
+#define INTERVAL_NS (100 * NS_PER_MS) // between two calls of `progress`
 
 // Shared by all, under its lock.
 struct work {

@@ -123,8 +123,9 @@ int vn_vcpu_set_tsc_khz(const struct vn_vcpu *vcpu, unsigned khz, struct veneer_
 		return 0;
 	if (vn_kvm_capability(vcpu->kvm, KVM_CAP_TSC_CONTROL) == 0)
 		return vn_fail(error, -ENOTSUP,
-			"a time-stamp counter of %u kHz: this host's KVM cannot scale it "
-			"(KVM_CAP_TSC_CONTROL), so a guest's runs at the host's %d kHz",
+			"a time-stamp counter of %u kHz: "
+			"this host's KVM cannot scale it (KVM_CAP_TSC_CONTROL), "
+			"so a guest's runs at the host's %d kHz",
 			khz, host > 0 ? host : 0);
 	int code = vn_kvm_ioctl(vcpu->fd, KVM_SET_TSC_KHZ, (void *)(uintptr_t)khz);
 	if (code < 0)

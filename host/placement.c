@@ -486,6 +486,6 @@ void vn_placement_warn(const struct vn_placement *placement, const struct vn_pla
 	warn_of(log, &shared, "a vCPU and the monitor's other threads take turns there");
 	vn_cpuset_subtract(&pinned, &host->isolated);
 	warn_of(log, &pinned,
-		"vCPUs there, but not isolated: the host runs other work there too (isolcpus= "
-		"keeps it away)");
+		"vCPUs there, but not isolated: "
+		"the host runs other work there too (isolcpus= keeps it away)");
 }

@@ -177,6 +177,8 @@ VENEER_API int veneer_config_unset(
 // Give a descriptor in place of a file's name: "kernel", "initrd", "disk0.path", "net0.tap", or
 // "serial.in" and "serial.out", which are what the serial port reads and writes. It is duplicated,
 // so the caller may close it. -EBADF: it is none; -EINVAL: the name is not one of these.
+// veneer_create() opens by path what has no name here: /dev/kvm, and for a network /dev/vhost-net
+// and, for further queues of a TAP, /dev/net/tun.
 //
 // Duplicates share the caller's open file description. Offset and flags stay as they are where
 // nothing else is said. A kernel and an initrd are read. A disk is opened once more through

@@ -360,8 +360,8 @@ static void update_vector(struct vn_virtio_pci *pci, struct vector *vector)
 	if (code < 0 && !pci->refused) {
 		pci->refused = true;
 		vn_warn(pci->device->log,
-			"%s: KVM does not take interrupt vector %zu "
-			"(address 0x%llx, data 0x%x): %s",
+			"%s: KVM does not take interrupt vector %zu (address 0x%llx, data 0x%x): "
+			"%s",
 			pci->device->name, (size_t)(vector - pci->vectors),
 			(unsigned long long)address, entry[ENTRY_DATA], strerror(-code));
 	}

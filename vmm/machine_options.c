@@ -79,8 +79,8 @@ const struct vn_option vn_name_option = {.name = "name",
 	.group = BOOT,
 	.props = ONLY("text", "NAME", "The name.", "the process ID", &vn_prop_string,
 		STRING_FIELD(text), .min = 1, .max = VN_NAME_MAX, .accepts = is_name,
-		.choices = "a name: 1 to " NAME_BYTES " letters, digits and -_. with a letter or _ "
-			   "among them, and not beginning with - or ."),
+		.choices = "a name: 1 to " NAME_BYTES " letters, digits and -_. "
+			   "with a letter or _ among them, and not beginning with - or ."),
 	.size = sizeof(struct vn_string_options),
 	.defaults = &no_string};
 

@@ -19,7 +19,7 @@
 #include "base/macros.h"
 #include "core/kvm.h"
 
-#define CHUNK     (256u << 10)
+#define CHUNK     (256 * KIB)
 #define PAGE_SIZE 4096ull
 
 // What a guest boots from, opened and looked at; belongs to who opened it.

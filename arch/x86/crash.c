@@ -86,11 +86,11 @@ static void add_remedy(struct vn_text *text, const struct kvm_run *run)
 				  "accesses to devices among them, "
 				  "and its emulator does not know this one.");
 	else
-		vn_text_add(text,
-			"\n"
-			"This host's CPU offers neither VT-x nor AMD-V: "
-			"its KVM emulates kernel code in software and does not know this "
-			"instruction. Run this guest on a host with hardware virtualization.");
+		vn_text_add(text, "\n"
+				  "This host's CPU offers neither VT-x nor AMD-V: "
+				  "its KVM emulates kernel code in software "
+				  "and does not know this instruction. "
+				  "Run this guest on a host with hardware virtualization.");
 }
 
 static void add_segment(struct vn_text *text, const char *name, const struct kvm_segment *segment)

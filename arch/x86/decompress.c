@@ -18,11 +18,11 @@
 
 #include "base/macros.h"
 
-#define IN_SIZE       (64u << 10)
-#define OUT_SIZE      (256u << 10)
-#define STREAM_MAX    (1ull << 30) // no kernel is larger; a bomb is
-#define XZ_MEMORY_MAX (128ull << 20) // Linux's build asks for a dictionary of 32 MiB
-#define LZ4_BLOCK     (8u << 20) // decompressed size of all blocks but the last
+#define IN_SIZE       (64 * KIB)
+#define OUT_SIZE      (256 * KIB)
+#define STREAM_MAX    GIB // no kernel is larger; a bomb is
+#define XZ_MEMORY_MAX (128 * MIB) // Linux's build asks for a dictionary of 32 MiB
+#define LZ4_BLOCK     (8 * MIB) // decompressed size of all blocks but the last
 #define TRAILER_SIZE  4 // the decompressed size, little-endian
 
 struct codec;

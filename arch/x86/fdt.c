@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOB_SIZE      (64u * 1024) // 64 CPUs and a full command line take less than 16 KiB
+#include "base/macros.h"
+
+#define BLOB_SIZE      (64 * KIB) // 64 CPUs and a full command line take less than 16 KiB
 #define PHANDLE_IOAPIC 1
 #define PHANDLE_CPU    2 // of the first; the others follow
 #define APIC_SIZE      0x1000 // bytes of an APIC's registers

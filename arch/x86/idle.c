@@ -23,7 +23,8 @@ int vn_idle_set(const struct vn_kvm *kvm, enum vn_idle idle, struct veneer_error
 	for (unsigned i = 0; i < count; i++) {
 		if (!(offered & exits[i].bit))
 			return vn_fail(error, -ENOTSUP,
-				"idle=%s: this host's KVM cannot leave %s to the guest "
+				"idle=%s: "
+				"this host's KVM cannot leave %s to the guest "
 				"(KVM_CAP_X86_DISABLE_EXITS is 0x%llx); idle=halt needs nothing",
 				vn_idle_names[idle], exits[i].name, (unsigned long long)offered);
 		wanted |= exits[i].bit;

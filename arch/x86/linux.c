@@ -10,6 +10,8 @@
 #include "arch/x86/e820.h"
 #include "arch/x86/entry.h"
 
+#include "base/macros.h"
+
 #define BOOT_FLAG      0xaa55
 #define HEADER_MAGIC   0x53726448 // "HdrS"
 #define LOADER_UNKNOWN 0xff // a boot loader without an id of its own
@@ -34,7 +36,7 @@ void vn_linux_default_header(struct setup_header *header)
 		.version = 0x020f,
 		.loadflags = LOADED_HIGH,
 		.initrd_addr_max = UINT32_MAX,
-		.kernel_alignment = 2 << 20,
+		.kernel_alignment = 2 * MIB,
 		.xloadflags = XLF_KERNEL_64 | XLF_CAN_BE_LOADED_ABOVE_4G,
 		.cmdline_size = VN_MAP_CMDLINE_MAX - 1};
 }

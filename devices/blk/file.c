@@ -720,8 +720,8 @@ static int check_capacity(
 			file->path, (unsigned long long)capacity, unit);
 	if (file->shared && file->tail_fd < 0 && capacity % file->traits.align != 0)
 		return vn_fail(error, -EINVAL,
-			"disk %s: its size, %llu bytes, is not a multiple of %u, which O_DIRECT "
-			"needs, and it cannot be opened again without that; "
+			"disk %s: its size, %llu bytes, is not a multiple of %u, "
+			"which O_DIRECT needs, and it cannot be opened again without that; "
 			"use cache=writeback or cache=writethrough",
 			file->path, (unsigned long long)capacity, file->traits.align);
 	return 0;
@@ -779,7 +779,7 @@ static int prepare_alignment(
 			"use cache=writeback or cache=writethrough",
 			file->path,
 			traits->align > traits->memory_align ? traits->align : traits->memory_align,
-			VN_BLK_BOUNCE_SIZE);
+			(unsigned)VN_BLK_BOUNCE_SIZE);
 	if (traits->align > VN_BLK_SECTOR && !traits->device)
 		return open_tail(file, disk, error);
 	return 0;

@@ -26,10 +26,11 @@
 #ifndef VN_BLK_FILE_H
 #define VN_BLK_FILE_H
 
+#include "base/macros.h"
 #include "devices/blk/backend.h"
 #include "devices/blk/options.h"
 
-#define VN_BLK_BOUNCE_SIZE  (64u << 10)
+#define VN_BLK_BOUNCE_SIZE  (64 * KIB)
 #define VN_BLK_BOUNCE_COUNT 16 // of each channel with O_DIRECT
 
 // Open `disk`. Nothing of it is needed afterwards. On failure one line says what mends it:

@@ -143,8 +143,8 @@ static int check_polling(const char *path, dev_t number, struct veneer_error *er
 	if (read_limit(number, "io_poll") == 1)
 		return 0;
 	vn_fail(error, -EOPNOTSUPP,
-		"disk %s: iopoll=on: its device has no queues that are polled "
-		"(io_poll in /sys/block/*/queue); "
+		"disk %s: iopoll=on: "
+		"its device has no queues that are polled (io_poll in /sys/block/*/queue); "
 		"an NVMe device has them with nvme.poll_queues=N on the host's kernel command line",
 		path);
 	vn_error_set_key(error, "disk.iopoll");

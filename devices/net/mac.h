@@ -9,6 +9,9 @@
 
 #include "base/error.h"
 
+// For printf(): the six bytes of one.
+#define VN_MAC_FORMAT "%02x:%02x:%02x:%02x:%02x:%02x"
+
 // The one that belongs to `device` of the guest `identity` on this host, whose files are below
 // `root` ("" on the live host): the first 6 bytes of SipHash-2-4 over the three, a newline between
 // them. -ENOMEM.

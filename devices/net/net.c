@@ -1069,8 +1069,7 @@ static int check_mac(const struct vn_net *net, struct veneer_error *error)
 			net->name, mac[0]);
 	if (memcmp(mac, net->backend->host_mac, sizeof(net->mac)) == 0)
 		return vn_fail(error, -EINVAL,
-			"%s: %02x:%02x:%02x:%02x:%02x:%02x "
-			"is the MAC address of the host's interface itself; "
+			"%s: " VN_MAC_FORMAT " is the MAC address of the host's interface itself; "
 			"the guest needs another",
 			net->name, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return 0;

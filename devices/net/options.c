@@ -13,6 +13,7 @@
 #include "base/option_limits.h"
 #include "base/spin.h"
 #include "base/words.h"
+#include "devices/net/mac.h"
 
 #define MTU_MIN 68 // RFC 791
 
@@ -64,8 +65,7 @@ static char *format_mac(const struct vn_prop *prop, const void *field)
 	(void)prop;
 	const uint8_t *mac = field;
 	char *text;
-	int length = asprintf(&text, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-		mac[3], mac[4], mac[5]);
+	int length = asprintf(&text, VN_MAC_FORMAT, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	return length < 0 ? NULL : text;
 }
 
@@ -200,9 +200,8 @@ static const struct vn_prop props[] = {
 		"With user: forward what reaches HOSTPORT on the host's IPv4 address ADDR to the "
 		"guest's GUESTPORT. udp:... forwards datagrams.",
 		"none", &prop_forward, FIELD(forwards), .kinds = KIND_USER,
-		.choices =
-			"tcp:ADDR:HOSTPORT:GUESTPORT or udp:..., with an IPv4 address of the host "
-			"and ports from 1 to 65535"},
+		.choices = "tcp:ADDR:HOSTPORT:GUESTPORT or udp:..., "
+			   "with an IPv4 address of the host and ports from 1 to 65535"},
 	{.name = NULL},
 };
 

@@ -208,13 +208,12 @@ static void tell(struct user *user)
 // Have the timer end in `timeout` milliseconds, or earlier: that only costs a turn.
 static void set_timer(struct user *user, uint32_t timeout)
 {
-	int64_t now = now_ns(NULL) / 1000000;
+	int64_t now = (int64_t)(vn_clock_ns() / NS_PER_MS);
 	int64_t deadline = timeout < IDLE ? now + timeout : 0;
 	bool pending = user->deadline > now;
 	if (deadline == user->deadline || (pending && (!deadline || user->deadline < deadline)))
 		return;
-	struct itimerspec spec = {
-		.it_value = {.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000}};
+	struct itimerspec spec = {.it_value = vn_clock_timespec((uint64_t)deadline * NS_PER_MS)};
 	timerfd_settime(user->timer, TFD_TIMER_ABSTIME, &spec, NULL);
 	user->deadline = deadline;
 }

@@ -15,64 +15,137 @@ same() {
 	expect "$1" 0
 }
 
-# help_rows COMMAND, manual_rows COMMAND: its options ("--disk"), and below each its words ("queues=N").
+# Rows have an option ("-d --disk", "--numa"), and below each its words ("queues=N").
+name_rows() {
+	sed -E 's/^(-.), /\1 /; s/^((-. )?--[a-z-]+).*/\1/'
+}
+
+# help_rows COMMAND, manual_rows COMMAND, markdown_rows COMMAND: the rows of the help, of the manual page, and of
+# docs/options.md.
 help_rows() {
-	"$veneer" help "$1" | sed -nE 's/^  (-., )?(--[a-z-]*).*/\2/p; s/^ {6}([^ ]+).*/\1/p'
+	"$veneer" help "$1" | sed -nE 's/^  (-.*)/\1/p; s/^ {6}([^ -][^ ]*).*/\1/p' | name_rows
 }
 
 manual_rows() {
-	sed -n "/^\.SS veneer $1/,/^\.S[SH] /p" "$build/cli/veneer.1" | sed 's/\\f[BIR]//g; s/\\-/-/g' |
-		sed -nE '/^\.TP$/{n;s/^-., //;s/^(--[a-z-]*).*/\1/;p}'
+	sed -n "/^\.SS veneer $1\( \|$\)/,/^\.S[SH] /p" "$build/cli/veneer.1" | sed 's/\\f[BIR]//g; s/\\-/-/g' |
+		sed -n '/^\.TP$/{n;p}' | name_rows
+}
+
+markdown_rows() {
+	# shellcheck disable=SC2016 # the table's own quotes
+	"$build/cli/describe" options | sed -n "/^## veneer $1$/,/^## /p" | sed -nE 's/^\| `([^`]*)` \|.*/\1/p' | name_rows
 }
 
 # Of rows as above: the options; and each word with its option, but those without a name ("PATH").
 options() {
-	grep '^--' | sort -u
+	grep '^-' | sort -u
 }
 
 words() {
 	local option='' row
 	while read -r row; do
 		case $row in
-		--*) option=$row ;;
+		-*) option=${row##* } ;;
 		[a-z]*) echo "$option ${row%%[=[]*}" ;;
 		esac
 	done | sort -u
 }
 
-# shellcheck disable=SC2016 # the table's own quotes
-"$build/cli/describe" options | sed -nE 's/^\| `([^`]*)` \| `.*/\1/p' | sed -E 's/^-., //; s/^(--[a-z-]*).*/\1/' >"$work/rows"
-options <"$work/rows" >"$work/run"
-sed 's/^\.\.\.,//' "$work/rows" | words >"$work/run-words"
-grep -E '^(--|\.\.\.,)' "$work/rows" | sed 's/^\.\.\.,//' | words >"$work/run-later-words"
-for command in doctor stats stop; do
-	grep "^$command " "$build/cli/veneer" | grep -o -- '--[a-z-]*' | grep -vx -- --help | options >"$work/$command"
-done
+# what_follows SHELL COMMAND OPTION: what the shell completes after it.
+what_follows() {
+	sed -n "s|^$2/$3 ||p" "$build/cli/$1"
+}
 
-for command in run doctor stats stop; do
-	cp "$work/$command" "$work/listed"
-	help_rows "$command" | options | grep -vx -- --help >"$work/found"
-	same "$command: the help has each option"
-	manual_rows "$command" | options | grep -vx -- --help >"$work/found"
-	same "$command: the manual page has each option"
-	for shell in veneer _veneer; do
-		grep "^$command " "$build/cli/$shell" | grep -o -- '--[a-z-]*' | grep -vx -- --help >"$work/found"
-		same "$command: completion has each option ($shell)"
-		sed -n "s|^$command/\(--[a-z-]*\) .*|\1|p" "$build/cli/$shell" | grep -vx -- --help >"$work/found"
-		same "$command: and what may follow it ($shell)"
-	done
-	# An unknown option is reported as such, whatever else is wrong; an empty command line is not wrong.
-	harmless=()
-	[ "$command" != run ] || harmless=(--dry-run)
+# said COMMAND OPTION...: puts into $work/said what the program says of it. If it takes the option, it runs no guest,
+# and finds none of this name.
+said() {
+	local -a harmless=()
+	[ "$1" != run ] || harmless=(--dry-run)
+	! grep -q "^$1 GUEST" "$build/cli/veneer" || harmless=("no-guest-$$")
+	"$veneer" "$@" "${harmless[@]}" >"$work/said" 2>&1 </dev/null
+}
+
+markdown_rows run >"$work/rows"
+sed 's/^\.\.\.,//' "$work/rows" | words >"$work/run-words"
+grep -E '^(-|\.\.\.,)' "$work/rows" | sed 's/^\.\.\.,//' | words >"$work/run-later-words"
+"$build/cli/describe" commands >"$work/commands"
+
+while read -r command; do
 	{
-		cat "$work/listed"
+		markdown_rows "$command"
+		echo '-h --help'
+	} | options >"$work/options"
+	tr ' ' '\n' <"$work/options" | sort -u >"$work/names"
+	grep -- '^--' "$work/names" >"$work/long"
+	grep '^-. ' "$work/options" >"$work/letters"
+
+	cp "$work/options" "$work/listed"
+	help_rows "$command" | options >"$work/found"
+	same "$command: the help has each option, with its letter"
+	manual_rows "$command" | options >"$work/found"
+	same "$command: the manual page has each option, with its letter"
+	for shell in veneer _veneer; do
+		cp "$work/long" "$work/listed"
+		grep "^$command " "$build/cli/$shell" | grep -o -- '--[a-z-]*' >"$work/found"
+		same "$command: completion has each option ($shell)"
+		cp "$work/names" "$work/listed"
+		sed -n "s|^$command/\(-[^ ]*\) .*|\1|p" "$build/cli/$shell" >"$work/found"
+		same "$command: and what may follow it ($shell)"
+		cp "$work/letters" "$work/listed"
+		while read -r letter option; do
+			[ "$(what_follows "$shell" "$command" "$letter")" != "$(what_follows "$shell" "$command" "$option")" ] ||
+				echo "$letter $option"
+		done <"$work/letters" >"$work/found"
+		same "$command: after a letter the same as after its option ($shell)"
+	done
+
+	# An unknown option is reported as such, whatever else is wrong; an empty command line is not wrong.
+	cp "$work/long" "$work/listed"
+	{
+		cat "$work/long"
 		echo --no-such-option
 	} | while read -r option; do
-		"$veneer" "$command" "$option=" "${harmless[@]}" >"$work/said" 2>&1 </dev/null
+		said "$command" "$option="
 		grep -q 'unknown option' "$work/said" || echo "$option"
 	done >"$work/found"
 	same "$command: the command line has each option"
-done
+	sed 's/ .*//' "$work/letters" >"$work/listed"
+	for letter in {a..z} {A..Z}; do
+		said "$command" "-$letter" ''
+		grep -q 'unknown option' "$work/said" || echo "-$letter"
+	done >"$work/found"
+	same "$command: and each letter"
+	cp "$work/letters" "$work/listed"
+	while read -r letter option; do
+		said "$command" "$letter" ''
+		mv "$work/said" "$work/said-of-letter"
+		said "$command" "$option" ''
+		cmp -s "$work/said" "$work/said-of-letter" && echo "$letter $option"
+	done <"$work/letters" >"$work/found"
+	same "$command: which stands for its option"
+done <"$work/commands"
+
+# The other commands have no table, and so must have no option but --help.
+sed -n 's/^veneer //p' "$build/cli/veneer" | tr ' ' '\n' | grep -v '^-' | sort >"$work/all"
+sort "$work/commands" | comm -13 - "$work/all" >"$work/others"
+while read -r command; do
+	echo "$command" --help >"$work/listed"
+	grep "^$command[ /]" "$build/cli/veneer" | grep -oE -- "^$command| --?[a-z].*" | tr -d '\n' >"$work/found"
+	echo >>"$work/found"
+	{
+		help_rows "$command"
+		manual_rows "$command"
+		markdown_rows "$command"
+	} | grep '^-' >>"$work/found"
+	for letter in {a..g} {i..z} {A..Z}; do
+		"$veneer" "$command" "-$letter" >/dev/null 2>&1 </dev/null
+		[ $? -eq 125 ] || echo "-$letter"
+	done >>"$work/found"
+	same "$command: no option but --help"
+done <"$work/others"
+[ "$(wc -l <"$work/commands")" -ge 2 ] && [ "$(wc -l <"$work/others")" -ge 2 ]
+status=$?
+expect "there are commands with options and without" 0
 
 cp "$work/run-words" "$work/listed"
 help_rows run | words >"$work/found"
@@ -105,7 +178,7 @@ else
 fi
 
 # An unknown member of a file is reported as such; a known one may have its value refused.
-cp "$work/run" "$work/listed"
+markdown_rows run | options | sed 's/.* //' | sort >"$work/listed"
 while read -r option; do
 	echo "{\"${option#--}\": \"\"}" >"$work/config.json"
 	"$veneer" run --config-file "$work/config.json" --dry-run >"$work/said" 2>&1
@@ -125,13 +198,13 @@ cp "$work/run-words" "$work/listed"
 done >"$work/found"
 same "and each word of an option"
 
-# answer WHAT OPTION VALUE: whether the program refuses it for its value. It may refuse it for something else, with
-# a line that says so, but not die.
+# answer WHAT VALUE COMMAND OPTION...: whether the program refuses an option for its value. It may refuse it for
+# something else, with a line that says so, but not die.
 answer() {
 	local status
-	"$veneer" run "$2" "$3" --dry-run >"$work/said" 2>&1
+	said "${@:3}"
 	status=$?
-	if grep -qF "'$value' is " "$work/said"; then
+	if grep -qF "'$2' is " "$work/said"; then
 		echo "$1: no"
 	elif [ $status -eq 0 ] || { [ $status -eq 125 ] && grep -q '^veneer: ' "$work/said"; }; then
 		echo "$1: yes"
@@ -140,15 +213,20 @@ answer() {
 	fi
 }
 
-# takes FIRST OPTION WORD VALUE: whether the command line, with FIRST before the word, and a file take the value, or
-# say that it is none; nothing is said of what else there must be.
+# takes COMMAND FIRST OPTION WORD VALUE: whether the command line, with FIRST before the word, and a file take the
+# value, or say that it is none; nothing is said of what else there must be. FIRST "-": nothing need be before the
+# word; "first", "whole": the value is the option's first word, or all of it.
 takes() {
-	local first=$1 option=$2 word=$3 value=$4 text=$4
-	[ -z "$first" ] || text=$first,$word=$value
-	[ "$first" != - ] || text=$word=$value
-	answer line "--$option" "$text"
-	echo "{\"$option\": {\"$word\": $value}}" >"$work/config.json"
-	answer file --config-file "$work/config.json"
+	local command=$1 first=$2 option=$3 word=$4 value=$5 text=$2,$4=$5 member="{\"$4\": $5}"
+	case $first in
+	first) text=$value ;;
+	whole) text=$value member=$value ;;
+	-) text=$word=$value ;;
+	esac
+	answer line "$value" "$command" "--$option" "$text"
+	[ "$command" = run ] || return
+	echo "{\"$option\": $member}" >"$work/config.json"
+	answer file "$value" run --config-file "$work/config.json"
 }
 
 # What may come before a word of each option; "-": nothing need.
@@ -166,17 +244,18 @@ first_of() {
 
 # Bounds are where the table says.
 "$build/cli/describe" ranges >"$work/ranges"
-while read -r option word role least most; do
-	first=''
-	[ "$role" = first ] || first=$(first_of "$option")
+while read -r command option word role least most; do
+	first=$role
+	[ "$role" != word ] || first=$(first_of "$option")
 	cases="$least=yes"
 	[ "$least" = 0 ] || cases+=" $((least - 1))=no"
 	[ "$most" = - ] || cases+=" $most=yes $((most + 1))=no"
 	for case in $cases; do
 		value=${case%=*}
-		printf 'line: %s\nfile: %s\n' "${case#*=}" "${case#*=}" >"$work/listed"
-		takes "$first" "$option" "$word" "$value" >"$work/found"
-		cmp -s "$work/listed" "$work/found" || echo "$option.$word=$value: $(tr '\n' ' ' <"$work/found")"
+		echo "line: ${case#*=}" >"$work/listed"
+		[ "$command" != run ] || echo "file: ${case#*=}" >>"$work/listed"
+		takes "$command" "$first" "$option" "$word" "$value" >"$work/found"
+		cmp -s "$work/listed" "$work/found" || echo "$command: $option.$word=$value: $(tr '\n' ' ' <"$work/found")"
 	done
 done <"$work/ranges" >"$work/out" 2>"$work/err"
 [ ! -s "$work/out" ] && [ ! -s "$work/err" ] && [ "$(wc -l <"$work/ranges")" -ge 10 ]

@@ -321,10 +321,10 @@ static void test_doctor(void **state)
 
 	outcome = RUN(NULL, "doctor", "--json", "--disk", program);
 	expect_exit(outcome, wrong > 0);
-	FILE *jq = popen("jq -e '.wrong == ([.checks[] | select(.status == \"warn\" or .status "
-			 "== \"bad\")] | length) and (.checks | length) "
-			 ">= 30 and ([.checks[] | select(.found == null)] | length) "
-			 "== 0' >/dev/null",
+	FILE *jq = popen("jq -e '.wrong == ([.checks[] | select(.status == \"warn\" "
+			 "or .status == \"bad\")] | length) "
+			 "and (.checks | length) >= 30 "
+			 "and ([.checks[] | select(.found == null)] | length) == 0' >/dev/null",
 		"w");
 	assert_non_null(jq);
 	fputs(outcome->out, jq);

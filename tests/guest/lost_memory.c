@@ -18,6 +18,8 @@
 
 #include "veneer.h"
 
+#include "base/macros.h"
+
 static struct veneer *guests[2];
 static atomic_uint handled;
 
@@ -118,7 +120,7 @@ int main(int argc, char **argv)
 		if (veneer_start(guests[i], &error) < 0)
 			fail("start", error.message);
 	usleep(300000); // it reads
-	if (memfd < 0 || ftruncate(memfd, 2 << 20) < 0)
+	if (memfd < 0 || ftruncate(memfd, 2 * MIB) < 0)
 		fail("ftruncate", strerror(errno));
 	poll_events(guests[0]);
 	struct veneer_event end = wait_for(guests[0]);

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "guest/pattern.h"
 
 #define DATA_MAX   65507
@@ -179,7 +180,7 @@ static void receive_numbered(
 	const char *interface, unsigned long port, unsigned long count, size_t bytes)
 {
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-	int fd = open_socket(SOCK_DGRAM, 0), room = 8 << 20;
+	int fd = open_socket(SOCK_DGRAM, 0), room = 8 * MIB;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
 	if (setsockopt(

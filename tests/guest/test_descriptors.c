@@ -24,7 +24,7 @@
 #include "tests/unit/netns.h"
 #include "veneer.h"
 
-#define DISK_SIZE   (1u << 20)
+#define DISK_SIZE   MIB
 #define INITRD_SIZE 12345
 #define OFFSET      4711 // of the program's descriptors
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,34 @@ static void a_refused_guest_touches_none(void **state)
 	}
 }
 
+// Another guest has the name.
+static void a_name_that_is_taken_costs_nothing(void **state)
+{
+	static const char *const words[] = {MEMORY, "--name", "taken", NULL};
+	char *const other[] = {program, "run", "--name", "taken", "-a", "spin", NULL};
+	char directory[] = "/tmp/veneer-faults-XXXXXX", socket[96], path[64];
+	long faults;
+	(void)state;
+	need();
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", directory, 1), 0);
+	snprintf(path, sizeof(path), "%s/veneer", directory);
+	snprintf(socket, sizeof(socket), "%s/taken.sock", path);
+	pid_t child = fork();
+	if (child == 0)
+		become(other);
+	assert_true(child > 0);
+	for (unsigned tries = 0; tries < 60000 && access(socket, F_OK) < 0; tries++)
+		usleep(1000);
+	int status = run(words, &faults);
+	kill(child, SIGTERM);
+	waitpid(child, NULL, 0);
+	assert_int_equal(status, 125);
+	assert_in_range(faults, 0, MOST_FAULTS);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(directory), 0);
+}
+
 // A command that runs no guest.
 static void a_device_tree_takes_none(void **state)
 {
@@ -129,6 +158,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_refused_guest_touches_none),
+		cmocka_unit_test(a_name_that_is_taken_costs_nothing),
 		cmocka_unit_test(a_device_tree_takes_none),
 		cmocka_unit_test(a_guest_that_runs_touches_all),
 	};

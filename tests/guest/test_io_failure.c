@@ -16,7 +16,7 @@
 #include "tests/guest/embed.h"
 #include "tests/unit/ring_faults.h"
 
-#define DISK_SIZE (8 << 20)
+#define DISK_SIZE (8 * MIB)
 #define REQUESTS  100 // that the guest has made before its ring fails
 #define WAIT_MS   60000
 

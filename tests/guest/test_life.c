@@ -32,7 +32,7 @@
 #define TRIES    60000
 #define LIMIT_MS 60000
 
-#define OUTPUT_MAX (1 << 20)
+#define OUTPUT_MAX MIB
 
 // ---- Helpers
 
@@ -293,7 +293,7 @@ static void a_pause_finds_vcpus_wherever_they_are(void **state)
 	(void)state;
 	need_kvm();
 	int disk = make_file("disk");
-	assert_int_equal(ftruncate(disk, 8 << 20), 0);
+	assert_int_equal(ftruncate(disk, 8 * MIB), 0);
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
@@ -587,7 +587,7 @@ static void devices_work_after_a_reset(void **state)
 	(void)state;
 	need_kvm();
 	int disk = make_file("disk");
-	assert_int_equal(ftruncate(disk, 8 << 20), 0);
+	assert_int_equal(ftruncate(disk, 8 * MIB), 0);
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d,queues=2", disk);
 	for (unsigned i = 0; i < 2; i++) {
@@ -882,7 +882,7 @@ static void any_call_from_any_thread_in_any_order(void **state)
 	(void)state;
 	need_kvm();
 	int disk = make_file("disk");
-	assert_int_equal(ftruncate(disk, 1 << 20), 0);
+	assert_int_equal(ftruncate(disk, MIB), 0);
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
 	for (unsigned round = 0; round < ARRAY_SIZE(words); round++) {

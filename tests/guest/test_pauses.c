@@ -24,8 +24,8 @@
 #include "base/macros.h"
 #include "tests/guest/embed.h"
 
-#define DISK_SIZE  (8 << 20)
-#define OUTPUT_MAX (4 << 20)
+#define DISK_SIZE  (8 * MIB)
+#define OUTPUT_MAX (4 * MIB)
 
 // At most so long runs and rests alternate.
 #define RUN_US  3000

@@ -18,6 +18,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/macros.h"
 #include "base/spin.h"
 #include "blk_device.h"
 
@@ -73,7 +74,7 @@ int make_bench(void **state)
 	struct veneer_error error;
 	pthread_mutex_init(&bench.lock, NULL);
 	bench.log = (struct vn_log){message, &bench};
-	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+	return vn_memory_create(&bench.memory, &options, 3 * GIB, &error);
 }
 
 int destroy_bench(void **state)

@@ -159,14 +159,14 @@ static inline struct bytes make_bzimage(const struct bytes *payload)
 		.loadflags = LOADED_HIGH,
 		.code32_start = 0x100000,
 		.initrd_addr_max = 0x7fffffff,
-		.kernel_alignment = 2 << 20,
+		.kernel_alignment = 2 * MIB,
 		.relocatable_kernel = 1,
 		.xloadflags = XLF_KERNEL_64 | XLF_CAN_BE_LOADED_ABOVE_4G,
 		.cmdline_size = 2047,
 		.payload_offset = BZIMAGE_PAYLOAD_OFFSET,
 		.payload_length = (uint32_t)payload->size,
 		.pref_address = ELF_LOW_START,
-		.init_size = 4 << 20};
+		.init_size = 4 * MIB};
 	return file;
 }
 
@@ -224,7 +224,7 @@ static inline struct bytes compress_zstd(const struct bytes *plain)
 
 static inline struct bytes compress_lz4(const struct bytes *plain)
 {
-	const int block = 8 << 20;
+	const int block = 8 * MIB;
 	const size_t blocks = plain->size / (size_t)block + 1;
 	struct bytes packed = make_bytes(8 + blocks * (4 + (size_t)LZ4_compressBound(block)));
 	memcpy(packed.data, "\x02\x21\x4c\x18", 4);

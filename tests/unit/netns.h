@@ -22,6 +22,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/macros.h"
+
 #define NETNS_UNUSED __attribute__((unused))
 
 // An Ethernet type that is for experiments, so that nothing else on an interface has it.
@@ -129,7 +131,7 @@ NETNS_UNUSED static int netns_packets(const char *name, int protocol)
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	int on = 1, size = 4 << 20;
+	int on = 1, size = 4 * MIB;
 	struct timeval patience = {.tv_sec = 10};
 	struct sockaddr_ll address = {.sll_family = AF_PACKET,
 		.sll_protocol = htons((uint16_t)protocol),

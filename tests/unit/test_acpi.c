@@ -56,7 +56,7 @@ static void add_slot(struct vn_machine *machine, unsigned slot)
 
 static void add_pci(struct vn_machine *machine)
 {
-	machine->pci = (struct vn_machine_window){6ull << 30, 16ull << 30};
+	machine->pci = (struct vn_machine_window){6 * GIB, 16 * GIB};
 }
 
 static uint8_t sum(const uint8_t *bytes, size_t length)
@@ -273,12 +273,12 @@ static void add_cells(struct vn_machine *machine, struct vn_memory *memory)
 	static uint8_t cell_of[300];
 
 	memory->cell_count = 3;
-	memory->cells[0].parts[0] = (struct vn_memory_part){VN_GPA(0), 1ull << 30};
+	memory->cells[0].parts[0] = (struct vn_memory_part){VN_GPA(0), GIB};
 	memory->cells[0].part_count = 1;
-	memory->cells[1].parts[0] = (struct vn_memory_part){VN_GPA(1ull << 30), 2ull << 30};
-	memory->cells[1].parts[1] = (struct vn_memory_part){VN_GPA(4ull << 30), 3ull << 30};
+	memory->cells[1].parts[0] = (struct vn_memory_part){VN_GPA(GIB), 2 * GIB};
+	memory->cells[1].parts[1] = (struct vn_memory_part){VN_GPA(4 * GIB), 3 * GIB};
 	memory->cells[1].part_count = 2;
-	memory->cells[2].parts[0] = (struct vn_memory_part){VN_GPA(7ull << 30), 5ull << 30};
+	memory->cells[2].parts[0] = (struct vn_memory_part){VN_GPA(7 * GIB), 5 * GIB};
 	memory->cells[2].part_count = 1;
 	machine->memory = memory;
 	machine->numa.cell_count = 3;
@@ -294,8 +294,7 @@ static void srat_tells_who_is_where(void **state)
 	static const struct {
 		unsigned cell;
 		uint64_t base, size;
-	} parts[] = {{0, 0, 1ull << 30}, {1, 1ull << 30, 2ull << 30}, {1, 4ull << 30, 3ull << 30},
-		{2, 7ull << 30, 5ull << 30}};
+	} parts[] = {{0, 0, GIB}, {1, GIB, 2 * GIB}, {1, 4 * GIB, 3 * GIB}, {2, 7 * GIB, 5 * GIB}};
 	struct vn_machine machine = machine_of(6, *state);
 	struct vn_memory memory = *machine.memory;
 	const uint8_t *entry;

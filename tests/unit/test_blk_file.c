@@ -20,7 +20,7 @@
 #include "base/macros.h"
 #include "devices/blk/file.h"
 
-#define FILE_SIZE (64u << 10)
+#define FILE_SIZE (64 * KIB)
 #define OFFSET    8192u // of every range
 #define SIZE      16384u // of every range
 #define TRUTH     INT32_MAX // among the answers: what the kernel said

@@ -146,8 +146,8 @@ static void files_of_any_size(void **state)
 	assert_string_equal(probed(22, "# Disk DescriptorFile", NULL), "VMDK");
 	assert_string_equal(probed(196616, "QFI\xfb", NULL), "qcow2");
 	assert_string_equal(probed(512, "", "conectix"), "VHD");
-	assert_string_equal(probed(1 << 20, "", "conectix"), "VHD");
-	assert_string_equal(probed((1 << 20) + 7, "", "conectix"), "VHD");
+	assert_string_equal(probed(MIB, "", "conectix"), "VHD");
+	assert_string_equal(probed(MIB + 7, "", "conectix"), "VHD");
 	assert_int_equal(vn_blk_format_probe(-1, &format), -EBADF);
 }
 
@@ -159,7 +159,7 @@ static void shared_descriptors_stay_as_they_are(void **state)
 	const struct vn_blk_format *format = NULL;
 	int fd = mkstemp(path);
 	assert_true(fd >= 0);
-	static const off_t sizes[] = {192 << 10, (192 << 10) + 100, 231608};
+	static const off_t sizes[] = {192 * KIB, 192 * KIB + 100, 231608};
 	for (unsigned i = 0; i < 3; i++) {
 		off_t size = sizes[i];
 		assert_int_equal(ftruncate(fd, size), 0);

@@ -398,7 +398,7 @@ static void test_wrong_initrd(void **state)
 static void test_damaged_payload(void **state)
 {
 	(void)state;
-	struct bytes elf = make_elf(1 << 20);
+	struct bytes elf = make_elf(MIB);
 	struct bytes packed = compress_zstd(&elf);
 	struct bytes kernel = make_bzimage(&packed);
 	kernel.data[kernel.size - BZIMAGE_TAIL - 1] ^= 1; // the size that it claims
@@ -549,7 +549,7 @@ static void test_linux_structures(void **state)
 		const struct boot_params *params = at(&guest, VN_MAP_BOOT_PARAMS, sizeof(*params));
 		assert_zero_page(&guest, params);
 		assert_setup_data(&guest, params->hdr.setup_data, seeds[i]);
-		assert_int_equal(params->hdr.init_size, i == 0 ? 0 : 4 << 20);
+		assert_int_equal(params->hdr.init_size, i == 0 ? 0 : 4 * MIB);
 		vn_memory_destroy(&guest.memory);
 		free(kernels[i].data);
 	}

@@ -85,7 +85,7 @@ static struct bytes make_kernel(compress_fn compress, size_t low_size)
 static void test_compressions(void **state)
 {
 	(void)state;
-	const size_t sizes[] = {ELF_LOW_LEAST, (8 << 20) - ELF_LOW_OFFSET - RELOCATIONS, 9 << 20};
+	const size_t sizes[] = {ELF_LOW_LEAST, 8 * MIB - ELF_LOW_OFFSET - RELOCATIONS, 9 * MIB};
 	for (size_t i = 0; i < COMPRESSIONS; i++)
 		for (size_t n = 0; n < ARRAY_SIZE(sizes); n++) {
 			struct bytes file = make_kernel(compressions[i].compress, sizes[n]);
@@ -100,7 +100,7 @@ static void test_compressions(void **state)
 			assert_elf_loaded(&memory, &plain);
 			free(plain.data);
 			assert_int_equal(elf.entry, ELF_ENTRY);
-			assert_int_equal(header.init_size, 4 << 20);
+			assert_int_equal(header.init_size, 4 * MIB);
 		}
 }
 
@@ -284,23 +284,23 @@ static void test_placement(void **state)
 {
 	(void)state;
 	uint64_t start;
-	assert_int_equal(place(4 * MIB, 12 << 20, true, &start), 0);
+	assert_int_equal(place(4 * MIB, 12 * MIB, true, &start), 0);
 	assert_int_equal(start, 4 * MIB);
-	assert_int_equal(place(4 * MIB, 12 << 20, false, &start), 0);
+	assert_int_equal(place(4 * MIB, 12 * MIB, false, &start), 0);
 	assert_int_equal(start, 4 * MIB);
-	assert_int_equal(place(4 * MIB, (12 << 20) + 1, true, &start), 0);
+	assert_int_equal(place(4 * MIB, 12 * MIB + 1, true, &start), 0);
 	assert_int_equal(start, 1026 * MIB); // aligned to 2 MiB
-	assert_int_equal(place(4 * MIB, (12 << 20) + 1, false, &start), -E2BIG);
-	assert_int_equal(place(4 * MIB + 4096, 1 << 20, true, &start), 0);
+	assert_int_equal(place(4 * MIB, 12 * MIB + 1, false, &start), -E2BIG);
+	assert_int_equal(place(4 * MIB + 4096, MIB, true, &start), 0);
 	assert_int_equal(start, 6 * MIB);
-	assert_int_equal(place(4 * MIB + 4096, 1 << 20, false, &start), 0);
+	assert_int_equal(place(4 * MIB + 4096, MIB, false, &start), 0);
 	assert_int_equal(start, 4 * MIB + 4096);
-	assert_int_equal(place(1100 * MIB, 1 << 20, false, &start), 0);
+	assert_int_equal(place(1100 * MIB, MIB, false, &start), 0);
 	assert_int_equal(start, 1100 * MIB);
-	assert_int_equal(place(4 * MIB, 1022 << 20, true, &start), 0);
-	assert_int_equal(place(4 * MIB, (1022 << 20) + 1, true, &start), -E2BIG);
-	assert_int_equal(place(2048 * MIB, 1 << 20, true, &start), -E2BIG);
-	assert_int_equal(place(VN_MAP_HOLE - 1, 1 << 20, true, &start), -E2BIG);
+	assert_int_equal(place(4 * MIB, 1022 * MIB, true, &start), 0);
+	assert_int_equal(place(4 * MIB, 1022 * MIB + 1, true, &start), -E2BIG);
+	assert_int_equal(place(2048 * MIB, MIB, true, &start), -E2BIG);
+	assert_int_equal(place(VN_MAP_HOLE - 1, MIB, true, &start), -E2BIG);
 }
 
 static void old_version(struct bytes *file)
@@ -372,7 +372,7 @@ static void high_address(struct bytes *file)
 static void odd_alignment(struct bytes *file)
 {
 	no_payload(file);
-	bzimage_header(file)->kernel_alignment = 3 << 20;
+	bzimage_header(file)->kernel_alignment = 3 * MIB;
 }
 
 static void no_alignment(struct bytes *file)
@@ -455,7 +455,7 @@ static void test_damaged_payload(void **state)
 	(void)state;
 	for (size_t i = 0; i < COMPRESSIONS; i++)
 		for (size_t n = 0; n < ARRAY_SIZE(damages); n++) {
-			struct bytes file = make_kernel(compressions[i].compress, 1 << 20);
+			struct bytes file = make_kernel(compressions[i].compress, MIB);
 			damages[n].spoil(&file);
 			struct vn_elf elf;
 			struct setup_header header;
@@ -473,7 +473,7 @@ static void test_trailer(void **state)
 {
 	(void)state;
 	for (size_t i = 1; i < COMPRESSIONS; i++) {
-		struct bytes file = make_kernel(compressions[i].compress, 1 << 20);
+		struct bytes file = make_kernel(compressions[i].compress, MIB);
 		payload(&file)[bzimage_header(&file)->payload_length - 3] ^= 1;
 		struct vn_elf elf;
 		struct setup_header header;
@@ -517,7 +517,7 @@ static void test_bomb(void **state)
 {
 	(void)state;
 	struct bytes elf = make_elf(ELF_LOW_LEAST);
-	struct bytes room = make_bytes(8 << 20);
+	struct bytes room = make_bytes(8 * MIB);
 	memcpy(room.data, elf.data, elf.size);
 	struct bytes one = compress_lz4(&room); // magic, one block, the size
 	size_t block = one.size - 8;
@@ -572,7 +572,7 @@ static void test_mutations(void **state)
 		free(valid.data);
 	}
 	assert_int_equal(answers, 500 * COMPRESSIONS);
-	assert_true(peak_kib() - before < 512 << 10);
+	assert_true(peak_kib() - before < (long)(512 * MIB / KIB));
 }
 
 int main(void)

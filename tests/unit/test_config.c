@@ -737,8 +737,8 @@ static void cells_must_fit(void **state)
 		{{"cell=0,cpus=0-1,memory=1G", "cell=1,cpus=2,memory=1G"}, NULL, "numa",
 			"CPU 3 is in none of the 2 cells"},
 		{{"cell=0,cpus=0-1,memory=1G", "cell=1,cpus=2-3,memory=1G"}, "3G", "memory.size",
-			"memory: it is 3145728K, but the cells of numa have "
-			"2097152K together"},
+			"memory: it is 3145728K, "
+			"but the cells of numa have 2097152K together"},
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

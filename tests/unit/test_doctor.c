@@ -223,7 +223,7 @@ static void test_amd_desktop(void **state)
 	patient->probes.vhost_net = -ENOENT;
 	patient->probes.vfio = -ENOENT;
 	patient->probes.io_uring = -EPERM;
-	patient->probes.memlock = 8 << 20;
+	patient->probes.memlock = 8 * MIB;
 	examine(patient);
 	EXPECT(patient, 20, untuned);
 	assert_non_null(strstr(nth(patient, "nohz_full", 0)->cost, "1000 times a second"));
@@ -273,7 +273,7 @@ static void test_cloud(void **state)
 	patient->probes.tsc_control = -ENOENT;
 	patient->probes.vhost_net = -EACCES;
 	patient->probes.io_uring = -EINVAL;
-	patient->probes.memlock = 16384000ull << 10;
+	patient->probes.memlock = 16384000 * KIB;
 	name_cpus(patient, "1");
 	examine(patient);
 	EXPECT(patient, 15, cloud);
@@ -322,7 +322,7 @@ static void test_software_kvm(void **state)
 	patient->probes.tsc_control = 0;
 	patient->probes.vhost_net = -ENOENT;
 	patient->probes.vfio = -ENOENT;
-	patient->probes.memlock = 8 << 20;
+	patient->probes.memlock = 8 * MIB;
 	patient->probes.ipc_lock = true;
 	examine(patient);
 	EXPECT(patient, 6, software);

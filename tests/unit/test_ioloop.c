@@ -46,7 +46,7 @@ static void refuses_absurd_rings(void **state)
 	(void)state;
 	struct vn_ioloop *loop;
 	struct veneer_error error = {.code = 0};
-	assert_true(vn_ioloop_create(&loop, "test", 1u << 30, NULL, &error) < 0);
+	assert_true(vn_ioloop_create(&loop, "test", GIB, NULL, &error) < 0);
 	assert_true(strlen(error.message) > 0);
 }
 

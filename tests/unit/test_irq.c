@@ -23,6 +23,7 @@
 
 #include "arch/x86/chips.h"
 #include "arch/x86/map.h"
+#include "base/clock.h"
 #include "core/irq.h"
 #include "devices/event.h"
 
@@ -163,7 +164,7 @@ static bool take(const struct machine *machine, unsigned vector)
 // KVM may deliver from a thread of its own.
 static bool take_soon(const struct machine *machine, unsigned vector)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
+	const struct timespec pause = {.tv_nsec = NS_PER_MS};
 	for (unsigned i = 0; i < 20000; i++) {
 		if (take(machine, vector))
 			return true;
@@ -479,7 +480,7 @@ static void run_to(const struct machine *machine, struct kvm_run *run, uint16_t 
 // KVM raises pins from a thread of its own.
 static void raise_line(const struct machine *machine, const struct vn_irq *pin)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
+	const struct timespec pause = {.tv_nsec = NS_PER_MS};
 	struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_PIC_MASTER};
 	vn_irq_raise(pin);
 	for (unsigned i = 0; i < 20000 && !(chip.chip.pic.irr & 1 << LINE); i++) {

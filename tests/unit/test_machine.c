@@ -34,14 +34,14 @@ static void windows_are_above_memory(void **state)
 		unsigned bits;
 		uint64_t base, size;
 	} cases[] = {
-		{256ull << 20, 36, 4 * GIB, 16 * GIB},
+		{256 * MIB, 36, 4 * GIB, 16 * GIB},
 		{3 * GIB, 48, 4 * GIB, 16 * GIB},
-		{3 * GIB + (2ull << 20), 48, 5 * GIB, 16 * GIB},
+		{3 * GIB + 2 * MIB, 48, 5 * GIB, 16 * GIB},
 		{5 * GIB, 40, 6 * GIB, 16 * GIB},
 		{55 * GIB, 36, 56 * GIB, 8 * GIB},
 		{62 * GIB, 36, 63 * GIB, GIB},
 		{4096 * GIB, 52, 4097 * GIB, 16 * GIB},
-		{256ull << 20, 64, 4 * GIB, 16 * GIB},
+		{256 * MIB, 64, 4 * GIB, 16 * GIB},
 	};
 
 	(void)state;

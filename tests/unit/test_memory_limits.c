@@ -339,8 +339,9 @@ static void ordinary_memory(void **state)
 	put("proc/meminfo", "MemFree:        2097152 kB");
 	reach = reach_of(3, 1);
 	expect(&memory, true, &reach,
-		"1536 MiB of guest memory needed, the memory policy (numactl --membind) "
-		"allows node 0, which has 1024 MiB available, 512 MiB missing");
+		"1536 MiB of guest memory needed, "
+		"the memory policy (numactl --membind) allows node 0, "
+		"which has 1024 MiB available, 512 MiB missing");
 }
 
 static char said[512];
@@ -380,8 +381,9 @@ static void memory_cgroups(void **state)
 	host_tree_put(root, "sys/fs/cgroup/vm/memory.stat", "active_file 10485760");
 	host_tree_put(root, "sys/fs/cgroup/vm/memory.stat", "slab_reclaimable 10485760");
 	expect(&memory, true, &reach,
-		"512 MiB of guest memory needed, the cgroup's limit of 629145600 bytes leaves "
-		"420 MiB, 92 MiB missing; raise it: echo 725614592 > /sys/fs/cgroup/vm/memory.max");
+		"512 MiB of guest memory needed, "
+		"the cgroup's limit of 629145600 bytes leaves 420 MiB, "
+		"92 MiB missing; raise it: echo 725614592 > /sys/fs/cgroup/vm/memory.max");
 	expect(&memory, false, &reach, NULL);
 	expect(&huge, true, &reach, NULL);
 	expect_warning(&memory, NULL); // who overcommits has a reason

@@ -70,7 +70,7 @@ static int make_memory(void **state)
 	struct vn_memory_options options = {.size = 16 * MIB, .node = -1};
 	struct veneer_error error;
 	bench.log = (struct vn_log){message, &bench};
-	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+	return vn_memory_create(&bench.memory, &options, 3 * GIB, &error);
 }
 
 static int destroy_memory(void **state)
@@ -696,7 +696,7 @@ static void drops_malformed_packets(void **state)
 	memset(at(SENT, HEADER), 0, HEADER);
 	send_packet(SENT, HEADER, uncut); // no frame at all
 	send_packet(SENT, HEADER + 13, uncut); // part of an Ethernet header
-	send_packet(SENT, 1 << 20, uncut); // longer than any packet
+	send_packet(SENT, MIB, uncut); // longer than any packet
 	make_frame(at(SENT + HEADER, 100), 100, 2);
 	send_packet(SENT, HEADER + 100, uncut);
 	do

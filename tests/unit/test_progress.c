@@ -9,10 +9,11 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 #include "cli/progress.h"
 
-#define MS 1000000ull
+#define MS NS_PER_MS
 
 static void short_ones_are_not_shown(void **state)
 {

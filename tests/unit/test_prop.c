@@ -127,19 +127,16 @@ static void a_wrong_word_is_named_with_what_would_be_right(void **state)
 		{"p,small=2", "thing: small='2' is not a number from 3 to 200"},
 		{"p,small=0x9", "thing: small='0x9' is not a number from 3 to 200"},
 		{"p,size=1.5G", "thing: size='1.5G' is not a size: a number, then K, M, G or T"},
-		{"p,size=12",
-			"thing: size='12' is less than 1M; sizes are in bytes unless K, M, G or T "
-			"follows"},
+		{"p,size=12", "thing: size='12' is less than 1M; "
+			      "sizes are in bytes unless K, M, G or T follows"},
 		{"p,size=99999999999T", "thing: size='99999999999T' is more than 64 bits hold"},
-		{"p,little=2047",
-			"thing: little='2047' is less than 2K; sizes are in bytes unless K, M, G or "
-			"T follows"},
-		{"p,little=65M",
-			"thing: little='65M' is more than 64M; sizes are in bytes unless K, M, G or "
-			"T follows"},
+		{"p,little=2047", "thing: little='2047' is less than 2K; "
+				  "sizes are in bytes unless K, M, G or T follows"},
+		{"p,little=65M", "thing: little='65M' is more than 64M; "
+				 "sizes are in bytes unless K, M, G or T follows"},
 		{"p,bytes=1",
-			"thing: bytes='1' is not SIZE or SIZE:BURST, of 512 a second or more, such as "
-			"100M"},
+			"thing: bytes='1' is not SIZE or SIZE:BURST, of 512 a second or more, "
+			"such as 100M"},
 		{"p,rate=0", "thing: rate='0' is not N or N:BURST, of 1 a second or more"},
 		{"p,readonly,fast=on", "thing: both"},
 	};

@@ -21,7 +21,7 @@
 #include "devices/pvpanic.h"
 
 #define SLOT        31
-#define WINDOW      ((uint64_t)8 << 30)
+#define WINDOW      (8 * GIB)
 #define WINDOW_SIZE BIT64(30)
 #define LIMIT_S     60 // for what must happen; ends a wait early
 #define EVENTS      3

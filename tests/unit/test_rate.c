@@ -9,10 +9,11 @@
 #include <cmocka.h>
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "base/macros.h"
 #include "base/rate.h"
 
-#define S     1000000000ull
+#define S     NS_PER_S
 #define BEGIN (1000 * S)
 
 static struct vn_rate rate;

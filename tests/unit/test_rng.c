@@ -49,7 +49,7 @@ static int make_memory(void **state)
 	struct vn_memory_options options = {.size = 16 * MIB, .node = -1};
 	struct veneer_error error;
 	bench.log = (struct vn_log){message, &bench};
-	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+	return vn_memory_create(&bench.memory, &options, 3 * GIB, &error);
 }
 
 static int destroy_memory(void **state)
@@ -195,13 +195,22 @@ static void bounds_a_request(void **state)
 {
 	(void)state;
 	uint32_t id;
-	ring_desc(&bench.ring, 0, DATA, 1 << 20, RING_WRITE, 0);
+	ring_desc(&bench.ring, 0, DATA, MIB, RING_WRITE, 0);
 	ring_offer(&bench.ring, 0);
 	notify();
 	uint32_t len = wait_used(&id);
 	assert_int_equal(len, 4096);
 	assert_true(nonzero(DATA, len) > len - 100);
-	assert_int_equal(nonzero(DATA + len, (1 << 20) - len), 0);
+	assert_int_equal(nonzero(DATA + len, MIB - len), 0);
+}
+
+static void offer_all(void)
+{
+	for (unsigned i = 0; i < SIZE; i++) {
+		ring_desc(&bench.ring, i, DATA + 4096 * i, 4096, RING_WRITE, 0);
+		ring_offer(&bench.ring, i);
+	}
+	notify();
 }
 
 // More requests than one turn takes all end.
@@ -210,11 +219,7 @@ static void serves_a_full_queue(void **state)
 	(void)state;
 	uint32_t id;
 	for (unsigned round = 0; round < 3; round++) {
-		for (unsigned i = 0; i < SIZE; i++) {
-			ring_desc(&bench.ring, i, DATA + 4096 * i, 4096, RING_WRITE, 0);
-			ring_offer(&bench.ring, i);
-		}
-		notify();
+		offer_all();
 		for (unsigned i = 0; i < SIZE; i++) {
 			assert_int_equal(wait_used(&id), 4096);
 			assert_int_equal(id, i);
@@ -252,11 +257,7 @@ static void resets_while_busy(void **state)
 {
 	(void)state;
 	for (unsigned round = 0; round < 50; round++) {
-		for (unsigned i = 0; i < SIZE; i++) {
-			ring_desc(&bench.ring, i, DATA + 4096 * i, 4096, RING_WRITE, 0);
-			ring_offer(&bench.ring, i);
-		}
-		notify();
+		offer_all();
 		mmio_set(&bench.bus, VIRTIO_MMIO_STATUS, 0);
 		memset(ring_at(&bench.memory, DATA, SIZE * 4096), 0, SIZE * 4096);
 		uint16_t used = ring_used_index(&bench.ring);
@@ -264,6 +265,32 @@ static void resets_while_busy(void **state)
 		assert_int_equal(ring_used_index(&bench.ring), used);
 		assert_int_equal(nonzero(DATA, SIZE * 4096), 0);
 		drive();
+	}
+}
+
+// Through pauses nothing is lost or repeated; and a driver that resets the device in one finds it
+// as new.
+static void pauses_while_busy(void **state)
+{
+	(void)state;
+	uint32_t id;
+	for (unsigned round = 0; round < 50; round++) {
+		offer_all();
+		usleep(round * 10);
+		vn_virtio_pause(bench.device);
+		uint16_t used = ring_used_index(&bench.ring);
+		usleep(200);
+		assert_int_equal(ring_used_index(&bench.ring), used);
+		if (round % 5 == 4) {
+			drive(); // resets it
+			offer_all();
+			assert_int_equal(ring_used_index(&bench.ring), 0);
+		}
+		vn_virtio_resume(bench.device);
+		for (unsigned i = 0; i < SIZE; i++) {
+			assert_int_equal(wait_used(&id), 4096);
+			assert_int_equal(id, i);
+		}
 	}
 }
 
@@ -278,6 +305,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refuses_readable_buffers, attach, detach),
 		cmocka_unit_test_setup_teardown(refuses_what_is_not_memory, attach, detach),
 		cmocka_unit_test_setup_teardown(resets_while_busy, attach, detach),
+		cmocka_unit_test_setup_teardown(pauses_while_busy, attach, detach),
 	};
 	return cmocka_run_group_tests_name("rng", tests, make_memory, destroy_memory);
 }

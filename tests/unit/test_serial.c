@@ -137,7 +137,7 @@ static void wait_edge(struct fixture *f)
 
 static void nap(void)
 {
-	nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = NS_PER_MS}, NULL);
 }
 
 // Wait until the line status has all of `bits`.
@@ -237,17 +237,17 @@ static void test_reset(void **state)
 static void test_reset_keeps_output(void **state)
 {
 	struct fixture *f = start_pipes(O_NONBLOCK);
-	char *sent = malloc(1 << 20);
+	char *sent = malloc(MIB);
 	size_t count = 0;
 
 	(void)state;
 	assert_non_null(sent);
 	while (rd(f, UART_LSR) & UART_LSR_THRE) { // until the pipe and the buffer are full
-		for (unsigned i = 0; i < 16 && count < 1 << 20; i++) {
+		for (unsigned i = 0; i < 16 && count < MIB; i++) {
 			sent[count] = (char)('a' + count % 26);
 			wr(f, UART_TX, (unsigned)sent[count++]);
 		}
-		assert_true(count < 1 << 20);
+		assert_true(count < MIB);
 		// The loop may be about to hand more over.
 		if (!(rd(f, UART_LSR) & UART_LSR_THRE))
 			vn_serial_drain(f->serial, 0);
@@ -810,7 +810,7 @@ static void test_full_disk(void **state)
 	assert_string_equal(
 		f->said[0], "serial port: output is lost from now on: No space left on device");
 	assert_int_equal(fstat(fd, &status), 0);
-	assert_int_equal(status.st_size, 64 << 10);
+	assert_int_equal(status.st_size, 64 * KIB);
 	assert_int_equal(ftruncate(fd, 0), 0);
 	print(f, "again");
 	vn_serial_drain(f->serial, 0);

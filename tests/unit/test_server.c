@@ -34,8 +34,8 @@ int veneer_get_stats(struct veneer *vm, struct veneer_stats **stats, struct vene
 	(void)error;
 	*stats = malloc(sizeof(**stats));
 	**stats = sample_stats;
-	(*stats)->time_ns += 1000000 * ++snapshots; // time goes on
-	(*stats)->running_ns += 1000000 * snapshots;
+	(*stats)->time_ns += NS_PER_MS * ++snapshots; // time goes on
+	(*stats)->running_ns += NS_PER_MS * snapshots;
 	return 0;
 }
 

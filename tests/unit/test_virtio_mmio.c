@@ -68,7 +68,7 @@ static int make_memory(void **state)
 	(void)state;
 	struct vn_memory_options options = {.size = 8 * MIB, .node = -1};
 	struct veneer_error error;
-	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+	return vn_memory_create(&bench.memory, &options, 3 * GIB, &error);
 }
 
 static int destroy_memory(void **state)

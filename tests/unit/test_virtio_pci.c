@@ -178,7 +178,7 @@ static int make_memory(void **state)
 	(void)state;
 	struct vn_memory_options options = {.size = 8 * MIB, .node = -1};
 	struct veneer_error error;
-	return vn_memory_create(&bench.memory, &options, 3ull << 30, &error);
+	return vn_memory_create(&bench.memory, &options, 3 * GIB, &error);
 }
 
 static int destroy_memory(void **state)
@@ -213,7 +213,7 @@ static int make_device(void **state)
 	fill_device(&bench.device, bench.queues);
 	if (vn_virtio_device_init(&bench.device, &error) < 0 ||
 		vn_irqs_create(&bench.irqs, NULL, &error) < 0 ||
-		vn_pci_create(&bench.root, &bench.mmio, &bench.pio, WINDOW, 1 << 30, &error) < 0 ||
+		vn_pci_create(&bench.root, &bench.mmio, &bench.pio, WINDOW, GIB, &error) < 0 ||
 		vn_virtio_pci_create(
 			&bench.pci, &bench.device, NULL, bench.irqs, bench.root, SLOT, &error) < 0)
 		return -1;

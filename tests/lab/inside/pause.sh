@@ -239,8 +239,8 @@ paused() {
 # late: what the guest's kernel says about time or requests that it misses, and its other complaints.
 late() {
 	local bad
-	bad=$(tr -d '\r' <"$work/console" | sed -n '/^GUEST-BEGINS/,$p' | grep -aE "$lateness" | grep -Ev "$known")
-	[ -n "$bad" ] || bad=$(complaints | grep -Ev "$known")
+	bad=$(tr -d '\r' <"$work/console" | sed -n '/^GUEST-BEGINS/,$p' | grep -aE "$lateness" | grep -Ev "$known_mmio")
+	[ -n "$bad" ] || bad=$(complaints | grep -Ev "$known_mmio")
 	if [ -n "$bad" ]; then
 		echo "the guest's kernel complains"
 		quote <<<"$bad"
