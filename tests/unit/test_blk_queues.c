@@ -249,23 +249,27 @@ static void a_paused_device_can_be_reset(void **state)
 	detach();
 }
 
-// One queue taken back while the others work, and started again.
-static void one_queue_of_four_stops(void **state)
+static void restart_first_queue(void)
 {
-	(void)state;
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 0);
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
+	ring_init(&workers[0].ring, &bench.memory, RINGS, SIZE);
+	mmio_queue(&bench.bus, 0, &workers[0].ring);
+}
+
+// Again and again, take the first queue back and use it, while the others work.
+static void restart_while_others_work(void (*restart)(void))
+{
 	open_queues(VN_BLK_CACHE_NONE);
 	drive_queues();
 	workers[0].wrong = 1; // it has nothing to do
 	start_workers(work_in_own_blocks);
 	pthread_join(workers[0].thread, NULL);
 	for (unsigned i = 0; i < 20; i++) {
+		restart();
 		workers[0].wrong = 0;
 		batch(&workers[0], VIRTIO_BLK_T_IN);
 		assert_int_equal(workers[0].wrong, 0);
-		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 0);
-		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
-		ring_init(&workers[0].ring, &bench.memory, RINGS, SIZE);
-		mmio_queue(&bench.bus, 0, &workers[0].ring);
 	}
 	for (unsigned i = 1; i < QUEUES; i++) {
 		pthread_join(workers[i].thread, NULL);
@@ -274,35 +278,28 @@ static void one_queue_of_four_stops(void **state)
 	detach();
 }
 
+static void one_queue_of_four_stops(void **state)
+{
+	(void)state;
+	restart_while_others_work(restart_first_queue);
+}
+
+static void restart_in_a_pause(void)
+{
+	for (unsigned k = 0; k < BATCH; k++)
+		put_request(&workers[0], k, VIRTIO_BLK_T_IN);
+	mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+	vn_virtio_pause(bench.device);
+	restart_first_queue();
+	vn_virtio_resume(bench.device);
+}
+
 // A driver resets one queue of a paused device, with requests in flight in each: that one begins
 // anew, and the others go on.
 static void one_queue_is_reset_in_a_pause(void **state)
 {
 	(void)state;
-	open_queues(VN_BLK_CACHE_NONE);
-	drive_queues();
-	workers[0].wrong = 1; // it has nothing to do
-	start_workers(work_in_own_blocks);
-	pthread_join(workers[0].thread, NULL);
-	for (unsigned i = 0; i < 20; i++) {
-		for (unsigned k = 0; k < BATCH; k++)
-			put_request(&workers[0], k, VIRTIO_BLK_T_IN);
-		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-		vn_virtio_pause(bench.device);
-		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_SEL, 0);
-		mmio_set(&bench.bus, VIRTIO_MMIO_QUEUE_READY, 0);
-		ring_init(&workers[0].ring, &bench.memory, RINGS, SIZE);
-		mmio_queue(&bench.bus, 0, &workers[0].ring);
-		vn_virtio_resume(bench.device);
-		workers[0].wrong = 0;
-		batch(&workers[0], VIRTIO_BLK_T_IN);
-		assert_int_equal(workers[0].wrong, 0);
-	}
-	for (unsigned i = 1; i < QUEUES; i++) {
-		pthread_join(workers[i].thread, NULL);
-		assert_int_equal(workers[i].wrong, 0);
-	}
-	detach();
+	restart_while_others_work(restart_in_a_pause);
 }
 
 // A reset takes back all queues, with requests in flight in each.

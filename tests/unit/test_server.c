@@ -334,26 +334,39 @@ static void clients_that_leave_are_forgotten(void **state)
 		assert_int_equal(fds[i].fd, -1);
 }
 
-// Without a descriptor, a client waits for one, and the server does not spin meanwhile.
-static void clients_wait_for_descriptors(void **state)
+// Let the server serve once while it can have no descriptor, and say what it then polls.
+static unsigned serve_without_descriptors(struct pollfd fds[SERVER_POLL_MAX], int *timeout_ms)
 {
-	(void)state;
-	struct pollfd fds[SERVER_POLL_MAX];
 	struct rlimit limit;
-	int timeout_ms = -1, first = connect_to_server();
-	say(first, "GET /json HTTP/1.1\r\n\r\n");
-	assert_answer(first, "200 OK", "web");
-	int fd = connect_to_server();
-	say(fd, "GET /json HTTP/1.1\r\n\r\n");
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
 	server_serve(server);
-	unsigned count = server_poll(server, fds, &timeout_ms);
+	unsigned count = server_poll(server, fds, timeout_ms);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	assert_int_equal(poll(fds, count, 0), 0);
+	return count;
+}
+
+// A client that has asked, and waits for a descriptor.
+static int ask_without_descriptors(void)
+{
+	struct pollfd fds[SERVER_POLL_MAX];
+	int timeout_ms = -1, fd = connect_to_server();
+	say(fd, "GET /json HTTP/1.1\r\n\r\n");
+	unsigned count = serve_without_descriptors(fds, &timeout_ms);
+	assert_int_equal(poll(fds, count, 0), 0); // the server does not spin
 	assert_in_range(timeout_ms, 1, 1000);
-	timeout_ms = 1;
+	return fd;
+}
+
+static void clients_wait_for_descriptors(void **state)
+{
+	(void)state;
+	struct pollfd fds[SERVER_POLL_MAX];
+	int timeout_ms = 1, first = connect_to_server();
+	say(first, "GET /json HTTP/1.1\r\n\r\n");
+	assert_answer(first, "200 OK", "web");
+	int fd = ask_without_descriptors();
 	server_poll(server, fds, &timeout_ms);
 	assert_int_equal(timeout_ms, 1);
 	assert_string_equal(hear(fd), "");
@@ -368,16 +381,9 @@ static void clients_wait_for_descriptors(void **state)
 static void a_descriptor_passes_to_the_next(void **state)
 {
 	(void)state;
-	struct rlimit limit;
 	int first = connect_to_server();
 	serve();
-	int fd = connect_to_server();
-	say(fd, "GET /json HTTP/1.1\r\n\r\n");
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-	server_serve(server);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	int fd = ask_without_descriptors();
 	close(first);
 	server_serve(server);
 	server_serve(server);
@@ -389,14 +395,7 @@ static void a_descriptor_passes_to_the_next(void **state)
 static void descriptors_are_there_at_the_end(void **state)
 {
 	(void)state;
-	struct rlimit limit;
-	int fd = connect_to_server();
-	say(fd, "GET /json HTTP/1.1\r\n\r\n");
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	struct rlimit low = {.rlim_cur = 3, .rlim_max = limit.rlim_max};
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-	server_serve(server);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	int fd = ask_without_descriptors();
 	server_finish(server);
 	assert_answer(fd, "200 OK", "web");
 	close(fd);
